@@ -1,0 +1,23 @@
+// Package core is the documentation of netmon's measuring half: what its packages are and which may import which.
+//
+// Data flows one way: kernel, core, capi, header, Python. Core knows nothing of cgo, prints nothing, has no globals and
+// reads the environment in one package only (job). A package imports only packages of lower layers, and, inside a layer,
+// only those that capi/deps_test.go names with a reason. That test also fails when this list and its table differ.
+//
+// Layers, lowest first:
+//
+//	L0  units      conversions between the kernel's units and netmon's
+//	L0  clock      monotonic and wall time, waiting that can be woken, CPU time of a thread
+//	L0  kernelfs   kernel files under an injectable root, kept open and read from their start
+//	L1  netdev     /proc/net/dev: byte, packet and error counters of every interface
+//	L1  snmp       /proc/net/snmp, netstat, snmp6: protocol counters of IP, TCP and UDP
+//	L1  sockstat   /proc/net/sockstat, sockstat6: sockets in use and the memory they hold
+//	L1  link       kinds, states, speeds and addresses of interfaces, and routes to an address, from rtnetlink and ethtool
+//	L1  route      which interface the default route leaves by
+//	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
+//	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
+//	L2  stats      mean, standard deviation and quantiles of recorded values
+//	L3  job        rank, node and master address of the training job
+//	L3  sample     the sample document: its types, its JSON, its metrics by name
+//	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
+package core

@@ -1,0 +1,347 @@
+package monitor
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/goccy/go-json"
+
+	"netmon/core/job"
+	"netmon/core/units"
+)
+
+// Section is one part of the sample document that can be chosen with the configuration key "sources".
+type Section uint16
+
+// The sections, in the order of the document.
+const (
+	Interfaces Section = 1 << iota
+	TCP
+	UDP
+	IP
+	Sockets
+	Probes
+	Peers
+	RDMA
+	Collectives
+
+	allSections = Collectives<<1 - 1
+)
+
+func sectionNames() []string {
+	return []string{"interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma", "collectives"}
+}
+
+// Config says how a monitor works. Make one with ParseConfig or DefaultConfig.
+type Config struct {
+	Interval   time.Duration // between two samples of the loop
+	Targets    []string      // whom to probe beside the training peers
+	Interfaces []string      // patterns of the interfaces that count in totals; empty: by kind
+	Sources    Section
+	Job        job.Identity      // what the configuration says of the job
+	Variables  map[string]string // environment variables handed over; nil: the process's own
+}
+
+// DefaultConfig is what an empty configuration means.
+func DefaultConfig() Config { return Config{Interval: time.Second, Sources: allSections} }
+
+// Limits of the configuration.
+const (
+	MaxConfigBytes = 1 << 20
+	minInterval    = 0.01
+	maxInterval    = 3600
+	maxPatterns    = 256
+	maxTargets     = 256
+)
+
+// TextError is something wrong in a text the caller gave. Its message says what, where, and what would be right.
+type TextError struct {
+	What string // "configuration", "job" or "request"
+	Key  string // "" when the text as a whole is wrong
+	Text string
+}
+
+func (e *TextError) Error() string {
+	if e.Key == "" {
+		return fmt.Sprintf("%s: %s", e.What, e.Text)
+	}
+	return fmt.Sprintf("%s key %q %s", e.What, e.Key, e.Text)
+}
+
+// ParseConfig reads a configuration. Empty text means all defaults.
+// Errors: *TextError.
+func ParseConfig(text []byte) (Config, error) {
+	config := DefaultConfig()
+	d := decoder{what: "configuration"}
+	err := d.object(text, MaxConfigBytes, map[string]func(key string, value []byte) error{
+		"interval_seconds": func(key string, value []byte) error {
+			seconds, err := d.number(key, value, minInterval, maxInterval, "seconds")
+			config.Interval = units.Duration(seconds)
+			return err
+		},
+		"targets": func(key string, value []byte) (err error) {
+			config.Targets, err = d.strings(key, value, maxTargets, nil)
+			return err
+		},
+		"interfaces": func(key string, value []byte) (err error) {
+			config.Interfaces, err = d.strings(key, value, maxPatterns, func(pattern string) string {
+				if _, err := path.Match(strings.TrimPrefix(pattern, "!"), ""); err != nil || pattern == "!" {
+					return "is not a glob pattern such as \"eth*\" or \"!docker*\""
+				}
+				return ""
+			})
+			return err
+		},
+		"sources": func(key string, value []byte) error {
+			names, err := d.strings(key, value, 64, func(name string) string {
+				if !slices.Contains(sectionNames(), name) {
+					return "is none of " + strings.Join(sectionNames(), ", ")
+				}
+				return ""
+			})
+			config.Sources = 0
+			for _, name := range names {
+				config.Sources |= 1 << slices.Index(sectionNames(), name)
+			}
+			return err
+		},
+		"job": func(key string, value []byte) error {
+			inner := decoder{what: "configuration", prefix: "job."}
+			identity, variables, err := inner.job(value, "configuration")
+			config.Job, config.Variables = identity, variables
+			return err
+		},
+	})
+	return config, err
+}
+
+// ParseJob reads what the caller of netmon_set_job says of the job.
+// Errors: *TextError.
+func ParseJob(text []byte) (job.Identity, map[string]string, error) {
+	return (&decoder{what: "job"}).job(text, "configuration")
+}
+
+// decoder reads the JSON texts that callers give. Its errors name the key, what is wrong and what would be right.
+type decoder struct {
+	what   string
+	prefix string // of keys, in errors
+}
+
+func (d *decoder) fail(key, format string, args ...any) error {
+	if key != "" {
+		key = d.prefix + key
+	}
+	return &TextError{What: d.what, Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+// object hands every key's value to its reader. Missing text, and null as a value, mean the default.
+func (d *decoder) object(text []byte, most int, keys map[string]func(key string, value []byte) error) error {
+	if len(text) > most {
+		return d.fail("", "is %d bytes long; at most %d are read", len(text), most)
+	}
+	if i := invalidUTF8(text); i >= 0 {
+		return d.fail("", "is not UTF-8 text: byte %d is 0x%02x", i, text[i])
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(text, &values); err != nil {
+		if !json.Valid(text) {
+			return d.fail("", "is not JSON: %v", syntaxError(text))
+		}
+		return d.fail("", "is %s; it must be a JSON object such as {\"interval_seconds\": 1}", kindOf(text))
+	}
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.Sort(names) // the first error is the same every time
+	for _, name := range names {
+		read, known := keys[name]
+		if !known {
+			all := make([]string, 0, len(keys))
+			for key := range keys {
+				all = append(all, key)
+			}
+			slices.Sort(all)
+			return d.fail(shorten(name), "is not known; the keys are %s", strings.Join(all, ", "))
+		}
+		if string(values[name]) == "null" {
+			continue
+		}
+		if err := read(name, values[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) number(key string, value []byte, least, most float64, unit string) (float64, error) {
+	var number float64
+	if kindOf(value) != "a number" || json.Unmarshal(value, &number) != nil || math.IsNaN(number) {
+		return 0, d.fail(key, "is %s; it must be a number of %s from %v to %v", describe(value), unit, least, most)
+	}
+	if number < least || number > most {
+		return 0, d.fail(key, "is %v; it must be from %v to %v %s", number, least, most, unit)
+	}
+	return number, nil
+}
+
+func (d *decoder) integer(key string, value []byte, least, most int64) (*int64, error) {
+	var number int64
+	if kindOf(value) != "a number" || json.Unmarshal(value, &number) != nil || number < least || number > most {
+		return nil, d.fail(key, "is %s; it must be a whole number from %d to %d", describe(value), least, most)
+	}
+	return &number, nil
+}
+
+func (d *decoder) string(key string, value []byte) (string, error) {
+	var word string
+	if kindOf(value) != "a string" || json.Unmarshal(value, &word) != nil {
+		return "", d.fail(key, "is %s; it must be a string", describe(value))
+	}
+	return word, nil
+}
+
+// strings reads a list of words; check says what is wrong with one, or nothing.
+func (d *decoder) strings(key string, value []byte, most int, check func(string) string) ([]string, error) {
+	var items []json.RawMessage
+	if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
+		return nil, d.fail(key, "is %s; it must be a list of strings", describe(value))
+	}
+	if len(items) > most {
+		return nil, d.fail(key, "has %d entries; at most %d are allowed", len(items), most)
+	}
+	words := make([]string, len(items))
+	for i, item := range items {
+		if kindOf(item) != "a string" || json.Unmarshal(item, &words[i]) != nil {
+			return nil, d.fail(key, "has %s as entry %d; it must be a list of strings", describe(item), i+1)
+		}
+		if words[i] == "" {
+			return nil, d.fail(key, "has an empty string as entry %d", i+1)
+		}
+		if check == nil {
+			continue
+		}
+		if wrong := check(words[i]); wrong != "" {
+			return nil, d.fail(key, "has %q as entry %d, which %s", shorten(words[i]), i+1, wrong)
+		}
+	}
+	return words, nil
+}
+
+func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity, variables map[string]string, err error) {
+	const most = math.MaxInt32
+	integer := func(field **int64, least, most int64) func(string, []byte) error {
+		return func(key string, value []byte) (err error) {
+			*field, err = d.integer(key, value, least, most)
+			return err
+		}
+	}
+	word := func(field **string) func(string, []byte) error {
+		return func(key string, value []byte) error {
+			text, err := d.string(key, value)
+			if err == nil && text == "" {
+				err = d.fail(key, "is empty; leave it out where it is not known")
+			}
+			*field = &text
+			return err
+		}
+	}
+	if kind := kindOf(text); kind != "an object" && len(bytes.TrimSpace(text)) > 0 && d.prefix != "" {
+		return identity, nil, (&decoder{what: d.what}).fail("job", "is %s; it must be an object such as {\"rank\": 0}", describe(text))
+	}
+	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
+		"rank":             integer(&identity.Rank, 0, most),
+		"local_rank":       integer(&identity.LocalRank, 0, most),
+		"world_size":       integer(&identity.WorldSize, 1, most),
+		"local_world_size": integer(&identity.LocalWorldSize, 1, most),
+		"node_rank":        integer(&identity.NodeRank, 0, most),
+		"master_address":   word(&identity.MasterAddress),
+		"master_port":      integer(&identity.MasterPort, 1, 65535),
+		"source":           word(&identity.Source),
+		"environment": func(key string, value []byte) error {
+			if kindOf(value) != "an object" || json.Unmarshal(value, &variables) != nil {
+				return d.fail(key, "is %s; it must be an object of strings such as {\"RANK\": \"0\"}", describe(value))
+			}
+			return nil
+		},
+	})
+	if err == nil && identity.Rank != nil && identity.WorldSize != nil && *identity.Rank >= *identity.WorldSize {
+		err = d.fail("rank", "is %d; it must be below world_size, which is %d", *identity.Rank, *identity.WorldSize)
+	}
+	if identity.Source == nil {
+		identity.Source = &defaultSource
+	}
+	return identity, variables, err
+}
+
+func invalidUTF8(text []byte) int {
+	if utf8.Valid(text) {
+		return -1
+	}
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+// syntaxError finds where the text stops being JSON. It runs on the way out only.
+func syntaxError(text []byte) error {
+	var any json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&any); err != nil {
+		return err
+	}
+	return fmt.Errorf("there is more text after the object")
+}
+
+func kindOf(value []byte) string {
+	value = bytes.TrimSpace(value)
+	if len(value) == 0 {
+		return "nothing"
+	}
+	switch value[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "true or false"
+	case 'n':
+		return "null"
+	default:
+		return "a number"
+	}
+}
+
+// describe shows a value in an error.
+func describe(value []byte) string {
+	switch kind := kindOf(value); kind {
+	case "a string", "a number", "true or false":
+		return shorten(string(bytes.TrimSpace(value)))
+	default:
+		return kind
+	}
+}
+
+func shorten(text string) string {
+	const most = 60
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
+}

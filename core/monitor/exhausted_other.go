@@ -1,0 +1,5 @@
+//go:build !linux
+
+package monitor
+
+func isExhausted(error) bool { return false }
