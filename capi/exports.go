@@ -1,0 +1,177 @@
+// Package main is netmon's C ABI: hidden Go exports behind the C functions of include/netmon.h.
+//
+// It is the only package with cgo and has no measurement logic: each export finds its monitor, calls core, and converts. The C
+// files of this folder check arguments, forks and signals before they call in here, and publish what netmon_latest reads.
+package main
+
+/*
+#cgo CFLAGS: -std=gnu11 -fvisibility=hidden
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"unsafe"
+
+	"netmon/core/monitor"
+)
+
+func main() {}
+
+func init() {
+	// The library is a guest: two threads of Go at once are plenty, and a small heap is collected early. GOGC and the like
+	// in the environment are meant for other programs.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(64 << 20)
+}
+
+// fail hands a sentence to the caller.
+func fail(errorOut **C.char, status C.int32_t, err error) C.int32_t {
+	if errorOut != nil {
+		*errorOut = C.CString(err.Error())
+	}
+	return status
+}
+
+// guard turns a panic into a status: one that left an export would end the host process.
+func guard(status *C.int32_t, errorOut **C.char) {
+	if p := recover(); p != nil {
+		*status = fail(errorOut, C.NETMON_ERR_INTERNAL, fmt.Errorf("internal error: %v", p))
+	}
+}
+
+// statusOf is the status for an error of core; wrongText is the one for a text that is not understood.
+func statusOf(err error, wrongText C.int32_t) C.int32_t {
+	var text *monitor.TextError
+	switch {
+	case err == nil:
+		return C.NETMON_OK
+	case errors.As(err, &text):
+		return wrongText
+	case errors.Is(err, monitor.ErrClosed):
+		return C.NETMON_ERR_CLOSED
+	case errors.Is(err, errNoMemory), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
+		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
+		return C.NETMON_ERR_RESOURCES
+	default:
+		return C.NETMON_ERR_INTERNAL
+	}
+}
+
+// bytesOf is a view of C memory, valid during the call.
+func bytesOf(text *C.char, length C.size_t) []byte {
+	if text == nil || length == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(text)), int(length))
+}
+
+//export goNetmonInit
+func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_t, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	parsed, err := monitor.ParseConfig(bytesOf(config, length))
+	if err != nil {
+		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
+	}
+	m, err := monitor.New(parsed, monitor.Options{
+		Version:  C.NETMON_VERSION,
+		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
+		Released: func() { C.netmon_slot_release(slot) },
+	})
+	if err != nil {
+		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
+	}
+	monitors.put(uint64(id), m)
+	return C.NETMON_OK
+}
+
+//export goNetmonClose
+func goNetmonClose(id C.uint64_t) (status C.int32_t) {
+	defer guard(&status, nil)
+	if m := monitors.take(uint64(id)); m != nil {
+		m.Close()
+	}
+	return C.NETMON_OK
+}
+
+//export goNetmonSample
+func goNetmonSample(id C.uint64_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return answer(uint64(id), jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+		return m.Sample(text)
+	})
+}
+
+//export goNetmonQuery
+func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return answer(uint64(id), jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+		return m.Query(bytesOf(request, length), text)
+	})
+}
+
+//export goNetmonSetJob
+func goNetmonSetJob(id C.uint64_t, job *C.char, length C.size_t, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	m := monitors.get(uint64(id))
+	if m == nil {
+		return fail(errorOut, C.NETMON_ERR_CLOSED, monitor.ErrClosed)
+	}
+	identity, variables, err := monitor.ParseJob(bytesOf(job, length))
+	if err == nil {
+		err = m.SetJob(identity, variables)
+	}
+	if err != nil {
+		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
+	}
+	return C.NETMON_OK
+}
+
+// answer hands out what write writes for a monitor.
+func answer(id uint64, jsonOut, errorOut **C.char, write func(*monitor.Monitor, *cText) error) C.int32_t {
+	m := monitors.get(id)
+	if m == nil {
+		return fail(errorOut, C.NETMON_ERR_CLOSED, monitor.ErrClosed)
+	}
+	var text cText
+	defer text.free()
+	if err := write(m, &text); err != nil {
+		return fail(errorOut, statusOf(err, C.NETMON_ERR_INVALID_ARGUMENT), err)
+	}
+	handed, err := text.hand()
+	if err != nil {
+		return fail(errorOut, C.NETMON_ERR_RESOURCES, err)
+	}
+	*jsonOut = handed
+	return C.NETMON_OK
+}
+
+// publish hands a snapshot to the C half.
+func publish(slot C.uint32_t, s *monitor.Snapshot) {
+	C.netmon_signals_mend()
+	shared := C.netmon_snapshot{
+		sequence:                          C.uint64_t(s.Sequence),
+		wall_time_ns:                      C.uint64_t(s.WallTimeNanoseconds),
+		monotonic_time_ns:                 C.uint64_t(s.MonotonicTimeNanoseconds),
+		window_ns:                         C.uint64_t(s.WindowNanoseconds),
+		receive_bytes_total:               C.uint64_t(s.ReceiveBytesTotal),
+		transmit_bytes_total:              C.uint64_t(s.TransmitBytesTotal),
+		receive_bytes_per_second:          C.double(s.ReceiveBytesPerSecond),
+		transmit_bytes_per_second:         C.double(s.TransmitBytesPerSecond),
+		primary_receive_bytes_per_second:  C.double(s.PrimaryReceiveBytesPerSecond),
+		primary_transmit_bytes_per_second: C.double(s.PrimaryTransmitBytesPerSecond),
+		errors_in_window:                  C.uint64_t(s.ErrorsInWindow),
+		drops_in_window:                   C.uint64_t(s.DropsInWindow),
+		tcp_retransmit_ratio:              C.double(s.TCPRetransmitRatio),
+		tcp_established:                   C.uint64_t(s.TCPEstablished),
+		rtt_p50_ns:                        C.uint64_t(s.RTTP50Nanoseconds),
+		loss_ratio:                        C.double(s.LossRatio),
+	}
+	C.netmon_slot_publish(slot, &shared)
+}

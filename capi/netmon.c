@@ -1,0 +1,292 @@
+// netmon.c: the public functions. Each checks its arguments, finds out whether this process was forked, and only then enters Go.
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shim.h"
+
+int32_t netmon_abi_version(void) { return NETMON_ABI_VERSION; }
+
+const char *netmon_version(void) { return NETMON_VERSION; }
+
+void netmon_free(char *text) { free(text); }
+
+int32_t netmon_fail(char **error_out, int32_t status, const char *format, ...) {
+  if (error_out != NULL) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (vasprintf(error_out, format, arguments) < 0) *error_out = NULL;
+    va_end(arguments);
+  }
+  return status;
+}
+
+// Handles: the table belongs to the process and is copied by fork, so a child knows what its parent had open.
+
+// Handles start far from numbers that a program is likely to have at hand.
+static const uint64_t first_handle = UINT64_C(0x6e6d000000000001);
+
+// Entries outnumber monitors because a child keeps its parents' handles beside its own.
+enum { ENTRIES = 4 * NETMON_MOST_MONITORS };
+
+typedef struct entry {
+  _Atomic uint64_t handle; // 0: free. Written last when an entry is made, first when it is given up
+  // The rest is written under the lock. Readers of a live handle see it whole.
+  const netmon_api *_Atomic copy; // the private copy it was opened in, NULL for this library's own Go half
+  _Atomic uint64_t inner;         // the handle in that copy
+  _Atomic uint32_t slot;
+  uint32_t generation; // of the process that opened it
+  char *config;        // as given to netmon_init, NULL for the default
+} entry;
+
+static entry entries[ENTRIES];
+static _Atomic uint64_t issued; // handles so far
+
+static entry *find(netmon_handle handle) {
+  if (handle < first_handle) return NULL;
+  for (uint64_t i = 0; i < ENTRIES; i++) {
+    entry *e = &entries[(handle + i) % ENTRIES];
+    if (atomic_load_explicit(&e->handle, memory_order_acquire) == handle) return e;
+  }
+  return NULL;
+}
+
+static int was_issued(netmon_handle handle) {
+  return handle >= first_handle && handle - first_handle < atomic_load(&issued);
+}
+
+static int32_t no_monitor(netmon_handle handle, char **error_out) {
+  if (was_issued(handle)) return netmon_fail(error_out, NETMON_ERR_CLOSED, "handle: the monitor was closed");
+  return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                     "handle: 0x%llx was never issued; pass the handle that netmon_init wrote to handle_out",
+                     (unsigned long long)handle);
+}
+
+// text_length measures a text argument; a text that is too long counts as one byte more than the longest.
+static size_t text_length(const char *text) { return text == NULL ? 0 : strnlen(text, NETMON_MOST_TEXT + 1); }
+
+static int32_t too_long(const char *name, int32_t status, char **error_out) {
+  return netmon_fail(error_out, status, "%s: longer than 1 MiB (%u bytes), which is the most that is read", name, NETMON_MOST_TEXT);
+}
+
+// add makes a table entry. Returns 0 when the table is full. The caller holds the lock.
+static int add(netmon_handle handle, const netmon_api *copy, netmon_handle inner, uint32_t slot, uint32_t generation, char *config) {
+  for (uint64_t i = 0; i < ENTRIES; i++) {
+    entry *e = &entries[(handle + i) % ENTRIES];
+    if (atomic_load(&e->handle) != 0) continue;
+    atomic_store(&e->copy, copy);
+    atomic_store(&e->inner, inner);
+    atomic_store(&e->slot, slot);
+    e->generation = generation;
+    e->config = config;
+    atomic_store_explicit(&e->handle, handle, memory_order_release);
+    return 1;
+  }
+  return 0;
+}
+
+static int32_t open_here(const char *config, size_t length, netmon_handle handle, uint32_t *slot_out, char **error_out) {
+  int slot = netmon_slot_take();
+  if (slot < 0) {
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: %d monitors are open in this process; close one first",
+                       NETMON_MOST_MONITORS);
+  }
+  netmon_slot_own((uint32_t)slot, handle);
+  netmon_signals_mend();
+  sigset_t before;
+  netmon_signals_block(&before);
+  int32_t status = goNetmonInit(handle, (uint32_t)slot, (char *)config, length, error_out);
+  netmon_signals_restore(&before);
+  if (status != NETMON_OK) netmon_slot_release((uint32_t)slot);
+  *slot_out = (uint32_t)slot;
+  return status;
+}
+
+static int32_t close_here(netmon_handle handle, uint32_t slot) {
+  netmon_slot_own(slot, 0);
+  sigset_t before;
+  netmon_signals_block(&before);
+  int32_t status = goNetmonClose(handle);
+  netmon_signals_restore(&before);
+  return status;
+}
+
+int32_t netmon_init(const char *config_json, netmon_handle *handle_out, char **error_out) {
+  if (handle_out != NULL) *handle_out = 0;
+  if (error_out != NULL) *error_out = NULL;
+  if (handle_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "handle_out: NULL; pass where to write the handle");
+  size_t length = text_length(config_json);
+  if (length > NETMON_MOST_TEXT) return too_long("config_json", NETMON_ERR_CONFIG, error_out);
+  netmon_process process;
+  int32_t status = netmon_process_enter(&process, error_out);
+  if (status != NETMON_OK) return status;
+
+  char *config = NULL;
+  if (length > 0 && (config = strndup(config_json, length)) == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: no memory");
+  }
+  netmon_handle handle = first_handle + atomic_fetch_add(&issued, 1), inner = handle;
+  uint32_t slot = 0;
+  status = process.copy != NULL ? process.copy->init(config_json, &inner, error_out)
+                                : open_here(config, length, handle, &slot, error_out);
+  if (status != NETMON_OK) {
+    free(config);
+    return status;
+  }
+  netmon_process_lock();
+  int added = add(handle, process.copy, inner, slot, process.generation, config);
+  netmon_process_unlock();
+  if (!added) {
+    (void)(process.copy != NULL ? process.copy->close(inner) : close_here(handle, slot));
+    free(config);
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: %d handles are open in this process and its parents; close one first",
+                       ENTRIES);
+  }
+  *handle_out = handle;
+  return NETMON_OK;
+}
+
+// target is where a call on a handle goes.
+typedef struct target {
+  const netmon_api *copy; // NULL: this library's own Go half
+  netmon_handle inner;
+} target;
+
+// reopen opens an inherited handle anew in this process. The caller holds the lock.
+static int32_t reopen(entry *e, const netmon_process *process, char **error_out) {
+  netmon_handle inner = 0;
+  int32_t status = process->copy->init(e->config, &inner, error_out);
+  if (status != NETMON_OK) return status;
+  // netmon_latest may read between the two stores: the copy knows handles of its own only and says so.
+  atomic_store(&e->inner, inner);
+  atomic_store(&e->copy, process->copy);
+  e->generation = process->generation;
+  return NETMON_OK;
+}
+
+static int32_t locate(netmon_handle handle, target *target_out, char **error_out) {
+  entry *e = find(handle);
+  if (e == NULL) return no_monitor(handle, error_out);
+  netmon_process process;
+  int32_t status = netmon_process_enter(&process, error_out);
+  if (status != NETMON_OK) return status;
+  if (process.generation != 0) {
+    netmon_process_lock();
+    if (atomic_load(&e->handle) != handle) {
+      status = no_monitor(handle, error_out);
+    } else if (e->generation != process.generation) {
+      status = reopen(e, &process, error_out);
+    }
+    netmon_process_unlock();
+    if (status != NETMON_OK) return status;
+  }
+  target_out->copy = atomic_load(&e->copy);
+  target_out->inner = atomic_load(&e->inner);
+  // The entry may have been given up, and taken for another handle, while it was read.
+  if (atomic_load(&e->handle) != handle) return no_monitor(handle, error_out);
+  return NETMON_OK;
+}
+
+int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out) {
+  if (json_out != NULL) *json_out = NULL;
+  if (error_out != NULL) *error_out = NULL;
+  if (json_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the document");
+  target to;
+  int32_t status = locate(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->sample(to.inner, json_out, error_out);
+  sigset_t before;
+  netmon_signals_block(&before);
+  status = goNetmonSample(to.inner, json_out, error_out);
+  netmon_signals_restore(&before);
+  return status;
+}
+
+int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+  if (json_out != NULL) *json_out = NULL;
+  if (error_out != NULL) *error_out = NULL;
+  if (json_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the answer");
+  if (request_json == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "request_json: NULL; pass a request such as {\"view\": \"health\"}");
+  }
+  size_t length = text_length(request_json);
+  if (length > NETMON_MOST_TEXT) return too_long("request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
+  target to;
+  int32_t status = locate(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->query(to.inner, request_json, json_out, error_out);
+  sigset_t before;
+  netmon_signals_block(&before);
+  status = goNetmonQuery(to.inner, (char *)request_json, length, json_out, error_out);
+  netmon_signals_restore(&before);
+  return status;
+}
+
+int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out) {
+  if (error_out != NULL) *error_out = NULL;
+  if (job_json == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "job_json: NULL; pass an object such as {\"rank\": 0, \"world_size\": 8}");
+  }
+  size_t length = text_length(job_json);
+  if (length > NETMON_MOST_TEXT) return too_long("job_json", NETMON_ERR_CONFIG, error_out);
+  target to;
+  int32_t status = locate(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->set_job(to.inner, job_json, error_out);
+  sigset_t before;
+  netmon_signals_block(&before);
+  status = goNetmonSetJob(to.inner, (char *)job_json, length, error_out);
+  netmon_signals_restore(&before);
+  return status;
+}
+
+int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout) {
+  if (snapshot_inout == NULL || snapshot_inout->struct_size < offsetof(netmon_snapshot, sequence)) return NETMON_ERR_INVALID_ARGUMENT;
+  entry *e = find(handle);
+  int32_t status;
+  if (e == NULL) {
+    status = was_issued(handle) ? NETMON_ERR_CLOSED : NETMON_ERR_INVALID_ARGUMENT;
+  } else {
+    const netmon_api *copy = atomic_load(&e->copy);
+    netmon_handle inner = atomic_load(&e->inner);
+    uint32_t slot = atomic_load(&e->slot);
+    if (atomic_load(&e->handle) != handle) {
+      status = NETMON_ERR_CLOSED; // given up, and perhaps taken for another handle, while it was read
+    } else {
+      status = copy != NULL ? copy->latest(inner, snapshot_inout) : netmon_slot_read(slot, handle, snapshot_inout);
+    }
+  }
+  if (status != NETMON_OK) netmon_snapshot_unknown(snapshot_inout);
+  return status;
+}
+
+int32_t netmon_close(netmon_handle handle) {
+  if (handle == 0) return NETMON_OK;
+  if (find(handle) == NULL) return was_issued(handle) ? NETMON_OK : NETMON_ERR_INVALID_ARGUMENT;
+  // The parent's monitor goes on; this process has none to close.
+  if (netmon_process_is_fresh_child()) return NETMON_OK;
+  netmon_process process;
+  if (netmon_process_enter(&process, NULL) != NETMON_OK) return NETMON_OK;
+
+  netmon_process_lock();
+  entry *e = find(handle);
+  if (e == NULL || e->generation != process.generation) {
+    netmon_process_unlock();
+    return NETMON_OK;
+  }
+  const netmon_api *copy = atomic_load(&e->copy);
+  netmon_handle inner = atomic_load(&e->inner);
+  uint32_t slot = atomic_load(&e->slot);
+  char *config = e->config;
+  e->config = NULL;
+  atomic_store(&e->handle, 0);
+  netmon_process_unlock();
+  free(config);
+  return copy != NULL ? copy->close(inner) : close_here(handle, slot);
+}

@@ -1,0 +1,79 @@
+// shim.h: what the C files of this folder and the Go half say to each other. Nothing here is exported.
+
+#ifndef NETMON_SHIM_H
+#define NETMON_SHIM_H
+
+#include <signal.h>
+#include <stddef.h>
+
+#include "../include/netmon.h"
+
+// Monitors that one process can have open at once.
+#define NETMON_MOST_MONITORS 64
+// The longest configuration, job or request text.
+#define NETMON_MOST_TEXT (1u << 20)
+
+// The Go half (exports.go). Every one turns a panic into NETMON_ERR_INTERNAL. id is the handle; text has the given length.
+int32_t goNetmonInit(uint64_t id, uint32_t slot, char *config, size_t length, char **error_out);
+int32_t goNetmonClose(uint64_t id);
+int32_t goNetmonSample(uint64_t id, char **json_out, char **error_out);
+int32_t goNetmonQuery(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
+int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
+
+// snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
+
+// Reserves a slot for a monitor; -1 when all are taken.
+int netmon_slot_take(void);
+// Says whose snapshot the slot holds; readers of other handles find nothing there. 0 closes it.
+void netmon_slot_own(uint32_t slot, uint64_t owner);
+// Gives a slot back when nothing writes to it any more.
+void netmon_slot_release(uint32_t slot);
+// Publishes a snapshot. One writer a slot at a time.
+void netmon_slot_publish(uint32_t slot, const netmon_snapshot *snapshot);
+// Copies the newest snapshot, at most struct_size bytes of it. Never waits.
+int32_t netmon_slot_read(uint32_t slot, uint64_t owner, netmon_snapshot *snapshot_inout);
+// Sets all values within struct_size to unknown.
+void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
+
+// signals.c
+
+// Blocks asynchronous signals in the calling thread: their handlers must not run on a goroutine's small stack.
+void netmon_signals_block(sigset_t *before);
+// Gives the thread the mask it had, also where Go changed it.
+void netmon_signals_restore(const sigset_t *before);
+// Adds SA_ONSTACK to handlers of the two signals that Go cannot be kept from receiving.
+void netmon_signals_mend(void);
+
+// process.c: forked children.
+
+// The functions of a library: this one, or a private copy of it.
+typedef struct netmon_api {
+  int32_t (*init)(const char *, netmon_handle *, char **);
+  int32_t (*close)(netmon_handle);
+  int32_t (*set_job)(netmon_handle, const char *, char **);
+  int32_t (*sample)(netmon_handle, char **, char **);
+  int32_t (*latest)(netmon_handle, netmon_snapshot *);
+  int32_t (*query)(netmon_handle, const char *, char **, char **);
+} netmon_api;
+
+// Where calls go in this process.
+typedef struct netmon_process {
+  const netmon_api *copy; // the private copy of a forked child, NULL for this library's own Go half
+  uint32_t generation;    // number of forks between the process that loaded the library and this one, as far as noticed
+} netmon_process;
+
+// Finds out where calls go, loading the private copy where this process was forked. Returns NETMON_OK, or NETMON_ERR_FORKED or
+// _ERR_RESOURCES with a sentence.
+int32_t netmon_process_enter(netmon_process *process_out, char **error_out);
+// Tells whether this process was forked and has not been entered yet, or not with success.
+int netmon_process_is_fresh_child(void);
+// Guards the handle table within this process; a child starts with it free whatever its parent was doing.
+void netmon_process_lock(void);
+void netmon_process_unlock(void);
+
+// netmon.c
+
+// Writes a sentence to *error_out, if there is one, and returns status.
+int32_t netmon_fail(char **error_out, int32_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,186 @@
+// netmon.h: what the network of this machine does, measured from inside a training job.
+//
+// 1. Introduction
+//
+// A monitor samples the kernel's counters of one network namespace in the background (default: once a second) and on demand:
+// interfaces, TCP, UDP, IP and sockets. It sends no packet, opens no port, prints nothing, needs no privilege and never waits
+// for the network. Link with -lnetmon (pkg-config netmon; find_package(netmon)).
+//
+//     netmon_handle monitor;
+//     char *error = NULL;
+//     if (netmon_init(NULL, &monitor, &error) != NETMON_OK) {
+//         fprintf(stderr, "%s\n", error);
+//         netmon_free(error);
+//         return 1;
+//     }
+//     char *json = NULL;
+//     if (netmon_sample(monitor, &json, NULL) == NETMON_OK) {
+//         puts(json);
+//         netmon_free(json);
+//     }
+//     netmon_close(monitor);
+//
+// Rules that hold for every function unless its comment says otherwise:
+//
+// - It may be called from any thread at any time, also while another thread closes the monitor, but not from a signal handler
+//   (netmon_latest may). It never blocks for longer than 0.1 s.
+// - It returns a status: NETMON_OK (0) or a negative NETMON_ERR_ value.
+// - Out-parameters are set to zero or NULL first. Text handed out is UTF-8, ends with a zero byte, belongs to the caller and is
+//   freed with netmon_free.
+// - error_out may be NULL; else, on failure, it receives a sentence that says what was wrong (the key or argument by name),
+//   where, and what would be right. On success it is NULL.
+// - Nothing is read or written beyond a struct's struct_size.
+// - Forked children: netmon_latest, netmon_free, netmon_version and netmon_abi_version work and read what the parent publishes;
+//   netmon_close on an inherited handle returns NETMON_OK and does nothing. The first other call loads a private copy of the
+//   library into the child (about 10 ms, once), because the Go runtime of the parent does not survive a fork; an inherited handle
+//   is opened there anew with its configuration, so its totals start at zero. Where that is refused the call returns
+//   NETMON_ERR_FORKED with a sentence, at once.
+// - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked. Handlers without SA_ONSTACK
+//   for SIGPROF and SIGCHLD are given that flag while a monitor is open.
+//
+// The JSON documents are described in docs/metrics.md. Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.
+
+#ifndef NETMON_H
+#define NETMON_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define NETMON_API __attribute__((visibility("default")))
+#else
+#define NETMON_API
+#endif
+
+// 2. Versions
+
+#define NETMON_VERSION "0.1.0"
+// Raised only when programs built against an older header would break.
+#define NETMON_ABI_VERSION 1
+
+// netmon_abi_version returns the NETMON_ABI_VERSION the library was built with. Since 0.1.
+NETMON_API int32_t netmon_abi_version(void);
+
+// netmon_version returns the library's version, as "0.1.0". The text is static and not freed. Since 0.1.
+NETMON_API const char *netmon_version(void);
+
+// 3. Status values: fixed, only appended
+
+#define NETMON_OK 0
+#define NETMON_ERR_INVALID_ARGUMENT (-1) // a NULL argument, a handle never issued, or a request that is not understood
+#define NETMON_ERR_CONFIG (-2)           // anything wrong in configuration or job text
+#define NETMON_ERR_CLOSED (-3)           // the handle was issued and closed
+#define NETMON_ERR_FORKED (-4)           // not possible in this forked child
+#define NETMON_ERR_TIMEOUT (-5)
+#define NETMON_ERR_PERMISSION (-6)
+#define NETMON_ERR_UNREACHABLE (-7)
+#define NETMON_ERR_UNSUPPORTED (-8)
+#define NETMON_ERR_NO_DATA (-9)    // nothing is published
+#define NETMON_ERR_RESOURCES (-10) // no memory, descriptor, thread or monitor left
+#define NETMON_ERR_INTERNAL (-11)  // a defect of this library, described in the sentence
+
+// 4. Monitors
+
+// A netmon_handle names a monitor. 0 is never valid, and no value is used twice in a process.
+typedef uint64_t netmon_handle;
+
+// netmon_init starts a monitor of the calling thread's network namespace. Its first sample is taken and published on return.
+//
+// config_json is NULL, "" or a JSON object of at most 1 MiB with any of these keys; null as a value means the default:
+//   "interval_seconds"  number, 0.01 to 3600, default 1: time between two samples of the background loop
+//   "interfaces"        list of glob patterns such as ["eth*", "!docker*"]: which interfaces count in totals; loopback only if it
+//                       is named. Default: those with hardware behind them, in a container its own
+//   "sources"           list of what is read, of "interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma",
+//                       "collectives"; default all
+//   "targets"           list of strings: whom to probe beside the training peers
+//   "job"               object as for netmon_set_job
+// handle_out receives the handle, 0 on failure.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (handle_out is NULL), _ERR_CONFIG, _ERR_RESOURCES (64 monitors are open, or no
+// descriptor is left), _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_init(const char *config_json, netmon_handle *handle_out, char **error_out);
+
+// netmon_close stops a monitor; other threads' calls that are under way end with NETMON_OK or _ERR_CLOSED. Closing 0, or closing
+// twice, is NETMON_OK. Waits at most 0.1 s.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (never issued). Since 0.1.
+NETMON_API int32_t netmon_close(netmon_handle handle);
+
+// netmon_set_job tells a monitor what became known of the training job after netmon_init: a JSON object with any of "rank",
+// "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source" (strings)
+// and "environment" (an object of environment variables, which replaces those read before). Keys that are given replace what was
+// known; others stay.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CONFIG, _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out);
+
+// 5. Samples
+
+// netmon_sample measures now and hands out the sample document ("schema": "netmon.sample/1"). Rates cover the time since the
+// newest sample of the loop that is at least half an interval old. Reads local counters only.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (no memory), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out);
+
+// netmon_free frees text that the library handed out. NULL is fine. Since 0.1.
+NETMON_API void netmon_free(char *text);
+
+// What a value of a netmon_snapshot is when it was not measured: this for counts, NaN for ratios and rates. Never zero.
+#define NETMON_UNKNOWN_U64 UINT64_MAX
+
+// The values of the loop's newest sample that programs read often. The struct grows only at its end.
+typedef struct netmon_snapshot {
+  uint32_t struct_size; // set by the caller to sizeof(netmon_snapshot); at least 8
+  uint32_t reserved;
+  uint64_t sequence;                        // number of the sample, from 1
+  uint64_t wall_time_ns;                    // since 1970-01-01 UTC
+  uint64_t monotonic_time_ns;               // CLOCK_MONOTONIC
+  uint64_t window_ns;                       // what the rates cover: the time since the loop's previous sample
+  uint64_t receive_bytes_total;             // counted interfaces, since netmon_init
+  uint64_t transmit_bytes_total;            //
+  double receive_bytes_per_second;          // counted interfaces
+  double transmit_bytes_per_second;         //
+  double primary_receive_bytes_per_second;  // the interface that routes to the master address, or holds the default route
+  double primary_transmit_bytes_per_second; //
+  uint64_t errors_in_window;                // receive and transmit errors of counted interfaces
+  uint64_t drops_in_window;                 // receive and transmit drops of counted interfaces
+  double tcp_retransmit_ratio;              // segments retransmitted / sent in the window; unknown when none was sent
+  uint64_t tcp_established;                 // connections
+  uint64_t rtt_p50_ns;                      // not measured by this version
+  double loss_ratio;                        // not measured by this version
+} netmon_snapshot;
+
+// netmon_latest copies the newest sample's values as the background loop published them. It takes no lock, makes no system call
+// and never waits; it may be called from signal handlers and forked children. Set snapshot_inout->struct_size first; it is not
+// changed, nor is what lies beyond it. On failure of a call with a valid snapshot_inout all values are unknown and sequence is 0.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, struct_size below 8, a handle never issued), _ERR_CLOSED, _ERR_NO_DATA (the
+// writer was overtaken twice). Since 0.1.
+NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout);
+
+// 6. Recorded samples
+
+// netmon_query answers a request about what the loop recorded (the last 600 s, or 4 MiB). request_json is one of
+//   {"view": "history", "seconds": 60, "after_sequence": 0, "limit": 256}
+//       a list of sample documents, oldest first; the rest is fetched with the last one's sequence as "after_sequence"
+//   {"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
+//       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is 0.
+//       Metrics are named as in the document, interfaces by name: "tcp.retransmit_ratio", "interfaces.eth0.receive_drops_total"
+//   {"view": "health"}
+//       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
+//       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,
+//       events_total by class, and the newest events (counter resets and wraps, interfaces that appear, vanish, are renamed)
+// All keys but "view" and "metric" may be left out.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood), _ERR_CLOSED, _ERR_FORKED,
+// _ERR_RESOURCES, _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // NETMON_H
