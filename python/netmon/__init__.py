@@ -1,0 +1,98 @@
+"""netmon: what the network does, measured from inside a training job.
+
+    >>> import netmon                      # loads nothing, starts no thread
+    >>> with netmon.Monitor(interval=0.1) as monitor:
+    ...     sample = monitor.sample()      # measured now
+    ...     newest = monitor.latest()      # the background loop's newest values, without waiting
+    >>> sample.tcp is not None
+    True
+"""
+
+from __future__ import annotations
+
+from importlib import metadata as _metadata
+
+from ._errors import (
+    ClosedError,
+    ConfigError,
+    Error,
+    ForkedProcessError,
+    InternalError,
+    InvalidArgumentError,
+    LibraryError,
+    NoDataError,
+    PermissionDeniedError,
+    ResourceError,
+    TimedOutError,
+    UnreachableError,
+    UnsupportedError,
+)
+from ._loader import get_cmake_dir, get_include, get_library, get_pkgconfig_dir
+from ._monitor import Monitor
+from ._types import (
+    IP,
+    TCP,
+    UDP,
+    Event,
+    Health,
+    Host,
+    Interface,
+    Interfaces,
+    Job,
+    Sample,
+    SelfCost,
+    Snapshot,
+    Sockets,
+    Stats,
+    Totals,
+)
+
+__all__ = [
+    "IP",
+    "TCP",
+    "UDP",
+    "ClosedError",
+    "ConfigError",
+    "Error",
+    "Event",
+    "ForkedProcessError",
+    "Health",
+    "Host",
+    "Interface",
+    "Interfaces",
+    "InternalError",
+    "InvalidArgumentError",
+    "Job",
+    "LibraryError",
+    "Monitor",
+    "NoDataError",
+    "PermissionDeniedError",
+    "ResourceError",
+    "Sample",
+    "SelfCost",
+    "Snapshot",
+    "Sockets",
+    "Stats",
+    "TimedOutError",
+    "Totals",
+    "UnreachableError",
+    "UnsupportedError",
+    "get_cmake_dir",
+    "get_include",
+    "get_library",
+    "get_pkgconfig_dir",
+]
+
+for _name in __all__:
+    if not _name.startswith("get_"):
+        globals()[_name].__module__ = "netmon"
+
+
+def __getattr__(name: str) -> str:
+    # Looking the version up reads files, so it is done when it is asked for.
+    if name == "__version__":
+        try:
+            return _metadata.version("libnetmon")
+        except _metadata.PackageNotFoundError:
+            return "0+unknown"
+    raise AttributeError(f"module 'netmon' has no attribute {name!r}")

@@ -1,0 +1,65 @@
+"""python -m netmon: one sample for people, or its document."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+import netmon
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m netmon",
+        description="Measure the network counters of this machine for a moment and print what they say.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the sample document (docs/metrics.md)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="S", help="time that the rates cover, 0.02 to 3600 (default: 1)"
+    )
+    parser.add_argument(
+        "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
+    )
+    parser.add_argument("--version", action="store_true", help="print the versions of package and library")
+    parser.add_argument("--cflags", action="store_true", help="print the compiler flags for C and C++ programs")
+    parser.add_argument("--libs", action="store_true", help="print the linker flags for C and C++ programs")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not 0.02 <= options.seconds <= 3600:
+        parser.error(f"--seconds is {options.seconds:g}; it must be from 0.02 to 3600")
+    try:
+        if options.cflags or options.libs:
+            folder = os.path.dirname(netmon.get_library())
+            flags = [f"-I{netmon.get_include()}"] if options.cflags else []
+            flags += [f"-L{folder}", "-lnetmon", f"-Wl,-rpath,{folder}"] if options.libs else []
+            print(" ".join(flags))
+        elif options.version:
+            from netmon._loader import load
+
+            print(f"netmon {netmon.__version__} (library {load().version().decode()})")
+        else:
+            # The window begins with the monitor's first sample, half an interval ago at least.
+            with netmon.Monitor(interval=options.seconds * 1.5, interfaces=options.interfaces) as monitor:
+                time.sleep(options.seconds)
+                sample = monitor.sample()
+            print(sample.to_json() if options.json else sample)
+    except netmon.Error as error:
+        print(f"netmon: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

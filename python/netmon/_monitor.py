@@ -1,0 +1,249 @@
+"""The monitor."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Iterable, Mapping
+from ctypes import byref, c_uint64, c_void_p
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import _abi, _loader
+from ._environment import job_variables
+from ._errors import ClosedError, ConfigError, NoDataError, error_for
+from ._types import Event, Health, Sample, Snapshot, Stats, _build
+
+if TYPE_CHECKING:
+    import pandas
+
+_SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
+_HISTORY_PAGE = 64
+
+
+class Monitor:
+    """Samples the network counters of this machine in the background and on demand.
+
+    It sends no packet, opens no port, starts no Python thread, and needs no privilege. What it measures is that of the network
+    namespace of the thread that creates it. All methods may be called from any thread. After a fork, ``latest`` reads what the
+    parent measures; the other methods open the monitor anew in the child, with totals from zero.
+
+    Args:
+        interval: seconds between two samples of the background loop, 0.01 to 3600.
+        targets: whom to probe beside the training peers.
+        interfaces: which interfaces count in ``totals``, as glob patterns; ``!`` excludes; loopback only if it is named. Default:
+            those with hardware behind them, and in a container its own.
+        sources: which sections are read (``"interfaces"``, ``"tcp"``, ``"udp"``, ``"ip"``, ``"sockets"``...). Default: all.
+        job: what is known of the training job (``rank``, ``world_size``, ``master_address``...); wins over the environment.
+
+    Raises:
+        ConfigError: an argument is wrong; the text names it.
+        LibraryError: the library cannot be loaded here.
+        ResourceError: too many monitors, or too little left of what the process may use.
+
+    Example:
+        >>> import netmon
+        >>> with netmon.Monitor(interval=0.1) as monitor:
+        ...     sample = monitor.sample()
+        ...     sample.schema
+        'netmon.sample/1'
+    """
+
+    def __init__(
+        self,
+        interval: float = 1.0,
+        *,
+        targets: Iterable[str] | None = None,
+        interfaces: Iterable[str] | None = None,
+        sources: Iterable[str] | None = None,
+        job: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._handle = 0
+        config: dict[str, Any] = {"interval_seconds": interval}
+        for name, value in (("targets", targets), ("interfaces", interfaces), ("sources", sources)):
+            if value is not None:
+                # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
+                config[name] = value if isinstance(value, str) else list(value)
+        config["job"] = {"environment": job_variables(), **(job or {})}
+        text = _encode(config)
+        self._library = _loader.load()
+        self._latest = self._library.latest
+        handle, error = c_uint64(), c_void_p()
+        status = self._library.init(text, byref(handle), byref(error))
+        self._check(status, error)
+        self._handle = handle.value
+
+    def _check(self, status: int, error: c_void_p) -> None:
+        if status != _abi.OK:
+            raise error_for(status, self._take(error).decode() if error.value else "")
+
+    def _take(self, text: c_void_p) -> bytes:
+        """Copy text that the library handed out, and free it."""
+        try:
+            assert text.value is not None
+            return ctypes.string_at(text.value)
+        finally:
+            self._library.free(text)
+
+    @property
+    def handle(self) -> int:
+        """The library's handle, for calls of your own through ctypes; 0 after ``close``."""
+        return self._handle
+
+    @property
+    def closed(self) -> bool:
+        """Whether the monitor was closed."""
+        return self._handle == 0
+
+    def sample(self) -> Sample:
+        """Measure now.
+
+        Returns:
+            The sample. Its rates cover the time since the newest sample of the loop that is at least half an interval old.
+
+        Raises:
+            ClosedError: the monitor was closed.
+            ForkedProcessError: this is a forked child in which the library cannot be used.
+        """
+        text, error = c_void_p(), c_void_p()
+        self._check(self._library.sample(self._handle or self._gone(), byref(text), byref(error)), error)
+        return Sample(self._take(text))
+
+    def latest(self) -> Snapshot:
+        """Return the values of the background loop's newest sample, without waiting: under a microsecond, also in a forked child.
+
+        Raises:
+            ClosedError: the monitor was closed.
+        """
+        snapshot = Snapshot()
+        snapshot.struct_size = _SNAPSHOT_SIZE
+        if self._latest(self._handle, byref(snapshot)):
+            self._no_snapshot(snapshot)
+        return snapshot
+
+    def _no_snapshot(self, snapshot: Snapshot) -> None:
+        status = self._latest(self._handle or self._gone(), byref(snapshot))
+        if status == _abi.CLOSED:
+            raise ClosedError("the monitor was closed")
+        if status != _abi.OK:
+            raise NoDataError("the newest values were overwritten twice while they were read; try again")
+
+    def _gone(self) -> int:
+        raise ClosedError("the monitor was closed")
+
+    def _query(self, request: Mapping[str, Any]) -> Any:
+        text, error = c_void_p(), c_void_p()
+        request = {key: value for key, value in request.items() if value is not None}
+        status = self._library.query(self._handle or self._gone(), _encode(request), byref(text), byref(error))
+        self._check(status, error)
+        return json.loads(self._take(text))
+
+    def history(self, seconds: float | None = None) -> list[Sample]:
+        """Return the samples of the background loop, oldest first.
+
+        Args:
+            seconds: how far back, default all that is kept: 600 s, or 4 MiB.
+        """
+        samples: list[Sample] = []
+        after = 0
+        while True:
+            page = self._query({"view": "history", "seconds": seconds, "after_sequence": after, "limit": _HISTORY_PAGE})
+            samples.extend(Sample(document) for document in page)
+            if len(page) < _HISTORY_PAGE:
+                return samples
+            after = page[-1]["sequence"]
+
+    def stats(self, metric: str, seconds: float | None = None) -> Stats:
+        """Return count, min, max, mean, standard deviation and quantiles of a metric as the loop recorded it.
+
+        Args:
+            metric: its name in the sample document, interfaces by name: ``"totals.receive_bytes_per_second"``,
+                ``"tcp.retransmit_ratio"``, ``"interfaces.eth0.receive_drops_total"``.
+            seconds: how far back, default all that is kept.
+
+        Raises:
+            InvalidArgumentError: there is no such metric; the text says which there are.
+        """
+        return _build(Stats, self._query({"view": "stats", "metric": metric, "seconds": seconds}))
+
+    def health(self) -> Health:
+        """Return how the monitor is doing: problems, cost, dropped samples, and what happened to interfaces and counters."""
+        answer = self._query({"view": "health"})
+        answer["events"] = [_build(Event, event) for event in answer["events"]]
+        return _build(Health, answer)
+
+    def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
+        """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
+
+        Columns are named as in ``stats``. Values that were not measured are NaN.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("Monitor.to_pandas needs pandas: pip install pandas") from error
+        samples = self.history(seconds)
+        times = pandas.to_datetime([s.timestamp_seconds for s in samples], unit="s", utc=True)
+        return pandas.DataFrame([_flat(s.to_dict()) for s in samples], index=pandas.Index(times, name="time"))
+
+    def set_job(self, **fields: Any) -> None:
+        """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``...
+
+        Raises:
+            ConfigError: a field is not known or wrong.
+        """
+        error = c_void_p()
+        status = self._library.set_job(self._handle or self._gone(), _encode(fields), byref(error))
+        self._check(status, error)
+
+    def close(self) -> None:
+        """Stop the background loop. Closing twice is fine."""
+        handle, self._handle = self._handle, 0
+        if handle:
+            self._library.close(handle)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Without its library, as after a failed __init__, there is nothing to close.
+        if getattr(self, "_handle", 0):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<netmon.Monitor {'closed' if self.closed else f'0x{self._handle:x}'}>"
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the arguments cannot be written as JSON: {error}") from error
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Flatten a sample document into numbers by metric name."""
+    row: dict[str, Any] = {}
+    for key, value in document.items():
+        if key == "interfaces":
+            for interface in value or ():
+                for field, number in interface.items():
+                    if _numeric(number):
+                        row[f"interfaces.{interface['name']}.{field}"] = number
+        elif isinstance(value, dict):
+            if key not in ("unavailable", "host"):
+                row.update({f"{key}.{field}": number for field, number in value.items() if _numeric(number)})
+        elif _numeric(value):
+            row[key] = value
+    return row
+
+
+def _numeric(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -1,0 +1,595 @@
+"""What netmon returns: frozen types with the names and units of the sample document (docs/metrics.md).
+
+Everything that was not measured is None, never 0. Durations end in ``_seconds``, counters in ``_total``, shares of one in
+``_ratio``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+from . import _abi
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a sample was taken."""
+
+    hostname: str | None
+    os: str
+    kernel: str | None
+    boot_id: str | None
+    network_namespace: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which process of which training job this is."""
+
+    rank: int | None
+    local_rank: int | None
+    world_size: int | None
+    local_world_size: int | None
+    node_rank: int | None
+    master_address: str | None
+    master_port: int | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The interfaces that count, summed, each byte once."""
+
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    receive_packets_total: int | None
+    transmit_packets_total: int | None
+    receive_errors_total: int | None
+    transmit_errors_total: int | None
+    receive_drops_total: int | None
+    transmit_drops_total: int | None
+    receive_bytes_per_second: float | None
+    transmit_bytes_per_second: float | None
+    receive_packets_per_second: float | None
+    transmit_packets_per_second: float | None
+    capacity_bits_per_second: int | None
+    utilization_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface of the namespace."""
+
+    name: str
+    index: int | None
+    kind: str | None
+    counted: bool | None
+    primary: bool | None
+    master: str | None
+    state: str | None
+    mtu: int | None
+    duplex: str | None
+    link_speed_bits_per_second: int | None
+    addresses: tuple[str, ...] | None
+    resets: int | None
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    receive_packets_total: int | None
+    transmit_packets_total: int | None
+    receive_errors_total: int | None
+    transmit_errors_total: int | None
+    receive_drops_total: int | None
+    transmit_drops_total: int | None
+    receive_bytes_per_second: float | None
+    transmit_bytes_per_second: float | None
+    receive_packets_per_second: float | None
+    transmit_packets_per_second: float | None
+    receive_fifo_errors_total: int | None
+    receive_frame_errors_total: int | None
+    receive_multicast_total: int | None
+    receive_compressed_total: int | None
+    transmit_fifo_errors_total: int | None
+    transmit_carrier_errors_total: int | None
+    transmit_collisions_total: int | None
+    transmit_compressed_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TCP:
+    """The kernel's TCP counters, IPv4 and IPv6 together."""
+
+    established: int | None
+    segments_sent_total: int | None
+    segments_received_total: int | None
+    segments_retransmitted_total: int | None
+    retransmit_ratio: float | None
+    timeouts_total: int | None
+    syn_retransmits_total: int | None
+    listen_overflows_total: int | None
+    listen_drops_total: int | None
+    resets_sent_total: int | None
+    in_errors_total: int | None
+    memory_pressures_total: int | None
+    out_of_order_queued_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UDP:
+    """The kernel's UDP counters, IPv4 and IPv6 added."""
+
+    datagrams_sent_total: int | None
+    datagrams_received_total: int | None
+    in_errors_total: int | None
+    receive_buffer_errors_total: int | None
+    send_buffer_errors_total: int | None
+    no_ports_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IP:
+    """The kernel's IP counters that explain trouble, IPv4 and IPv6 added."""
+
+    in_discards_total: int | None
+    out_discards_total: int | None
+    in_address_errors_total: int | None
+    out_no_routes_total: int | None
+    fragments_failed_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The sockets in use."""
+
+    tcp_in_use: int | None
+    tcp_orphaned: int | None
+    tcp_time_wait: int | None
+    tcp_memory_bytes: int | None
+    udp_in_use: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCost:
+    """What the monitor itself cost."""
+
+    version: str
+    uptime_seconds: float
+    cpu_seconds_total: float | None
+    sample_seconds: float
+    samples_total: int
+    dropped_total: int
+    probe_bytes_total: int
+    health: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to an interface or its counters."""
+
+    timestamp_seconds: float
+    monotonic_seconds: float
+    class_: str
+    interface: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a monitor is doing."""
+
+    status: str
+    problems: tuple[str, ...]
+    interval_seconds: float
+    uptime_seconds: float
+    cpu_seconds_total: float | None
+    samples_total: int
+    dropped_total: int
+    probe_bytes_total: int
+    last_sample_age_seconds: float | None
+    history_samples: int
+    history_bytes: int
+    history_span_seconds: float
+    events_total: Mapping[str, int]
+    events: tuple[Event, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        document["problems"] = list(self.problems)
+        document["events_total"] = dict(self.events_total)
+        document["events"] = [
+            {f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events
+        ]
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The recorded values of one metric, in its own unit. All but ``count`` are None when nothing was recorded."""
+
+    metric: str
+    window_seconds: float | None
+    count: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    stddev: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def _build(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Make an instance of a section's class. Fields that a newer library adds are left to ``to_dict``."""
+    values = []
+    for field in fields(cls):  # type: ignore[arg-type]
+        value = data.get(field.name.rstrip("_"))
+        values.append(tuple(value) if isinstance(value, list) else value)
+    return cls(*values)
+
+
+class Interfaces(Sequence[Interface]):
+    """The interfaces of a sample, in the kernel's order, found by place or by name: ``sample.interfaces["eth0"].mtu``."""
+
+    __slots__ = ("_by_name", "_items")
+
+    def __init__(self, items: Sequence[Interface]) -> None:
+        self._items = tuple(items)
+        self._by_name = {item.name: item for item in self._items}
+
+    @overload
+    def __getitem__(self, key: int | str) -> Interface: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Interface]: ...
+    def __getitem__(self, key: int | str | slice) -> Interface | Sequence[Interface]:
+        if isinstance(key, str):
+            try:
+                return self._by_name[key]
+            except KeyError:
+                raise KeyError(f"there is no interface {key!r}; there are {', '.join(self._by_name) or 'none'}") from None
+        return self._items[key]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Interface]:
+        return iter(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_name if isinstance(key, str) else key in self._items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interfaces) and self._items == other._items
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def get(self, name: str) -> Interface | None:
+        """Return the interface of that name, or None."""
+        return self._by_name.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The interfaces' names."""
+        return tuple(self._by_name)
+
+    @property
+    def primary(self) -> Interface | None:
+        """The interface that routes to the master address, or holds the default route."""
+        return next((item for item in self._items if item.primary), None)
+
+    def __repr__(self) -> str:
+        return f"Interfaces({', '.join(self._by_name)})"
+
+
+class Sample:
+    """What was measured at one moment: the sample document with types.
+
+    Sections are decoded when they are first asked for. One that was not measured is None, and ``reason`` says why.
+    """
+
+    __slots__ = ("_document", "_sections", "_text")
+
+    def __init__(self, document: Mapping[str, Any] | bytes) -> None:
+        self._text: bytes | None = None
+        self._document: Mapping[str, Any] | None = None
+        if isinstance(document, bytes):
+            self._text = document
+        else:
+            self._document = document
+        self._sections: dict[str, Any] = {}
+
+    def _decoded(self) -> Mapping[str, Any]:
+        if self._document is None:
+            assert self._text is not None
+            self._document = json.loads(self._text)
+            self._text = None
+        return self._document
+
+    def _section(self, name: str, cls: type[T]) -> T | None:
+        try:
+            section: T | None = self._sections[name]
+        except KeyError:
+            data = self._decoded().get(name)
+            section = self._sections[name] = None if data is None else _build(cls, data)
+        return section
+
+    @property
+    def schema(self) -> str:
+        """The form of the document: ``netmon.sample/1``."""
+        return str(self._decoded()["schema"])
+
+    @property
+    def sequence(self) -> int:
+        """The number of this sample, from 1."""
+        return int(self._decoded()["sequence"])
+
+    @property
+    def timestamp_seconds(self) -> float:
+        """When it was taken, wall clock, since 1970-01-01 UTC."""
+        return float(self._decoded()["timestamp_seconds"])
+
+    @property
+    def monotonic_seconds(self) -> float:
+        """When it was taken, on the clock of ``time.monotonic``."""
+        return float(self._decoded()["monotonic_seconds"])
+
+    @property
+    def window_seconds(self) -> float | None:
+        """The time that its rates cover."""
+        window: float | None = self._decoded()["window_seconds"]
+        return window
+
+    @property
+    def host(self) -> Host:
+        """Where it was taken."""
+        host = self._section("host", Host)
+        assert host is not None
+        return host
+
+    @property
+    def job(self) -> Job | None:
+        """The training job."""
+        return self._section("job", Job)
+
+    @property
+    def totals(self) -> Totals | None:
+        """The interfaces that count, summed."""
+        return self._section("totals", Totals)
+
+    @property
+    def interfaces(self) -> Interfaces | None:
+        """All interfaces of the namespace."""
+        try:
+            section: Interfaces | None = self._sections["interfaces"]
+        except KeyError:
+            rows = self._decoded()["interfaces"]
+            section = None if rows is None else Interfaces([_build(Interface, row) for row in rows])
+            self._sections["interfaces"] = section
+        return section
+
+    @property
+    def tcp(self) -> TCP | None:
+        """TCP counters."""
+        return self._section("tcp", TCP)
+
+    @property
+    def udp(self) -> UDP | None:
+        """UDP counters."""
+        return self._section("udp", UDP)
+
+    @property
+    def ip(self) -> IP | None:
+        """IP counters."""
+        return self._section("ip", IP)
+
+    @property
+    def sockets(self) -> Sockets | None:
+        """Sockets in use."""
+        return self._section("sockets", Sockets)
+
+    @property
+    def probes(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def peers(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def rdma(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def collectives(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def phases(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def transport(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def bandwidth_tests(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def findings(self) -> None:
+        """Not measured by this version."""
+        return None
+
+    @property
+    def self(self) -> SelfCost:
+        """What the monitor itself cost."""
+        cost = self._section("self", SelfCost)
+        assert cost is not None
+        return cost
+
+    @property
+    def unavailable(self) -> Mapping[str, str]:
+        """Why sections and fields are None: ``section`` or ``section.field`` to the reason."""
+        return MappingProxyType(self._decoded()["unavailable"])
+
+    def reason(self, name: str) -> str | None:
+        """Return why a section (``"probes"``) or field (``"totals.utilization_ratio"``) is None, or None if nothing is said."""
+        reasons = self._decoded()["unavailable"]
+        section = name.partition(".")[0]
+        found = reasons.get(name) or reasons.get(section)
+        if found is None and (name.endswith("_per_second") or name.endswith("_ratio")):
+            found = reasons.get("window_seconds")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sample document: a copy, free to be changed."""
+        copy: dict[str, Any] = json.loads(self.to_json())
+        return copy
+
+    def to_json(self) -> str:
+        """Return the sample document as JSON text."""
+        return self._text.decode() if self._text is not None else json.dumps(self._document, ensure_ascii=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sample) and self._decoded() == other._decoded()
+
+    def __hash__(self) -> int:
+        return hash((self.sequence, self.timestamp_seconds))
+
+    def __reduce__(self) -> tuple[type[Sample], tuple[dict[str, Any]]]:
+        return Sample, (self.to_dict(),)
+
+    def __repr__(self) -> str:
+        return f"<netmon.Sample {self.sequence} at {self.timestamp_seconds:.3f}>"
+
+    def __str__(self) -> str:
+        from ._text import describe
+
+        return describe(self)
+
+
+class Snapshot(_abi.SnapshotStruct):
+    """The values of the newest sample that programs read often, copied without waiting. None: not measured."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Snapshot({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and bytes(self) == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self))
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Return the values by their names."""
+        return {name: getattr(self, name) for name, _ in _abi.SNAPSHOT_FIELDS}
+
+    @property
+    def sequence(self) -> int:
+        """The number of the sample, from 1."""
+        return int(self._sequence)
+
+    @property
+    def wall_time_ns(self) -> int:
+        """When it was taken, wall clock, since 1970-01-01 UTC."""
+        return int(self._wall_time_ns)
+
+    @property
+    def monotonic_time_ns(self) -> int:
+        """When it was taken, on the clock of ``time.monotonic_ns``."""
+        return int(self._monotonic_time_ns)
+
+    @property
+    def window_ns(self) -> int | None:
+        """The time the rates cover."""
+        return _count(self._window_ns)
+
+    @property
+    def receive_bytes_total(self) -> int | None:
+        """Bytes received by counted interfaces since the monitor started."""
+        return _count(self._receive_bytes_total)
+
+    @property
+    def transmit_bytes_total(self) -> int | None:
+        """Bytes sent by counted interfaces since the monitor started."""
+        return _count(self._transmit_bytes_total)
+
+    @property
+    def receive_bytes_per_second(self) -> float | None:
+        """Receive rate of counted interfaces."""
+        return _real(self._receive_bytes_per_second)
+
+    @property
+    def transmit_bytes_per_second(self) -> float | None:
+        """Send rate of counted interfaces."""
+        return _real(self._transmit_bytes_per_second)
+
+    @property
+    def primary_receive_bytes_per_second(self) -> float | None:
+        """Receive rate of the primary interface."""
+        return _real(self._primary_receive_bytes_per_second)
+
+    @property
+    def primary_transmit_bytes_per_second(self) -> float | None:
+        """Send rate of the primary interface."""
+        return _real(self._primary_transmit_bytes_per_second)
+
+    @property
+    def errors_in_window(self) -> int | None:
+        """Errors of counted interfaces in the window, both directions."""
+        return _count(self._errors_in_window)
+
+    @property
+    def drops_in_window(self) -> int | None:
+        """Drops of counted interfaces in the window, both directions."""
+        return _count(self._drops_in_window)
+
+    @property
+    def tcp_retransmit_ratio(self) -> float | None:
+        """TCP segments retransmitted / sent in the window."""
+        return _real(self._tcp_retransmit_ratio)
+
+    @property
+    def tcp_established(self) -> int | None:
+        """Established TCP connections of the namespace."""
+        return _count(self._tcp_established)
+
+    @property
+    def rtt_p50_ns(self) -> int | None:
+        """Not measured by this version."""
+        return _count(self._rtt_p50_ns)
+
+    @property
+    def loss_ratio(self) -> float | None:
+        """Not measured by this version."""
+        return _real(self._loss_ratio)
+
+
+def _count(value: int) -> int | None:
+    return None if value == _abi.UNKNOWN_U64 else value
+
+
+def _real(value: float) -> float | None:
+    return value if value == value else None
