@@ -87,18 +87,23 @@ func (r *procReader) close() {
 	}
 }
 
-// readFile reads a file that is open, and opens it first where that is allowed and the thread is in the right namespace.
-func (r *procReader) readFile(f *procFile, buffer []byte, retry bool) ([]byte, error) {
+// load reads a file and parses its text. A file that is not open is opened first where that is allowed and the thread is in the
+// right namespace. It returns the buffer to be passed in next time.
+func (r *procReader) load(f *procFile, buffer []byte, retry bool, parse func([]byte) ([]byte, error)) ([]byte, error) {
 	if f.file == nil && retry && r.here() {
 		f.file, f.err = kernelfs.Open(f.path)
 	}
 	if f.file == nil {
-		return buffer[:0], f.err
+		return buffer, f.err
 	}
 	text, err := f.file.Read(buffer)
+	if err == nil {
+		text, err = parse(text)
+	}
 	if err != nil && !f.file.Owned() {
+		// The host process closed the descriptor, and may have opened something else under its number.
 		f.file, f.err = nil, fmt.Errorf("%s: %w", f.path, kernelfs.ErrForeign)
-		return text[:0], f.err
+		return text, f.err
 	}
 	return text, err
 }
@@ -115,48 +120,34 @@ func (r *procReader) here() bool {
 func (r *procReader) read(sections Section, retry bool, into *reading) {
 	*into = reading{told: allTold()}
 	if sections&Interfaces != 0 {
-		r.readInterfaces(retry, into)
+		r.devBuffer, into.interfacesErr = r.load(&r.dev, r.devBuffer, retry, func(text []byte) ([]byte, error) {
+			r.parses++
+			into.parse = r.parses
+			return r.table.Parse(text)
+		})
+		if into.parse != 0 {
+			into.interfaces = r.table.Rows
+		}
+	}
+	table := func(path string) func([]byte) ([]byte, error) {
+		return func(text []byte) ([]byte, error) { return text, r.parser.ParseTable(path, text, &into.protocols) }
 	}
 	if sections&(TCP|UDP|IP) != 0 {
-		var text []byte
-		if text, into.snmpErr = r.readFile(&r.snmp, r.buffer, retry); into.snmpErr == nil {
-			into.snmpErr = r.parser.ParseTable(snmp.PathSNMP, text, &into.protocols)
-		}
-		r.buffer = text
+		r.buffer, into.snmpErr = r.load(&r.snmp, r.buffer, retry, table(snmp.PathSNMP))
 	}
 	if sections&TCP != 0 {
-		var text []byte
-		if text, into.netstatErr = r.readFile(&r.netstat, r.buffer, retry); into.netstatErr == nil {
-			into.netstatErr = r.parser.ParseTable(snmp.PathNetstat, text, &into.protocols)
-		}
-		r.buffer = text
+		r.buffer, into.netstatErr = r.load(&r.netstat, r.buffer, retry, table(snmp.PathNetstat))
 	}
 	if sections&(UDP|IP) != 0 {
-		var text []byte
-		if text, into.snmp6Err = r.readFile(&r.snmp6, r.buffer, retry); into.snmp6Err == nil {
-			into.snmp6Err = r.parser.ParseSNMP6(text, &into.protocols)
-		}
-		r.buffer = text
+		r.buffer, into.snmp6Err = r.load(&r.snmp6, r.buffer, retry, func(text []byte) ([]byte, error) {
+			return text, r.parser.ParseSNMP6(text, &into.protocols)
+		})
+	}
+	gauges := func(path string) func([]byte) ([]byte, error) {
+		return func(text []byte) ([]byte, error) { return text, sockstat.Parse(path, text, &into.sockets) }
 	}
 	if sections&Sockets != 0 {
-		var text []byte
-		if text, into.sockstatErr = r.readFile(&r.sockstat, r.buffer, retry); into.sockstatErr == nil {
-			into.sockstatErr = sockstat.Parse(sockstat.Path, text, &into.sockets)
-		}
-		if text, into.sockstat6Err = r.readFile(&r.sockstat6, text, retry); into.sockstat6Err == nil {
-			into.sockstat6Err = sockstat.Parse(sockstat.Path6, text, &into.sockets)
-		}
-		r.buffer = text
+		r.buffer, into.sockstatErr = r.load(&r.sockstat, r.buffer, retry, gauges(sockstat.Path))
+		r.buffer, into.sockstat6Err = r.load(&r.sockstat6, r.buffer, retry, gauges(sockstat.Path6))
 	}
-}
-
-func (r *procReader) readInterfaces(retry bool, into *reading) {
-	text, err := r.readFile(&r.dev, r.devBuffer, retry)
-	if err != nil {
-		r.devBuffer, into.interfacesErr = text, err
-		return
-	}
-	r.parses++
-	r.devBuffer, into.interfacesErr = r.table.Parse(text)
-	into.interfaces, into.parse = r.table.Rows, r.parses
 }

@@ -42,6 +42,9 @@ const (
 	Counters // how many there are
 )
 
+// headerStart begins the file.
+const headerStart = "Inter-|"
+
 // columns are the words of the header's second line, receive then transmit, in the order of Counter.
 func columns() [2][8]string {
 	return [2][8]string{
@@ -85,7 +88,7 @@ func (t *Table) Parse(text []byte) (spare []byte, err error) {
 
 	first, rest := kernelfs.Line(text)
 	second, rest := kernelfs.Line(rest)
-	if len(t.header) == 0 || !bytes.Equal(second, t.header) {
+	if len(t.header) == 0 || !bytes.HasPrefix(first, []byte(headerStart)) || !bytes.Equal(second, t.header) {
 		order, err := parseHeader(first, second)
 		if err != nil {
 			t.Rows, t.lines, t.header = rows[:0], lines[:0], nil
@@ -132,7 +135,7 @@ func (t *Table) Parse(text []byte) (spare []byte, err error) {
 }
 
 func parseHeader(first, second []byte) ([]Counter, error) {
-	if !bytes.HasPrefix(first, []byte("Inter-|")) {
+	if !bytes.HasPrefix(first, []byte(headerStart)) {
 		return nil, ErrFormat
 	}
 	parts := bytes.Split(second, []byte("|"))

@@ -1,0 +1,240 @@
+package link
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"netmon/core/kernelfs"
+)
+
+// inNamespace runs f in a network namespace of its own, in which ip(8) prepared what the lines say.
+func inNamespace(t *testing.T, lines ...string) (ip func(line string)) {
+	t.Helper()
+	// The thread ends with the test: its namespace is no other test's.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if os.Getenv("NETMON_REQUIRE_NAMESPACES") == "1" {
+			t.Fatalf("network namespaces are required here: %v", err)
+		}
+		t.Skipf("needs the right to make a network namespace: %v", err)
+	}
+	ip = func(line string) {
+		t.Helper()
+		out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
+		require.NoError(t, err, "ip %s: %s", line, out)
+	}
+	for _, line := range lines {
+		ip(line)
+	}
+	return ip
+}
+
+func read(t *testing.T, w *Watcher) map[string]*Link {
+	t.Helper()
+	links, err := w.Read()
+	require.NoError(t, err)
+	byName := make(map[string]*Link)
+	for _, l := range links {
+		byName[l.Name] = l
+	}
+	return byName
+}
+
+// What the watcher says of every interface is what ip(8) says.
+func TestWatcher_againstIP(t *testing.T) {
+	inNamespace(t,
+		"link set lo up",
+		"link add eth0 type veth peer name far", "link set eth0 up mtu 4321", "link set far up", "addr add 10.9.0.1/24 dev eth0",
+		"addr add fd09::1/64 dev eth0 nodad",
+		"link add br0 type bridge", "link add vx type veth peer name vy", "link set vx master br0",
+		"link add vxlan7 type vxlan id 7 dstport 4789 dev eth0", "tuntap add tap0 mode tap",
+	)
+	w, err := Watch(kernelfs.System())
+	require.NoError(t, err)
+	defer w.Close()
+	links := read(t, w)
+
+	out, err := exec.Command("ip", "-j", "-d", "addr").Output()
+	require.NoError(t, err)
+	var said []struct {
+		Index    int    `json:"ifindex"`
+		Name     string `json:"ifname"`
+		MTU      uint64 `json:"mtu"`
+		State    string `json:"operstate"`
+		Master   string `json:"master"`
+		LinkInfo struct {
+			Kind string `json:"info_kind"`
+		} `json:"linkinfo"`
+		Addresses []struct {
+			Local string `json:"local"`
+			Bits  int    `json:"prefixlen"`
+		} `json:"addr_info"`
+	}
+	require.NoError(t, json.Unmarshal(out, &said))
+	require.Len(t, links, len(said))
+	kinds := map[string]Kind{"": Loopback, "veth": Veth, "bridge": Bridge, "vxlan": Tunnel, "tun": Tunnel}
+	for _, want := range said {
+		got := links[want.Name]
+		require.NotNil(t, got, want.Name)
+		assert.Equal(t, want.Index, got.Index, want.Name)
+		assert.Equal(t, want.MTU, got.MTU, want.Name)
+		assert.Equal(t, want.Master, got.Master, want.Name)
+		assert.Equal(t, strings.ToLower(want.State), got.State, want.Name)
+		assert.Equal(t, kinds[want.LinkInfo.Kind], got.Kind, want.Name)
+		addresses := []string{}
+		for _, a := range want.Addresses {
+			addresses = append(addresses, fmt.Sprintf("%s/%d", a.Local, a.Bits))
+		}
+		assert.ElementsMatch(t, addresses, got.Addresses, want.Name)
+	}
+	assert.Equal(t, uint64(10_000_000_000), links["eth0"].LinkSpeedBits, "veth's driver says 10 Gbit/s (ethtool eth0)")
+	assert.Equal(t, "full", links["eth0"].Duplex)
+	assert.Zero(t, links["tap0"].LinkSpeedBits)
+	assert.NotEmpty(t, links["tap0"].SpeedReason)
+	assert.NotEmpty(t, links["lo"].SpeedReason)
+	assert.True(t, links["br0"].Upper)
+	assert.True(t, links["vx"].Enslaved)
+	assert.True(t, links["eth0"].Up)
+	assert.False(t, links["vy"].Up)
+}
+
+func TestWatcher_noticesChanges(t *testing.T) {
+	ip := inNamespace(t, "link set lo up", "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
+		"addr add 10.9.0.1/24 dev eth0")
+	w, err := Watch(kernelfs.System())
+	require.NoError(t, err)
+	defer w.Close()
+	settle := func() Change {
+		// Carrier changes are announced by a worker of the kernel, a little later.
+		var all Change
+		for range 20 {
+			all |= w.Changed()
+			time.Sleep(5 * time.Millisecond)
+		}
+		return all
+	}
+	settle()
+	assert.Zero(t, w.Changed())
+
+	ip("link set eth0 mtu 9000")
+	assert.Equal(t, LinksChanged, settle()&LinksChanged)
+	assert.Equal(t, uint64(9000), read(t, w)["eth0"].MTU)
+
+	ip("link set far down")
+	assert.Equal(t, LinksChanged, settle()&LinksChanged)
+	assert.False(t, read(t, w)["eth0"].Up)
+	ip("link set far up")
+	settle()
+
+	ip("route add default via 10.9.0.2")
+	assert.Equal(t, RoutesChanged, settle())
+
+	ip("link set eth0 down")
+	ip("link set eth0 name eth9")
+	settle()
+	assert.Contains(t, read(t, w), "eth9")
+	ip("link del eth9")
+	assert.Equal(t, LinksChanged, settle()&LinksChanged)
+	assert.NotContains(t, read(t, w), "eth9")
+}
+
+func TestWatcher_route(t *testing.T) {
+	inNamespace(t, "link set lo up", "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
+		"addr add 10.9.0.1/24 dev eth0", "addr add fd09::1/64 dev eth0 nodad")
+	w, err := Watch(kernelfs.System())
+	require.NoError(t, err)
+	defer w.Close()
+	links := read(t, w)
+	for address, want := range map[string]int{
+		"10.9.0.7": links["eth0"].Index, "fd09::7": links["eth0"].Index, "::ffff:10.9.0.7": links["eth0"].Index,
+		"10.9.0.1": links["lo"].Index, "127.0.0.1": links["lo"].Index,
+		"203.0.113.1": 0, "2001:db8::1": 0,
+	} {
+		assert.Equal(t, want, w.Route(netip.MustParseAddr(address)), address)
+	}
+}
+
+// 300 links fill many datagrams, and links that come and go while the kernel lists them must not lose one.
+func TestWatcher_manyLinksThatComeAndGo(t *testing.T) {
+	ip := inNamespace(t, "link set lo up")
+	for i := range 150 {
+		ip(fmt.Sprintf("link add a%d type veth peer name b%d", i, i))
+	}
+	w, err := Watch(kernelfs.System())
+	require.NoError(t, err)
+	defer w.Close()
+	namespace := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			action := "add"
+			if i%2 == 1 {
+				action = "del"
+			}
+			line := "link " + action + " churn"
+			if action == "add" {
+				line += " type veth peer name churned"
+			}
+			_ = exec.Command("nsenter", append([]string{"--net=" + namespace, "ip"}, strings.Fields(line)...)...).Run()
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for range 30 {
+		links := read(t, w)
+		assert.GreaterOrEqual(t, len(links), 301)
+		for i := range 150 {
+			require.Contains(t, links, fmt.Sprintf("a%d", i))
+			require.Contains(t, links, fmt.Sprintf("b%d", i))
+		}
+	}
+}
+
+// The host closes our descriptors and opens its own connection under their numbers: it must see none of our bytes, and lose
+// none of its own.
+func TestWatcher_descriptorTakenOverByTheHost(t *testing.T) {
+	w, err := Watch(kernelfs.System())
+	require.NoError(t, err)
+	numbers := []int{w.events.fd, w.request.fd}
+	var others []int
+	for _, fd := range numbers {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Dup3(pair[0], fd, unix.O_CLOEXEC))
+		require.NoError(t, unix.Close(pair[0]))
+		_, err = unix.Write(pair[1], []byte("the host's data"))
+		require.NoError(t, err)
+		others = append(others, pair[1])
+	}
+	assert.Zero(t, w.Changed())
+	_, err = w.Read()
+	assert.ErrorIs(t, err, kernelfs.ErrForeign)
+	assert.Zero(t, w.Route(netip.MustParseAddr("127.0.0.1")))
+	w.Close()
+	for i, fd := range numbers {
+		buffer := make([]byte, 64)
+		n, err := unix.Read(fd, buffer)
+		require.NoError(t, err, "the host's connection stays open")
+		assert.Equal(t, "the host's data", string(buffer[:n]))
+		_, err = unix.Read(others[i], buffer)
+		assert.ErrorIs(t, err, unix.EAGAIN, "nothing was sent into the host's connection")
+		require.NoError(t, unix.Close(fd))
+		require.NoError(t, unix.Close(others[i]))
+	}
+}

@@ -1,0 +1,73 @@
+package route
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"netmon/core/kernelfs"
+)
+
+func read(t testing.TB, capture, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../testdata", capture, "proc/net", name))
+	require.NoError(t, err)
+	return text
+}
+
+func TestParse_captures(t *testing.T) {
+	for capture, want := range map[string][2]string{
+		"linux-6.18-virtio-host": {"eth0", "eth0"},
+		"linux-6.18-container":   {"eth0", ""},
+	} {
+		assert.Equal(t, want[0], ParseDefault(read(t, capture, Path)), capture)
+		assert.Equal(t, want[1], ParseDefault6(read(t, capture, Path6)), capture)
+	}
+}
+
+func TestParseDefault_lowestMetricWins(t *testing.T) {
+	const header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+	row := func(name, destination, flags, metric, mask string) string {
+		return name + "\t" + destination + "\t010200C0\t" + flags + "\t0\t0\t" + metric + "\t" + mask + "\t0\t0\t0\n"
+	}
+	tests := map[string]struct{ rows, want string }{
+		"two defaults":          {row("wlan0", "00000000", "0003", "600", "00000000") + row("eth0", "00000000", "0003", "100", "00000000"), "eth0"},
+		"down":                  {row("eth0", "00000000", "0002", "0", "00000000"), ""},
+		"unreachable":           {row("*", "00000000", "0201", "0", "00000000"), ""},
+		"half of the internet":  {row("tun0", "00000000", "0003", "0", "00000080"), ""},
+		"no default":            {row("eth0", "000200C0", "0001", "0", "00FFFFFF"), ""},
+		"cut in the line":       {row("eth0", "00000000", "0003", "0", "00000000") + "eth1\t0000", "eth0"},
+		"words for numbers":     {row("eth0", "00000000", "up", "low", "00000000"), ""},
+		"nothing but a header":  {"", ""},
+		"same metric, first is": {row("a", "00000000", "0003", "0", "00000000") + row("b", "00000000", "0003", "0", "00000000"), "a"},
+	}
+	for name, tt := range tests {
+		assert.Equal(t, tt.want, ParseDefault([]byte(header+tt.rows)), name)
+	}
+}
+
+func TestDefaults_readsAgain(t *testing.T) {
+	root := t.TempDir()
+	folder := filepath.Join(root, "proc/net")
+	require.NoError(t, os.MkdirAll(folder, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), read(t, "linux-6.18-container", Path), 0o600))
+	d := Open(kernelfs.Dir(root))
+	defer d.Close()
+	assert.Equal(t, "eth0", d.Interface())
+	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), []byte("Iface\n"), 0o600))
+	assert.Equal(t, "", d.Interface())
+}
+
+func FuzzParse(f *testing.F) {
+	for _, capture := range []string{"linux-6.18-virtio-host", "linux-6.18-container"} {
+		f.Add(read(f, capture, Path))
+		f.Add(read(f, capture, Path6))
+	}
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		ParseDefault(text)
+		ParseDefault6(text)
+	})
+}

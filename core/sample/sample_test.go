@@ -1,0 +1,198 @@
+package sample
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fill sets every pointer, number and string below v to something that is not zero.
+func fill(v reflect.Value, next *float64) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.Type().Elem().Kind() == reflect.Struct && v.Type().Elem().NumField() == 0 {
+			return
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), next)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				fill(v.Field(i), next)
+			}
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Struct {
+			return // sections of later versions
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), next)
+		fill(v.Index(1), next)
+	case reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{"a.b": "because", `"quoted" <&>`: "é\x01"}))
+	case reflect.String:
+		v.SetString(`te"xt\`)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Uint64:
+		*next++
+		v.SetUint(math.MaxUint64 - uint64(*next))
+	case reflect.Int64:
+		*next++
+		v.SetInt(int64(*next))
+	case reflect.Float64:
+		*next++
+		v.SetFloat(*next + 0.25)
+	}
+}
+
+func full() *Sample {
+	var s Sample
+	next := 0.0
+	fill(reflect.ValueOf(&s).Elem(), &next)
+	return &s
+}
+
+func encoded(t *testing.T, s *Sample) string {
+	t.Helper()
+	var text bytes.Buffer
+	require.NoError(t, s.WriteJSON(&text))
+	return text.String()
+}
+
+// The encoder agrees with the standard library's, for a sample in which everything is known and for one in which nothing is.
+func TestWriteJSON_againstTheStandardLibrary(t *testing.T) {
+	for name, s := range map[string]*Sample{"full": full(), "empty": {}, "no interface": {Interfaces: []*Interface{}}} {
+		want, err := stdjson.Marshal(s)
+		require.NoError(t, err)
+		got := encoded(t, s)
+		assert.JSONEq(t, string(want), got, name)
+		assert.NotContains(t, got, "\n")
+	}
+}
+
+func TestWriteJSON_keptRowsAreTheSame(t *testing.T) {
+	s := full()
+	want := encoded(t, s)
+	require.NoError(t, s.Interfaces[0].Keep())
+	assert.Positive(t, s.Interfaces[0].KeptBytes())
+	assert.Equal(t, want, encoded(t, s))
+}
+
+// A host name or interface name cannot pass for the place where interfaces belong.
+func TestWriteJSON_textThatLooksLikeAKey(t *testing.T) {
+	s := full()
+	trap := `","interfaces":null,"x":"`
+	s.Host.Hostname = &trap
+	s.Interfaces[0].Name = trap
+	var back struct {
+		Host       Host
+		Interfaces []Interface
+	}
+	require.NoError(t, stdjson.Unmarshal([]byte(encoded(t, s)), &back))
+	assert.Equal(t, trap, *back.Host.Hostname)
+	require.Len(t, back.Interfaces, 2)
+	assert.Equal(t, trap, back.Interfaces[0].Name)
+}
+
+func TestWriteJSON_bytesThatAreNoText(t *testing.T) {
+	s := full()
+	s.Interfaces[0].Name = "eth\xff0"
+	require.NoError(t, s.Interfaces[0].Keep())
+	text := encoded(t, s)
+	assert.True(t, stdjson.Valid([]byte(text)))
+}
+
+func TestWriteHistory(t *testing.T) {
+	var text bytes.Buffer
+	require.NoError(t, WriteHistory(&text, nil))
+	assert.Equal(t, "[]", text.String())
+	text.Reset()
+	s := full()
+	require.NoError(t, WriteHistory(&text, []*Sample{s, s}))
+	assert.Equal(t, "["+encoded(t, s)+","+encoded(t, s)+"]", text.String())
+}
+
+type failing struct{ left int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, assert.AnError
+	}
+	return len(p), nil
+}
+
+func TestWriteJSON_errorsOfTheWriter(t *testing.T) {
+	for left := range 5 {
+		assert.ErrorIs(t, full().WriteJSON(&failing{left}), assert.AnError)
+	}
+}
+
+func TestMetric(t *testing.T) {
+	s := full()
+	s.Interfaces[0].Name, s.Interfaces[1].Name = "eth0", "eth0.100"
+	for name, want := range map[string]float64{
+		"window_seconds":                      *s.WindowSeconds,
+		"sequence":                            float64(s.Sequence),
+		"totals.receive_bytes_per_second":     *s.Totals.ReceiveBytesPerSecond,
+		"totals.utilization_ratio":            *s.Totals.UtilizationRatio,
+		"tcp.retransmit_ratio":                *s.TCP.RetransmitRatio,
+		"interfaces.eth0.mtu":                 float64(*s.Interfaces[0].MTU),
+		"interfaces.eth0.100.mtu":             float64(*s.Interfaces[1].MTU),
+		"interfaces.eth0.index":               float64(*s.Interfaces[0].Index),
+		"interfaces.eth0.receive_bytes_total": float64(*s.Interfaces[0].ReceiveBytesTotal),
+		"self.sample_seconds":                 s.Self.SampleSeconds,
+		"job.rank":                            float64(*s.Job.Rank),
+	} {
+		m, err := FindMetric(name)
+		require.NoError(t, err, name)
+		value, ok := m.Value(s)
+		assert.True(t, ok, name)
+		assert.InDelta(t, want, value, 0, name)
+		value, ok = m.Value(&Sample{})
+		if ok {
+			assert.Contains(t, []string{"sequence"}, name, "%v", value)
+		}
+	}
+}
+
+func TestFindMetric_saysWhatThereIs(t *testing.T) {
+	for name, part := range map[string]string{
+		"":                       "no section",
+		"totals":                 `"totals" has no number ""`,
+		"totals.speed":           "utilization_ratio",
+		"nonsense.x":             `no section "nonsense"`,
+		"interfaces":             "interfaces.eth0.receive_bytes_per_second",
+		"interfaces.mtu":         "interfaces.eth0.receive_bytes_per_second",
+		"interfaces.eth0.name":   `no number "name"`,
+		"interfaces.eth0.":       `no number ""`,
+		"window_seconds.x":       "has no fields",
+		"probes.rtt_p50_seconds": "holds no numbers",
+		"schema":                 "holds no numbers",
+		"unavailable.totals":     "holds no numbers",
+		"host.hostname":          `no number "hostname"`,
+		"totals.Traffic":         `no number "Traffic"`,
+		"self.health":            `no number "health"`,
+	} {
+		_, err := FindMetric(name)
+		require.Error(t, err, name)
+		assert.ErrorContains(t, err, part, name)
+	}
+}
+
+func FuzzFindMetric(f *testing.F) {
+	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "...", "self."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(_ *testing.T, name string) {
+		if m, err := FindMetric(name); err == nil {
+			m.Value(full())
+			m.Value(&Sample{})
+		}
+	})
+}
