@@ -1,6 +1,6 @@
 """Two network namespaces joined by a veth link, for tests that need a network of their own.
 
-Everything is named after this process and taken away whatever happens. The addresses are those of RFC 5737, which nobody has.
+Everything is named after this process and taken away whatever happens. The addresses are those that RFC 2544 sets aside for tests of networks.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def veth_link() -> Iterator[Link]:
         LabError: the kernel or the user's rights do not allow it.
     """
     with ExitStack() as stack:
-        left = Namespace(stack.enter_context(namespace("left")), "eth0", "192.0.2.1")
-        right = Namespace(stack.enter_context(namespace("right")), "eth0", "192.0.2.2")
+        left = Namespace(stack.enter_context(namespace("left")), "eth0", "198.18.0.1")
+        right = Namespace(stack.enter_context(namespace("right")), "eth0", "198.18.0.2")
         left.ip("link", "add", left.interface, "type", "veth", "peer", "name", right.interface, "netns", right.name)
         for end in (left, right):
             end.ip("address", "add", f"{end.address}/24", "dev", end.interface)

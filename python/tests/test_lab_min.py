@@ -22,7 +22,7 @@ def test_the_two_ends_reach_each_other(namespaces: lab_min.Link) -> None:
     server = right.start(
         sys.executable,
         "-c",
-        "import socket; s = socket.create_server(('192.0.2.2', 0)); print(s.getsockname()[1], flush=True)\n"
+        "import socket; s = socket.create_server(('198.18.0.2', 0)); print(s.getsockname()[1], flush=True)\n"
         "c = s.accept()[0]; n = 0\n"
         "while data := c.recv(65536): n += len(data)\n"
         "print(n)",
@@ -33,7 +33,7 @@ def test_the_two_ends_reach_each_other(namespaces: lab_min.Link) -> None:
     left.run(
         sys.executable,
         "-c",
-        f"import socket; s = socket.create_connection(('192.0.2.2', {port}), timeout=10); s.sendall(bytes(100_000))",
+        f"import socket; s = socket.create_connection(('198.18.0.2', {port}), timeout=10); s.sendall(bytes(100_000))",
     )
     assert server.communicate(timeout=10)[0].strip() == "100000"
     assert left.link_counters()["tx"]["bytes"] - before["tx"]["bytes"] > 100_000
