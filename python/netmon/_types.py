@@ -456,7 +456,7 @@ class Sample:
         """Return why a section (``"probes"``) or field (``"totals.utilization_ratio"``) is None, or None if nothing is said."""
         reasons = self._decoded()["unavailable"]
         section = name.partition(".")[0]
-        found = reasons.get(name) or reasons.get(section)
+        found: str | None = reasons.get(name) or reasons.get(section)
         if found is None and (name.endswith("_per_second") or name.endswith("_ratio")):
             found = reasons.get("window_seconds")
         return found
