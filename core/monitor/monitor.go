@@ -213,7 +213,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 		case before != nil:
 			next.base = before.base
 		default:
-			next.base = job.FromEnvironment(os.LookupEnv)
+			next.base = job.FromProcess()
 		}
 		told := over
 		if before != nil {
