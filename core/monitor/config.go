@@ -158,6 +158,9 @@ func (d *decoder) object(text []byte, most int, keys map[string]func(key string,
 		}
 		return d.fail("", "is %s; it must be a JSON object such as {\"interval_seconds\": 1}", kindOf(text))
 	}
+	if name, repeated := repeatedKey(text); repeated {
+		return d.fail(shorten(name), "is given twice; give it once")
+	}
 	names := make([]string, 0, len(values))
 	for name := range values {
 		names = append(names, name)
@@ -271,6 +274,9 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 			if kindOf(value) != "an object" || json.Unmarshal(value, &variables) != nil {
 				return d.fail(key, "is %s; it must be an object of strings such as {\"RANK\": \"0\"}", describe(value))
 			}
+			if name, repeated := repeatedKey(value); repeated {
+				return d.fail(key, "gives the variable %q twice; give it once", shorten(name))
+			}
 			return nil
 		},
 	})
@@ -295,6 +301,38 @@ func invalidUTF8(text []byte) int {
 		i += size
 	}
 	return -1
+}
+
+// repeatedKey finds a key that an object holds twice: one of the two values would be ignored without a word. The text must be
+// valid JSON.
+func repeatedKey(object []byte) (name string, found bool) {
+	seen := make(map[string]bool)
+	depth := 0
+	for i := 0; i < len(object); i++ {
+		switch object[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			begin := i
+			for i++; object[i] != '"'; i++ {
+				if object[i] == '\\' {
+					i++
+				}
+			}
+			rest := bytes.TrimLeft(object[i+1:], " \t\r\n")
+			if depth != 1 || len(rest) == 0 || rest[0] != ':' {
+				continue
+			}
+			var key string
+			if json.Unmarshal(object[begin:i+1], &key) == nil && seen[key] {
+				return key, true
+			}
+			seen[key] = true
+		}
+	}
+	return "", false
 }
 
 // syntaxError finds where the text stops being JSON. It runs on the way out only.
