@@ -59,6 +59,7 @@ type watchedTopology struct {
 	asked    atomic.Uint64 // readings asked for
 	work     chan struct{} // holds one token while a reading is asked for; a parked goroutine costs no thread
 	readAt   atomic.Int64  // when the last reading ended, monotonic nanoseconds
+	resting  clock.Waker   // waits between two readings, cut short by close
 	closing  atomic.Bool
 	stopped  chan struct{}
 
@@ -143,7 +144,7 @@ func (t *watchedTopology) run() {
 		ended := system.Monotonic()
 		t.readAt.Store(int64(ended))
 		t.done.Store(ticket)
-		clock.Sleep(min((ended-began)*(restShare-1), mostRest))
+		t.resting.Wait(min((ended-began)*(restShare-1), mostRest))
 	}
 }
 
@@ -226,6 +227,7 @@ func (t *watchedTopology) lookUp(name string) {
 // close stops the reading goroutine and closes the source once it has; it does not wait.
 func (t *watchedTopology) close() {
 	t.closing.Store(true)
+	t.resting.Wake()
 	t.ask()
 	go func() {
 		<-t.stopped
