@@ -41,6 +41,20 @@ func TestQuery_repeatedKey(t *testing.T) {
 	assert.Equal(t, `request key "view" is given twice; give it once`, err.Error())
 }
 
+func TestParseConfig_saysWhere(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"": 1}`:                      `configuration: has the key "", which is not known; the keys are interfaces, interval_seconds, job, sources, targets`,
+		`[1]`:                          `configuration: is a list; it must be a JSON object such as {"interval_seconds": 1}`,
+		`{"interval_seconds": 1`:       "configuration: is not JSON: unexpected end of JSON input, at byte 22 of 22",
+		`{"interval_seconds" 1}`:       "configuration: is not JSON: invalid character '1' after object key, at byte 21 of 22",
+		`{"interval_seconds": 1} more`: "configuration: is not JSON: invalid character 'm' after top-level value, at byte 25 of 28",
+	} {
+		_, err := ParseConfig([]byte(text))
+		require.Error(t, err)
+		assert.Equal(t, want, err.Error())
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"interval_seconds": 1, "targets": ["a"], "job": {"rank": 0, "environment": {"A": "1"}}}`))
 	f.Add([]byte(`{"job": {"rank": 1, "\u0072ank": 2}}`))
