@@ -2,7 +2,7 @@
 # Builds libnetmon.so: build/lib/libnetmon.so, build/include/netmon.h, and a copy for the Python package.
 #
 # This is the only file with compiler and linker flags. Environment: GO (default go), CC (default gcc or cc), and
-# NETMON_OUT (default build), the folder that gets lib/ and include/.
+# NETMON_OUT, another folder than build that gets lib/ and include/; the Python package then gets no copy.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -42,6 +42,7 @@ cp bindings/cmake/netmon-config.cmake "$out/lib/cmake/netmon/netmon-config.cmake
 sed "s/@VERSION@/$version/" bindings/cmake/netmon-config-version.cmake.in >"$out/lib/cmake/netmon/netmon-config-version.cmake"
 
 # The Python package brings all of it along.
+[ -z "${NETMON_OUT:-}" ] || exit 0
 native=python/netmon/_native
 rm -rf "$native"
 mkdir -p "$native"
