@@ -70,11 +70,11 @@ void netmon_slot_publish(uint32_t index, const netmon_snapshot *snapshot) {
   }
 }
 
-// value_room is how many bytes of values fit into the caller's struct.
+// value_room is how many bytes of values fit into the caller's struct: whole values only, for half a value would be a wrong one.
 static size_t value_room(const netmon_snapshot *snapshot) {
   size_t size = snapshot->struct_size;
   if (size > sizeof(netmon_snapshot)) size = sizeof(netmon_snapshot);
-  return size - VALUES_OFFSET;
+  return (size - VALUES_OFFSET) / 8 * 8;
 }
 
 int32_t netmon_slot_read(uint32_t index, uint64_t owner, netmon_snapshot *snapshot) {

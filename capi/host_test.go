@@ -1,0 +1,40 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runCases runs cases of a program of testdata/host, each in a process of its own. A case is its name and arguments.
+func runCases(t *testing.T, program string, cases ...string) {
+	t.Helper()
+	for _, words := range cases {
+		t.Run(strings.ReplaceAll(words, " ", "_"), func(t *testing.T) {
+			if output := strings.TrimSpace(run(t, program, strings.Fields(words)...)); output != "" {
+				t.Log(output)
+			}
+		})
+	}
+}
+
+func host(name string) string { return filepath.Join("testdata", "host", name+".c") }
+
+func TestHost_arguments(t *testing.T) {
+	program := compile(t, host("arguments"), "arguments", linked(t)...)
+	runCases(t, program, "versions", "handle", "config", "job", "query", "size", "unknown")
+}
+
+func TestHost_handles(t *testing.T) {
+	program := compile(t, host("handles"), "handles", linked(t)...)
+	runCases(t, program, "limit", "crowd "+times(6), "reuse "+times(5000))
+	t.Run("descriptors", func(t *testing.T) {
+		run(t, "bash", "-c", "ulimit -n 100 && exec "+program+" descriptors")
+	})
+}
+
+func TestHost_threads(t *testing.T) {
+	program := compile(t, host("threads"), "threads", linked(t)...)
+	runCases(t, program, "close "+times(100), "close-at-once "+times(50), "whole "+times(150), "no-system-call",
+		"frozen "+times(100), "short-lived "+times(2000))
+}
