@@ -18,6 +18,21 @@ func runCases(t *testing.T, program string, cases ...string) {
 	}
 }
 
+// loading adds the library's path to cases of programs that load it.
+func loading(t *testing.T, program string, cases ...string) {
+	t.Helper()
+	path := library(t)
+	for _, words := range cases {
+		name, rest, _ := strings.Cut(words, " ")
+		t.Run(strings.ReplaceAll(words, " ", "_"), func(t *testing.T) {
+			arguments := append([]string{name, path}, strings.Fields(rest)...)
+			if output := strings.TrimSpace(run(t, program, arguments...)); output != "" {
+				t.Log(output)
+			}
+		})
+	}
+}
+
 func host(name string) string { return filepath.Join("testdata", "host", name+".c") }
 
 func TestHost_arguments(t *testing.T) {
@@ -37,4 +52,11 @@ func TestHost_threads(t *testing.T) {
 	program := compile(t, host("threads"), "threads", linked(t)...)
 	runCases(t, program, "close "+times(100), "close-at-once "+times(50), "whole "+times(150), "no-system-call",
 		"frozen "+times(100), "short-lived "+times(2000))
+}
+
+func TestHost_signals(t *testing.T) {
+	program := compile(t, host("signals"), "signals")
+	loading(t, program, "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",
+		"handlers before", "handlers after", "stack", "storm before "+times(1500), "storm after "+times(1500),
+		"fault before", "fault after", "latest "+times(500), "install "+times(1000))
 }

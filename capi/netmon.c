@@ -91,6 +91,14 @@ static int add(netmon_handle handle, const netmon_api *copy, netmon_handle inner
   return 0;
 }
 
+// enter_go makes the thread ready for a call into Go; leave_go gives it back as it was.
+static void enter_go(sigset_t *before) {
+  netmon_signals_mend();
+  netmon_signals_block(before);
+}
+
+static void leave_go(const sigset_t *before) { netmon_signals_restore(before); }
+
 static int32_t open_here(const char *config, size_t length, netmon_handle handle, uint32_t *slot_out, char **error_out) {
   int slot = netmon_slot_take();
   if (slot < 0) {
@@ -98,11 +106,10 @@ static int32_t open_here(const char *config, size_t length, netmon_handle handle
                        NETMON_MOST_MONITORS);
   }
   netmon_slot_own((uint32_t)slot, handle);
-  netmon_signals_mend();
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   int32_t status = goNetmonInit(handle, (uint32_t)slot, (char *)config, length, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   if (status != NETMON_OK) netmon_slot_release((uint32_t)slot);
   *slot_out = (uint32_t)slot;
   return status;
@@ -111,9 +118,9 @@ static int32_t open_here(const char *config, size_t length, netmon_handle handle
 static int32_t close_here(netmon_handle handle, uint32_t slot) {
   netmon_slot_own(slot, 0);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   int32_t status = goNetmonClose(handle);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
@@ -202,9 +209,9 @@ int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out) {
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->sample(to.inner, json_out, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonSample(to.inner, json_out, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
@@ -222,9 +229,9 @@ int32_t netmon_query(netmon_handle handle, const char *request_json, char **json
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->query(to.inner, request_json, json_out, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonQuery(to.inner, (char *)request_json, length, json_out, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
@@ -240,9 +247,9 @@ int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->set_job(to.inner, job_json, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonSetJob(to.inner, (char *)job_json, length, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 

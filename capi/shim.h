@@ -41,7 +41,7 @@ void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
 void netmon_signals_block(sigset_t *before);
 // Gives the thread the mask it had, also where Go changed it.
 void netmon_signals_restore(const sigset_t *before);
-// Adds SA_ONSTACK to handlers of the two signals that Go cannot be kept from receiving.
+// Adds SA_ONSTACK to handlers of the signals that Go cannot be kept from receiving.
 void netmon_signals_mend(void);
 
 // process.c: forked children.
