@@ -60,3 +60,13 @@ func TestHost_signals(t *testing.T) {
 		"handlers before", "handlers after", "stack", "storm before "+times(1500), "storm after "+times(1500),
 		"fault before", "fault after", "latest "+times(500), "install "+times(1000))
 }
+
+func TestHost_fork(t *testing.T) {
+	program := compile(t, host("fork"), "fork")
+	for _, way := range []string{"fork", "_Fork", "clone"} {
+		loading(t, program, "everything "+way+" quiet "+times(100), "everything "+way+" busy "+times(100),
+			"everything "+way+" loading "+times(100), "nested "+way+" 4 "+times(25), "latest "+way)
+	}
+	loading(t, program, "mixed", "together "+times(20), "refused", "file deleted", "file replaced", "file rewritten",
+		"file moved", "no-wipe", "locked", "namespaces", "exit "+times(20))
+}
