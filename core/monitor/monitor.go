@@ -297,6 +297,7 @@ func (m *Monitor) release() {
 
 // loop samples at the interval on the monotonic clock. A sample that comes too late is dropped and counted, not made up for.
 func (m *Monitor) loop() {
+	defer m.survive()
 	defer close(m.stopped)
 	defer m.release()
 	due := m.readTime() + m.config.Interval
@@ -313,6 +314,13 @@ func (m *Monitor) loop() {
 		m.dropped.Add(uint64(late))
 		due += (late + 1) * m.config.Interval
 		m.Tick()
+	}
+}
+
+// survive keeps a defect outside of sampling from ending the host: the loop ends, and health tells.
+func (m *Monitor) survive() {
+	if p := recover(); p != nil {
+		m.health.Store(&[]string{fmt.Sprintf("internal error, the loop has ended: %v", p)})
 	}
 }
 

@@ -131,7 +131,17 @@ func (t *watchedTopology) await(ticket uint64, most time.Duration) {
 	}
 }
 
+// survive keeps a defect from ending the host: links are not read any more, and every sample says so.
+func (t *watchedTopology) survive() {
+	if p := recover(); p != nil {
+		t.current.Store(&topology{
+			version: t.current.Load().version + 1, problem: fmt.Sprintf("internal error, links are not read any more: %v", p),
+		})
+	}
+}
+
 func (t *watchedTopology) run() {
+	defer t.survive()
 	defer close(t.stopped)
 	system := clock.System()
 	for range t.work {
@@ -230,6 +240,7 @@ func (t *watchedTopology) close() {
 	t.resting.Wake()
 	t.ask()
 	go func() {
+		defer t.survive()
 		<-t.stopped
 		t.source.Close()
 	}()
