@@ -2,7 +2,7 @@
 # Builds libnetmon.so: build/lib/libnetmon.so, build/include/netmon.h, and a copy for the Python package.
 #
 # This is the only file with compiler and linker flags. Environment: GO (default go), CC (default gcc or cc), and
-# NETMON_OUT (default build), the folder that gets lib/ and include/.
+# NETMON_OUT, another folder than build that gets lib/ and include/; the Python package then gets no copy.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -18,11 +18,11 @@ version=$(sed -n 's/^#define NETMON_VERSION "\(.*\)"$/\1/p' include/netmon.h)
 [ -n "$version" ] || { say "include/netmon.h has no NETMON_VERSION"; exit 1; }
 
 # Old symbol versions for everything, Go's own C files included, so that glibc 2.28 is enough.
-export CGO_ENABLED=1 CC CGO_CFLAGS="-O2 -include $PWD/capi/glibc_compat.h"
+export CGO_ENABLED=1 CC CGO_CFLAGS="-O2 -include '$PWD/capi/glibc_compat.h'"
 # What the Go runtime is told for good: no preemption signals to the host's threads, no watching of cgroup files.
 runtime=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0
 # Before glibc 2.34 threads and dlopen are libraries of their own, and a host need not be linked with them.
-external="-Wl,--version-script=$PWD/capi/netmon.map -Wl,-soname,libnetmon.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now"
+external="-Xlinker \"--version-script=$PWD/capi/netmon.map\" -Wl,-soname,libnetmon.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now"
 external+=" -Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2"
 
 mkdir -p "$out/lib" "$out/include"
@@ -42,6 +42,7 @@ cp bindings/cmake/netmon-config.cmake "$out/lib/cmake/netmon/netmon-config.cmake
 sed "s/@VERSION@/$version/" bindings/cmake/netmon-config-version.cmake.in >"$out/lib/cmake/netmon/netmon-config-version.cmake"
 
 # The Python package brings all of it along.
+[ -z "${NETMON_OUT:-}" ] || exit 0
 native=python/netmon/_native
 rm -rf "$native"
 mkdir -p "$native"

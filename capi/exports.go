@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -33,10 +35,29 @@ func init() {
 
 // fail hands a sentence to the caller.
 func fail(errorOut **C.char, status C.int32_t, err error) C.int32_t {
-	if errorOut != nil {
-		*errorOut = C.CString(err.Error())
+	if errorOut == nil {
+		return status
+	}
+	// C.CString would end the process where there is no memory; here the status goes out without a sentence.
+	var text cText
+	defer text.free()
+	if _, failed := text.Write([]byte(strings.ToValidUTF8(err.Error(), "?"))); failed != nil {
+		return status
+	}
+	if sentence, failed := text.hand(); failed == nil {
+		*errorOut = sentence
 	}
 	return status
+}
+
+// refuse hands out why core refused a text; wrongText is the status for that. A text that is wrong as a whole is called by the
+// name of its argument, other errors name their key.
+func refuse(errorOut **C.char, argument string, wrongText C.int32_t, err error) C.int32_t {
+	var text *monitor.TextError
+	if errors.As(err, &text) && text.Key == "" {
+		return fail(errorOut, wrongText, fmt.Errorf("%s: %s", argument, text.Text))
+	}
+	return fail(errorOut, statusOf(err, wrongText), err)
 }
 
 // guard turns a panic into a status: one that left an export would end the host process.
@@ -77,7 +98,7 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 	defer guard(&status, errorOut)
 	parsed, err := monitor.ParseConfig(bytesOf(config, length))
 	if err != nil {
-		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
+		return refuse(errorOut, "config_json", C.NETMON_ERR_CONFIG, err)
 	}
 	m, err := monitor.New(parsed, monitor.Options{
 		Version:  C.NETMON_VERSION,
@@ -103,7 +124,7 @@ func goNetmonClose(id C.uint64_t) (status C.int32_t) {
 //export goNetmonSample
 func goNetmonSample(id C.uint64_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
 	defer guard(&status, errorOut)
-	return answer(uint64(id), jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+	return answer(uint64(id), &usualSample, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
 		return m.Sample(text)
 	})
 }
@@ -111,7 +132,7 @@ func goNetmonSample(id C.uint64_t, jsonOut **C.char, errorOut **C.char) (status 
 //export goNetmonQuery
 func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
 	defer guard(&status, errorOut)
-	return answer(uint64(id), jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+	return answer(uint64(id), &usualAnswer, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
 		return m.Query(bytesOf(request, length), text)
 	})
 }
@@ -128,21 +149,26 @@ func goNetmonSetJob(id C.uint64_t, job *C.char, length C.size_t, errorOut **C.ch
 		err = m.SetJob(identity, variables)
 	}
 	if err != nil {
-		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
+		return refuse(errorOut, "job_json", C.NETMON_ERR_CONFIG, err)
 	}
 	return C.NETMON_OK
 }
 
-// answer hands out what write writes for a monitor.
-func answer(id uint64, jsonOut, errorOut **C.char, write func(*monitor.Monitor, *cText) error) C.int32_t {
+// What the last sample and the last answer to a query took.
+var usualSample, usualAnswer atomic.Int64
+
+// answer hands out what write writes for a monitor; usual is what that took the last time.
+func answer(
+	id uint64, usual *atomic.Int64, jsonOut, errorOut **C.char, write func(*monitor.Monitor, *cText) error,
+) C.int32_t {
 	m := monitors.get(id)
 	if m == nil {
 		return fail(errorOut, C.NETMON_ERR_CLOSED, monitor.ErrClosed)
 	}
-	var text cText
+	text := cText{usual: usual}
 	defer text.free()
 	if err := write(m, &text); err != nil {
-		return fail(errorOut, statusOf(err, C.NETMON_ERR_INVALID_ARGUMENT), err)
+		return refuse(errorOut, "request_json", C.NETMON_ERR_INVALID_ARGUMENT, err)
 	}
 	handed, err := text.hand()
 	if err != nil {

@@ -1,5 +1,6 @@
-// glibc_compat.h: included before every C file, Go's own too (build.sh), so that the library loads with glibc 2.28 although it was
-// linked with a newer one. glibc 2.32 and 2.34 moved these functions into libc under new versions; the old ones are still there.
+// glibc_compat.h: included before every C file, Go's own too (build.sh), so that the library loads with glibc 2.28 although it
+// was linked with a newer one. glibc 2.32 and 2.34 moved these functions into libc under new versions; the old ones are still
+// there.
 
 // Nothing may be included here: the files that follow choose features first. Assembly files get this header too.
 
@@ -24,6 +25,7 @@ __asm__(".symver pthread_attr_setstacksize,pthread_attr_setstacksize@" NETMON_OL
 __asm__(".symver pthread_getattr_np,pthread_getattr_np@" NETMON_OLD);
 __asm__(".symver dlopen,dlopen@" NETMON_OLD);
 __asm__(".symver dlsym,dlsym@" NETMON_OLD);
+__asm__(".symver dlclose,dlclose@" NETMON_OLD);
 __asm__(".symver dlerror,dlerror@" NETMON_OLD);
 __asm__(".symver dladdr,dladdr@" NETMON_OLD);
 #endif

@@ -1,4 +1,4 @@
-// netmon.c: the public functions. Each checks its arguments, finds out whether this process was forked, and only then enters Go.
+// netmon.c: the public functions. Each checks its arguments, finds out whether this process was forked, and then enters Go.
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -15,15 +15,54 @@ int32_t netmon_abi_version(void) { return NETMON_ABI_VERSION; }
 
 const char *netmon_version(void) { return NETMON_VERSION; }
 
-void netmon_free(char *text) { free(text); }
+// Text for children in which memory must not be allocated; pages that nobody touches take none. When all is handed out there is
+// a status without a sentence.
+enum { SPARES = 1024, SPARE_BYTES = 512 };
+static char spares[SPARES][SPARE_BYTES];
+static _Atomic unsigned char spare_taken[SPARES];
+
+static char *take_spare(void) {
+  for (int i = 0; i < SPARES; i++) {
+    if (atomic_exchange(&spare_taken[i], 1) == 0) return spares[i];
+  }
+  return NULL;
+}
+
+void netmon_free(char *text) {
+  uintptr_t place = (uintptr_t)text - (uintptr_t)spares;
+  if (place < sizeof spares) {
+    atomic_store(&spare_taken[place / SPARE_BYTES], 0);
+  } else if (text != NULL && netmon_process_may_allocate()) {
+    free(text);
+  }
+}
+
+// make_utf8 replaces bytes that are no UTF-8: file names may hold any, and a long one may have been cut within a character.
+static void make_utf8(char *text) {
+  for (unsigned char *p = (unsigned char *)text; *p != 0;) {
+    int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
+    int good = more >= 0;
+    for (int i = 1; good && i <= more; i++) good = (p[i] & 0xc0) == 0x80;
+    if (good && more > 1) { // overlong, a surrogate, or above U+10FFFF
+      good = !(p[0] == 0xe0 && p[1] < 0xa0) && !(p[0] == 0xed && p[1] > 0x9f) && !(p[0] == 0xf0 && p[1] < 0x90) &&
+             !(p[0] == 0xf4 && p[1] > 0x8f);
+    }
+    if (!good) *p = '?';
+    p += good ? 1 + more : 1;
+  }
+}
 
 int32_t netmon_fail(char **error_out, int32_t status, const char *format, ...) {
-  if (error_out != NULL) {
-    va_list arguments;
-    va_start(arguments, format);
-    if (vasprintf(error_out, format, arguments) < 0) *error_out = NULL;
-    va_end(arguments);
+  if (error_out == NULL) return status;
+  va_list arguments;
+  va_start(arguments, format);
+  if (!netmon_process_may_allocate()) {
+    if ((*error_out = take_spare()) != NULL) vsnprintf(*error_out, SPARE_BYTES, format, arguments);
+  } else if (vasprintf(error_out, format, arguments) < 0) {
+    *error_out = NULL;
   }
+  va_end(arguments);
+  if (*error_out != NULL) make_utf8(*error_out);
   return status;
 }
 
@@ -57,9 +96,7 @@ static entry *find(netmon_handle handle) {
   return NULL;
 }
 
-static int was_issued(netmon_handle handle) {
-  return handle >= first_handle && handle - first_handle < atomic_load(&issued);
-}
+static int was_issued(netmon_handle handle) { return handle >= first_handle && handle - first_handle < atomic_load(&issued); }
 
 static int32_t no_monitor(netmon_handle handle, char **error_out) {
   if (was_issued(handle)) return netmon_fail(error_out, NETMON_ERR_CLOSED, "handle: the monitor was closed");
@@ -72,11 +109,13 @@ static int32_t no_monitor(netmon_handle handle, char **error_out) {
 static size_t text_length(const char *text) { return text == NULL ? 0 : strnlen(text, NETMON_MOST_TEXT + 1); }
 
 static int32_t too_long(const char *name, int32_t status, char **error_out) {
-  return netmon_fail(error_out, status, "%s: longer than 1 MiB (%u bytes), which is the most that is read", name, NETMON_MOST_TEXT);
+  return netmon_fail(error_out, status, "%s: longer than 1 MiB (%u bytes), which is the most that is read", name,
+                     NETMON_MOST_TEXT);
 }
 
 // add makes a table entry. Returns 0 when the table is full. The caller holds the lock.
-static int add(netmon_handle handle, const netmon_api *copy, netmon_handle inner, uint32_t slot, uint32_t generation, char *config) {
+static int add(netmon_handle handle, const netmon_api *copy, netmon_handle inner, uint32_t slot, uint32_t generation,
+               char *config) {
   for (uint64_t i = 0; i < ENTRIES; i++) {
     entry *e = &entries[(handle + i) % ENTRIES];
     if (atomic_load(&e->handle) != 0) continue;
@@ -91,18 +130,28 @@ static int add(netmon_handle handle, const netmon_api *copy, netmon_handle inner
   return 0;
 }
 
+// enter_go makes the thread ready for a call into Go; leave_go gives it back as it was.
+static void enter_go(sigset_t *before) {
+  netmon_signals_mend();
+  netmon_signals_block(before);
+}
+
+static void leave_go(const sigset_t *before) { netmon_signals_restore(before); }
+
 static int32_t open_here(const char *config, size_t length, netmon_handle handle, uint32_t *slot_out, char **error_out) {
   int slot = netmon_slot_take();
+  if (slot == NETMON_NO_REGION) {
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: no memory could be shared when the library was loaded");
+  }
   if (slot < 0) {
     return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: %d monitors are open in this process; close one first",
                        NETMON_MOST_MONITORS);
   }
   netmon_slot_own((uint32_t)slot, handle);
-  netmon_signals_mend();
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   int32_t status = goNetmonInit(handle, (uint32_t)slot, (char *)config, length, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   if (status != NETMON_OK) netmon_slot_release((uint32_t)slot);
   *slot_out = (uint32_t)slot;
   return status;
@@ -111,16 +160,18 @@ static int32_t open_here(const char *config, size_t length, netmon_handle handle
 static int32_t close_here(netmon_handle handle, uint32_t slot) {
   netmon_slot_own(slot, 0);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   int32_t status = goNetmonClose(handle);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
 int32_t netmon_init(const char *config_json, netmon_handle *handle_out, char **error_out) {
   if (handle_out != NULL) *handle_out = 0;
   if (error_out != NULL) *error_out = NULL;
-  if (handle_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "handle_out: NULL; pass where to write the handle");
+  if (handle_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "handle_out: NULL; pass where to write the handle");
+  }
   size_t length = text_length(config_json);
   if (length > NETMON_MOST_TEXT) return too_long("config_json", NETMON_ERR_CONFIG, error_out);
   netmon_process process;
@@ -145,8 +196,8 @@ int32_t netmon_init(const char *config_json, netmon_handle *handle_out, char **e
   if (!added) {
     (void)(process.copy != NULL ? process.copy->close(inner) : close_here(handle, slot));
     free(config);
-    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: %d handles are open in this process and its parents; close one first",
-                       ENTRIES);
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES,
+                       "netmon_init: %d handles are open in this process and its parents; close one first", ENTRIES);
   }
   *handle_out = handle;
   return NETMON_OK;
@@ -158,12 +209,19 @@ typedef struct target {
   netmon_handle inner;
 } target;
 
+static int32_t latest_of_none(netmon_handle handle, netmon_snapshot *snapshot) {
+  (void)handle, (void)snapshot;
+  return NETMON_ERR_NO_DATA;
+}
+
 // reopen opens an inherited handle anew in this process. The caller holds the lock.
 static int32_t reopen(entry *e, const netmon_process *process, char **error_out) {
   netmon_handle inner = 0;
   int32_t status = process->copy->init(e->config, &inner, error_out);
   if (status != NETMON_OK) return status;
-  // netmon_latest may read between the two stores: the copy knows handles of its own only and says so.
+  // netmon_latest may read in between, and copies number their handles alike: it must not take the new number to the old copy.
+  static const netmon_api none = {.latest = latest_of_none};
+  atomic_store(&e->copy, &none);
   atomic_store(&e->inner, inner);
   atomic_store(&e->copy, process->copy);
   e->generation = process->generation;
@@ -196,24 +254,29 @@ static int32_t locate(netmon_handle handle, target *target_out, char **error_out
 int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out) {
   if (json_out != NULL) *json_out = NULL;
   if (error_out != NULL) *error_out = NULL;
-  if (json_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the document");
+  if (json_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the document");
+  }
   target to;
   int32_t status = locate(handle, &to, error_out);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->sample(to.inner, json_out, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonSample(to.inner, json_out, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
 int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
   if (json_out != NULL) *json_out = NULL;
   if (error_out != NULL) *error_out = NULL;
-  if (json_out == NULL) return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the answer");
+  if (json_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the answer");
+  }
   if (request_json == NULL) {
-    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "request_json: NULL; pass a request such as {\"view\": \"health\"}");
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                       "request_json: NULL; pass a request such as {\"view\": \"health\"}");
   }
   size_t length = text_length(request_json);
   if (length > NETMON_MOST_TEXT) return too_long("request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
@@ -222,16 +285,17 @@ int32_t netmon_query(netmon_handle handle, const char *request_json, char **json
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->query(to.inner, request_json, json_out, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonQuery(to.inner, (char *)request_json, length, json_out, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
 int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out) {
   if (error_out != NULL) *error_out = NULL;
   if (job_json == NULL) {
-    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "job_json: NULL; pass an object such as {\"rank\": 0, \"world_size\": 8}");
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                       "job_json: NULL; pass an object such as {\"rank\": 0, \"world_size\": 8}");
   }
   size_t length = text_length(job_json);
   if (length > NETMON_MOST_TEXT) return too_long("job_json", NETMON_ERR_CONFIG, error_out);
@@ -240,14 +304,16 @@ int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->set_job(to.inner, job_json, error_out);
   sigset_t before;
-  netmon_signals_block(&before);
+  enter_go(&before);
   status = goNetmonSetJob(to.inner, (char *)job_json, length, error_out);
-  netmon_signals_restore(&before);
+  leave_go(&before);
   return status;
 }
 
 int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout) {
-  if (snapshot_inout == NULL || snapshot_inout->struct_size < offsetof(netmon_snapshot, sequence)) return NETMON_ERR_INVALID_ARGUMENT;
+  if (snapshot_inout == NULL || snapshot_inout->struct_size < offsetof(netmon_snapshot, sequence)) {
+    return NETMON_ERR_INVALID_ARGUMENT;
+  }
   entry *e = find(handle);
   int32_t status;
   if (e == NULL) {
@@ -283,9 +349,10 @@ int32_t netmon_close(netmon_handle handle) {
   const netmon_api *copy = atomic_load(&e->copy);
   netmon_handle inner = atomic_load(&e->inner);
   uint32_t slot = atomic_load(&e->slot);
+  // In this order: a child that is forked in between either has the handle with its configuration or has it not.
+  atomic_store(&e->handle, 0);
   char *config = e->config;
   e->config = NULL;
-  atomic_store(&e->handle, 0);
   netmon_process_unlock();
   free(config);
   return copy != NULL ? copy->close(inner) : close_here(handle, slot);

@@ -22,7 +22,8 @@ int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
 
-// Reserves a slot for a monitor; -1 when all are taken.
+// Reserves a slot for a monitor; NETMON_NO_SLOT when all are taken, NETMON_NO_REGION where there are none.
+enum { NETMON_NO_SLOT = -1, NETMON_NO_REGION = -2 };
 int netmon_slot_take(void);
 // Says whose snapshot the slot holds; readers of other handles find nothing there. 0 closes it.
 void netmon_slot_own(uint32_t slot, uint64_t owner);
@@ -41,7 +42,7 @@ void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
 void netmon_signals_block(sigset_t *before);
 // Gives the thread the mask it had, also where Go changed it.
 void netmon_signals_restore(const sigset_t *before);
-// Adds SA_ONSTACK to handlers of the two signals that Go cannot be kept from receiving.
+// Adds SA_ONSTACK to handlers of the signals that Go cannot be kept from receiving.
 void netmon_signals_mend(void);
 
 // process.c: forked children.
@@ -62,11 +63,14 @@ typedef struct netmon_process {
   uint32_t generation;    // number of forks between the process that loaded the library and this one, as far as noticed
 } netmon_process;
 
-// Finds out where calls go, loading the private copy where this process was forked. Returns NETMON_OK, or NETMON_ERR_FORKED or
-// _ERR_RESOURCES with a sentence.
+// Finds out where calls go, loading the private copy where this process was forked. Returns NETMON_OK, or NETMON_ERR_FORKED
+// with a sentence.
 int32_t netmon_process_enter(netmon_process *process_out, char **error_out);
 // Tells whether this process was forked and has not been entered yet, or not with success.
 int netmon_process_is_fresh_child(void);
+// Tells whether memory may be allocated: not in a child made by _Fork or clone, where another thread of the parent may have
+// been in the allocator, which nothing puts in order then.
+int netmon_process_may_allocate(void);
 // Guards the handle table within this process; a child starts with it free whatever its parent was doing.
 void netmon_process_lock(void);
 void netmon_process_unlock(void);

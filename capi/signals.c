@@ -42,15 +42,32 @@ __attribute__((constructor)) static void after_go(void) {
   netmon_signals_restore(&mask_before_load);
 }
 
-void netmon_signals_mend(void) {
-  static const int unblockable[] = {SIGPROF, SIGCHLD};
-  for (size_t i = 0; i < sizeof unblockable / sizeof unblockable[0]; i++) {
-    struct sigaction action;
-    if (sigaction(unblockable[i], NULL, &action) != 0) continue;
-    int handled = (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
-    if (handled && (action.sa_flags & SA_ONSTACK) == 0) {
-      action.sa_flags |= SA_ONSTACK;
-      sigaction(unblockable[i], &action, NULL);
-    }
+static int same_action(const struct sigaction *a, const struct sigaction *b) {
+  return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags && memcmp(&a->sa_mask, &b->sa_mask, 8) == 0;
+}
+
+static int lacks_stack(const struct sigaction *action) {
+  return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN && (action->sa_flags & SA_ONSTACK) == 0;
+}
+
+// mend adds SA_ONSTACK to the handler of a signal. The host may install another at any time, also between reading and writing
+// here: what was overwritten then is put back.
+static void mend(int signal) {
+  struct sigaction last, found, written, replaced;
+  if (sigaction(signal, NULL, &found) != 0 || !lacks_stack(&found)) return;
+  last = found;
+  enum { TRIES = 100 };
+  for (int i = 0; i < TRIES; i++) {
+    written = found;
+    if (lacks_stack(&written)) written.sa_flags |= SA_ONSTACK;
+    if (sigaction(signal, &written, &replaced) != 0 || same_action(&replaced, &last)) return;
+    found = replaced;
+    last = written;
   }
+}
+
+void netmon_signals_mend(void) {
+  // Go leaves these open in its threads, and opens them in a thread's first call. 34 is SIGRTMIN to programs.
+  static const int open_to_go[] = {SIGPROF, SIGCHLD, SIGURG, SIGSTKFLT, 34};
+  for (size_t i = 0; i < sizeof open_to_go / sizeof open_to_go[0]; i++) mend(open_to_go[i]);
 }

@@ -34,17 +34,17 @@ __attribute__((constructor)) static void map_region(void) {
 }
 
 int netmon_slot_take(void) {
-  if (region == NULL) return -1;
+  if (region == NULL) return NETMON_NO_REGION;
   uint64_t before = atomic_load(&taken);
   while (before != UINT64_MAX) {
     int free_bit = __builtin_ctzll(~before);
-    if (free_bit >= NETMON_MOST_MONITORS) return -1;
+    if (free_bit >= NETMON_MOST_MONITORS) return NETMON_NO_SLOT;
     if (atomic_compare_exchange_weak(&taken, &before, before | UINT64_C(1) << free_bit)) {
       atomic_store(&region[free_bit].turn, 0);
       return free_bit;
     }
   }
-  return -1;
+  return NETMON_NO_SLOT;
 }
 
 void netmon_slot_own(uint32_t index, uint64_t owner) { atomic_store(&region[index].owner, owner); }
@@ -70,11 +70,11 @@ void netmon_slot_publish(uint32_t index, const netmon_snapshot *snapshot) {
   }
 }
 
-// value_room is how many bytes of values fit into the caller's struct.
+// value_room is how many bytes of values fit into the caller's struct: whole values, for half a value would be a wrong one.
 static size_t value_room(const netmon_snapshot *snapshot) {
   size_t size = snapshot->struct_size;
   if (size > sizeof(netmon_snapshot)) size = sizeof(netmon_snapshot);
-  return size - VALUES_OFFSET;
+  return (size - VALUES_OFFSET) / 8 * 8;
 }
 
 int32_t netmon_slot_read(uint32_t index, uint64_t owner, netmon_snapshot *snapshot) {

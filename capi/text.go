@@ -13,11 +13,11 @@ import (
 
 var errNoMemory = errors.New("no memory for the answer")
 
-// usualBytes is the size of the last answer, so that the next one is allocated in one piece.
-var usualBytes atomic.Int64
-
 // cText collects text in memory of the C library, which the caller frees. It is an io.Writer.
 type cText struct {
+	// usual is the size of the last text of this kind, so that the next one is allocated in one piece; nil where a text is
+	// written at once.
+	usual            *atomic.Int64
 	memory           unsafe.Pointer
 	length, capacity int
 }
@@ -38,9 +38,9 @@ func (t *cText) reserve(more int) error {
 		return nil
 	}
 	capacity := max(2*t.capacity, t.length+more)
-	if t.memory == nil {
+	if t.memory == nil && t.usual != nil {
 		const least, slack = 4096, 256
-		capacity = max(capacity, least, min(int(usualBytes.Load())+slack, 1<<20))
+		capacity = max(capacity, least, min(int(t.usual.Load())+slack, 1<<20))
 	}
 	memory := C.realloc(t.memory, C.size_t(capacity))
 	if memory == nil {
@@ -56,14 +56,16 @@ func (t *cText) hand() (*C.char, error) {
 		return nil, err
 	}
 	unsafe.Slice((*byte)(t.memory), t.capacity)[t.length] = 0
-	usualBytes.Store(int64(t.length))
+	if t.usual != nil {
+		t.usual.Store(int64(t.length))
+	}
 	text := (*C.char)(t.memory)
-	*t = cText{}
+	t.memory, t.length, t.capacity = nil, 0, 0
 	return text, nil
 }
 
 // free frees a text that was not given away.
 func (t *cText) free() {
 	C.free(t.memory)
-	*t = cText{}
+	t.memory, t.length, t.capacity = nil, 0, 0
 }

@@ -25,20 +25,23 @@
 // - It may be called from any thread at any time, also while another thread closes the monitor, but not from a signal handler
 //   (netmon_latest may). It never blocks for longer than 0.1 s.
 // - It returns a status: NETMON_OK (0) or a negative NETMON_ERR_ value.
-// - Out-parameters are set to zero or NULL first. Text handed out is UTF-8, ends with a zero byte, belongs to the caller and is
-//   freed with netmon_free.
+// - Out-parameters are set to zero or NULL first. Text handed out is UTF-8, ends with a zero byte, belongs to the caller and
+//   is freed with netmon_free.
 // - error_out may be NULL; else, on failure, it receives a sentence that says what was wrong (the key or argument by name),
 //   where, and what would be right. On success it is NULL.
 // - Nothing is read or written beyond a struct's struct_size.
 // - Forked children: netmon_latest, netmon_free, netmon_version and netmon_abi_version work and read what the parent publishes;
 //   netmon_close on an inherited handle returns NETMON_OK and does nothing. The first other call loads a private copy of the
-//   library into the child (about 10 ms, once), because the Go runtime of the parent does not survive a fork; an inherited handle
-//   is opened there anew with its configuration, so its totals start at zero. Where that is refused the call returns
-//   NETMON_ERR_FORKED with a sentence, at once.
-// - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked. Handlers without SA_ONSTACK
-//   for SIGPROF and SIGCHLD are given that flag while a monitor is open.
+//   library into the child (about 10 ms, once), because the Go runtime of the parent does not survive a fork; an inherited
+//   handle is opened there anew with its configuration, so its totals start at zero. Where that is refused the call returns
+//   NETMON_ERR_FORKED with a sentence, at once; after 3 s where a thread of the parent had the dynamic loader locked. Children
+//   made by _Fork or clone instead of fork always get that answer: the C library itself does not survive in them.
+// - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked or unblocked. Handlers
+//   without SA_ONSTACK are given that flag for signals that cannot be kept from the library's threads: SIGPROF, SIGCHLD,
+//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open.
 //
-// The JSON documents are described in docs/metrics.md. Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.
+// The JSON documents are described in docs/metrics.md, what stays the same over versions in docs/abi.md.
+// Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.
 
 #ifndef NETMON_H
 #define NETMON_H
@@ -91,28 +94,29 @@ typedef uint64_t netmon_handle;
 //
 // config_json is NULL, "" or a JSON object of at most 1 MiB with any of these keys; null as a value means the default:
 //   "interval_seconds"  number, 0.01 to 3600, default 1: time between two samples of the background loop
-//   "interfaces"        list of glob patterns such as ["eth*", "!docker*"]: which interfaces count in totals; loopback only if it
-//                       is named. Default: those with hardware behind them, in a container its own
+//   "interfaces"        list of glob patterns such as ["eth*", "!docker*"]: which interfaces count in totals; loopback only if
+//                       it is named. Default: those with hardware behind them, in a container its own
 //   "sources"           list of what is read, of "interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma",
 //                       "collectives"; default all
 //   "targets"           list of strings: whom to probe beside the training peers
 //   "job"               object as for netmon_set_job
+// A key may be given once.
 // handle_out receives the handle, 0 on failure.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (handle_out is NULL), _ERR_CONFIG, _ERR_RESOURCES (64 monitors are open, or no
 // descriptor is left), _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_init(const char *config_json, netmon_handle *handle_out, char **error_out);
 
-// netmon_close stops a monitor; other threads' calls that are under way end with NETMON_OK or _ERR_CLOSED. Closing 0, or closing
-// twice, is NETMON_OK. Waits at most 0.1 s.
+// netmon_close stops a monitor; other threads' calls that are under way end with NETMON_OK or _ERR_CLOSED. Closing 0, or
+// closing twice, is NETMON_OK. Waits at most 0.1 s.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (never issued). Since 0.1.
 NETMON_API int32_t netmon_close(netmon_handle handle);
 
 // netmon_set_job tells a monitor what became known of the training job after netmon_init: a JSON object with any of "rank",
-// "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source" (strings)
-// and "environment" (an object of environment variables, which replaces those read before). Keys that are given replace what was
-// known; others stay.
+// "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source"
+// (strings) and "environment" (an object of environment variables, which replaces those read before). Keys that are given
+// replace what was known; others stay.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CONFIG, _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out);
@@ -155,7 +159,8 @@ typedef struct netmon_snapshot {
 
 // netmon_latest copies the newest sample's values as the background loop published them. It takes no lock, makes no system call
 // and never waits; it may be called from signal handlers and forked children. Set snapshot_inout->struct_size first; it is not
-// changed, nor is what lies beyond it. On failure of a call with a valid snapshot_inout all values are unknown and sequence is 0.
+// changed, nor is what lies beyond it. Values are written whole, as many as fit; those that this version does not know yet are
+// left as they were. On failure of a call with a valid snapshot_inout all values are unknown and sequence is 0.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, struct_size below 8, a handle never issued), _ERR_CLOSED, _ERR_NO_DATA (the
 // writer was overtaken twice). Since 0.1.
@@ -167,8 +172,8 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //   {"view": "history", "seconds": 60, "after_sequence": 0, "limit": 256}
 //       a list of sample documents, oldest first; the rest is fetched with the last one's sequence as "after_sequence"
 //   {"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
-//       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is 0.
-//       Metrics are named as in the document, interfaces by name: "tcp.retransmit_ratio", "interfaces.eth0.receive_drops_total"
+//       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is
+//       0. Metrics are named as in the document, interfaces by name: "tcp.retransmit_ratio", "interfaces.eth0.receive_drops_total"
 //   {"view": "health"}
 //       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
 //       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,

@@ -43,7 +43,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
         if sys.platform != "linux":
             raise RuntimeError(f"libnetmon measures Linux; it cannot be built on {sys.platform}")
         root = Path(self.root)
-        environment = {**os.environ, "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"), "GOFLAGS": "", "GOWORK": "off"}
+        environment = {**os.environ, "NETMON_OUT": "", "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"), "GOFLAGS": "", "GOWORK": "off"}
         built = subprocess.run(
             ["bash", str(root / "build.sh")], env=environment, capture_output=True, text=True, check=False
         )

@@ -8,6 +8,7 @@ package job
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -38,6 +39,9 @@ func Map(variables map[string]string) Lookup {
 		return value, found
 	}
 }
+
+// FromProcess reads an identity from the environment this process was started with.
+func FromProcess() Identity { return FromEnvironment(os.LookupEnv) }
 
 type reader struct {
 	lookup Lookup

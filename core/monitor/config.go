@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"path"
@@ -78,7 +79,7 @@ func (e *TextError) Error() string {
 // Errors: *TextError.
 func ParseConfig(text []byte) (Config, error) {
 	config := DefaultConfig()
-	d := decoder{what: "configuration"}
+	d := decoder{what: "configuration", example: `{"interval_seconds": 1}`}
 	err := d.object(text, MaxConfigBytes, map[string]func(key string, value []byte) error{
 		"interval_seconds": func(key string, value []byte) error {
 			seconds, err := d.number(key, value, minInterval, maxInterval, "seconds")
@@ -112,7 +113,7 @@ func ParseConfig(text []byte) (Config, error) {
 			return err
 		},
 		"job": func(key string, value []byte) error {
-			inner := decoder{what: "configuration", prefix: "job."}
+			inner := decoder{what: "configuration", prefix: "job.", example: jobExample}
 			identity, variables, err := inner.job(value, "configuration")
 			config.Job, config.Variables = identity, variables
 			return err
@@ -124,13 +125,16 @@ func ParseConfig(text []byte) (Config, error) {
 // ParseJob reads what the caller of netmon_set_job says of the job.
 // Errors: *TextError.
 func ParseJob(text []byte) (job.Identity, map[string]string, error) {
-	return (&decoder{what: "job"}).job(text, "configuration")
+	return (&decoder{what: "job", example: jobExample}).job(text, "configuration")
 }
+
+const jobExample = `{"rank": 0, "world_size": 8}`
 
 // decoder reads the JSON texts that callers give. Its errors name the key, what is wrong and what would be right.
 type decoder struct {
-	what   string
-	prefix string // of keys, in errors
+	what    string
+	prefix  string // of keys, in errors
+	example string // of what the text may be
 }
 
 func (d *decoder) fail(key, format string, args ...any) error {
@@ -156,7 +160,10 @@ func (d *decoder) object(text []byte, most int, keys map[string]func(key string,
 		if !json.Valid(text) {
 			return d.fail("", "is not JSON: %v", syntaxError(text))
 		}
-		return d.fail("", "is %s; it must be a JSON object such as {\"interval_seconds\": 1}", kindOf(text))
+		return d.fail("", "is %s; it must be a JSON object such as %s", describe(text), d.example)
+	}
+	if name, repeated := repeatedKey(text); repeated {
+		return d.fail(shorten(name), "is given twice; give it once")
 	}
 	names := make([]string, 0, len(values))
 	for name := range values {
@@ -171,6 +178,9 @@ func (d *decoder) object(text []byte, most int, keys map[string]func(key string,
 				all = append(all, key)
 			}
 			slices.Sort(all)
+			if name == "" {
+				return d.fail("", "has the key \"\", which is not known; the keys are %s", strings.Join(all, ", "))
+			}
 			return d.fail(shorten(name), "is not known; the keys are %s", strings.Join(all, ", "))
 		}
 		if string(values[name]) == "null" {
@@ -256,7 +266,7 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 		}
 	}
 	if kind := kindOf(text); kind != "an object" && len(bytes.TrimSpace(text)) > 0 && d.prefix != "" {
-		return identity, nil, (&decoder{what: d.what}).fail("job", "is %s; it must be an object such as {\"rank\": 0}", describe(text))
+		return identity, nil, (&decoder{what: d.what}).fail("job", "is %s; it must be an object such as %s", describe(text), d.example)
 	}
 	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
 		"rank":             integer(&identity.Rank, 0, most),
@@ -270,6 +280,9 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 		"environment": func(key string, value []byte) error {
 			if kindOf(value) != "an object" || json.Unmarshal(value, &variables) != nil {
 				return d.fail(key, "is %s; it must be an object of strings such as {\"RANK\": \"0\"}", describe(value))
+			}
+			if name, repeated := repeatedKey(value); repeated {
+				return d.fail(key, "gives the variable %q twice; give it once", shorten(name))
 			}
 			return nil
 		},
@@ -297,14 +310,51 @@ func invalidUTF8(text []byte) int {
 	return -1
 }
 
-// syntaxError finds where the text stops being JSON. It runs on the way out only.
-func syntaxError(text []byte) error {
-	var any json.RawMessage
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&any); err != nil {
-		return err
+// repeatedKey finds a key that an object holds twice: one of the two values would be ignored without a word. The text must be
+// valid JSON.
+func repeatedKey(object []byte) (name string, found bool) {
+	seen := make(map[string]bool)
+	depth := 0
+	for i := 0; i < len(object); i++ {
+		switch object[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			begin := i
+			for i++; object[i] != '"'; i++ {
+				if object[i] == '\\' {
+					i++
+				}
+			}
+			rest := bytes.TrimLeft(object[i+1:], " \t\r\n")
+			if depth != 1 || len(rest) == 0 || rest[0] != ':' {
+				continue
+			}
+			var key string
+			if json.Unmarshal(object[begin:i+1], &key) == nil && seen[key] {
+				return key, true
+			}
+			seen[key] = true
+		}
 	}
-	return fmt.Errorf("there is more text after the object")
+	return "", false
+}
+
+// syntaxError says where the text stops being JSON. It runs on the way out only.
+func syntaxError(text []byte) string {
+	var value json.RawMessage
+	err := json.Unmarshal(text, &value)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("%v, at byte %d of %d", err, syntax.Offset, len(text))
+	case err != nil:
+		return err.Error()
+	default:
+		return "it is not understood"
+	}
 }
 
 func kindOf(value []byte) string {

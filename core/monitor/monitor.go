@@ -213,7 +213,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 		case before != nil:
 			next.base = before.base
 		default:
-			next.base = job.FromEnvironment(os.LookupEnv)
+			next.base = job.FromProcess()
 		}
 		told := over
 		if before != nil {
@@ -297,6 +297,7 @@ func (m *Monitor) release() {
 
 // loop samples at the interval on the monotonic clock. A sample that comes too late is dropped and counted, not made up for.
 func (m *Monitor) loop() {
+	defer m.survive()
 	defer close(m.stopped)
 	defer m.release()
 	due := m.readTime() + m.config.Interval
@@ -313,6 +314,13 @@ func (m *Monitor) loop() {
 		m.dropped.Add(uint64(late))
 		due += (late + 1) * m.config.Interval
 		m.Tick()
+	}
+}
+
+// survive keeps a defect outside of sampling from ending the host: the loop ends, and health tells.
+func (m *Monitor) survive() {
+	if p := recover(); p != nil {
+		m.health.Store(&[]string{fmt.Sprintf("internal error, the loop has ended: %v", p)})
 	}
 }
 

@@ -51,7 +51,7 @@ type request struct {
 }
 
 func parseRequest(text []byte) (q request, err error) {
-	d := decoder{what: "request"}
+	d := decoder{what: "request", example: `{"view": "health"}`}
 	q.span, q.limit = historySpan*2, mostHistorySamples
 	given := make(map[string]bool)
 	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{

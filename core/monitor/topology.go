@@ -59,6 +59,7 @@ type watchedTopology struct {
 	asked    atomic.Uint64 // readings asked for
 	work     chan struct{} // holds one token while a reading is asked for; a parked goroutine costs no thread
 	readAt   atomic.Int64  // when the last reading ended, monotonic nanoseconds
+	resting  clock.Waker   // waits between two readings, cut short by close
 	closing  atomic.Bool
 	stopped  chan struct{}
 
@@ -130,7 +131,17 @@ func (t *watchedTopology) await(ticket uint64, most time.Duration) {
 	}
 }
 
+// survive keeps a defect from ending the host: links are not read any more, and every sample says so.
+func (t *watchedTopology) survive() {
+	if p := recover(); p != nil {
+		t.current.Store(&topology{
+			version: t.current.Load().version + 1, problem: fmt.Sprintf("internal error, links are not read any more: %v", p),
+		})
+	}
+}
+
 func (t *watchedTopology) run() {
+	defer t.survive()
 	defer close(t.stopped)
 	system := clock.System()
 	for range t.work {
@@ -143,7 +154,7 @@ func (t *watchedTopology) run() {
 		ended := system.Monotonic()
 		t.readAt.Store(int64(ended))
 		t.done.Store(ticket)
-		clock.Sleep(min((ended-began)*(restShare-1), mostRest))
+		t.resting.Wait(min((ended-began)*(restShare-1), mostRest))
 	}
 }
 
@@ -226,8 +237,10 @@ func (t *watchedTopology) lookUp(name string) {
 // close stops the reading goroutine and closes the source once it has; it does not wait.
 func (t *watchedTopology) close() {
 	t.closing.Store(true)
+	t.resting.Wake()
 	t.ask()
 	go func() {
+		defer t.survive()
 		<-t.stopped
 		t.source.Close()
 	}()
