@@ -230,3 +230,56 @@ func TestSanitizers_shim(t *testing.T) {
 		})
 	}
 }
+
+// codeBlocks are the blocks of a language in a document.
+func codeBlocks(t *testing.T, path, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var blocks []string
+	for _, match := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)\n```\n").FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, match[1]+"\n")
+	}
+	require.NotEmpty(t, blocks, "%s has no %s", path, language)
+	return blocks
+}
+
+// What docs/abi.md shows works, with nothing but the standard library of Python.
+func TestDocs_ctypes(t *testing.T) {
+	for _, block := range codeBlocks(t, filepath.Join(root(t), "docs", "abi.md"), "python") {
+		script := filepath.Join(work, "documented.py")
+		require.NoError(t, os.WriteFile(script, []byte(block), 0o644))
+		output := run(t, python(), "-I", "-W", "error", script, library(t))
+		assert.Regexp(t, `^netmon\.sample/1 sample 2 of \S+\nreceived since the start: (\d+|not known) bytes\n$`, output)
+	}
+}
+
+// The programs in the introductions of the headers compile and run.
+func TestDocs_headers(t *testing.T) {
+	introduction := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(prefix(t), "include", name))
+		require.NoError(t, err)
+		var code []string
+		for _, line := range strings.Split(string(text), "\n") {
+			if strings.HasPrefix(line, "#ifndef") {
+				break
+			}
+			if indented, found := strings.CutPrefix(line, "//     "); found {
+				code = append(code, indented)
+			}
+		}
+		require.Greater(t, len(code), 5)
+		return strings.Join(code, "\n")
+	}
+	c := filepath.Join(work, "introduction.c")
+	require.NoError(t, os.WriteFile(c, []byte("#include <netmon.h>\n#include <stdio.h>\nint main(void) {\n"+introduction("netmon.h")+
+		"\nreturn 0;\n}\n"), 0o644))
+	output := run(t, compile(t, c, "introduction_c", linked(t)...))
+	assert.True(t, json.Valid([]byte(output)), output)
+
+	cpp := filepath.Join(work, "introduction.cpp")
+	require.NoError(t, os.WriteFile(cpp, []byte("#include <netmon.hpp>\n#include <iostream>\nint main() {\n"+introduction("netmon.hpp")+
+		"\nreturn 0;\n}\n"), 0o644))
+	output = run(t, compileCPP(t, cpp, "introduction_cpp"))
+	assert.Contains(t, output, `{"schema":"netmon.sample/1"`)
+}
