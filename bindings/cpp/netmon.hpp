@@ -1,0 +1,360 @@
+// netmon.hpp: netmon.h for C++17, in one header.
+//
+// 1. Introduction
+//
+// What each call does, which keys a configuration has and what a forked child gets is told in netmon.h, the manual; this header
+// gives it owners, types and units: a monitor closes itself, text frees itself, durations are std::chrono, what was not
+// measured is an empty std::optional.
+//
+//     auto monitor = netmon::Monitor::init(R"({"interval_seconds": 0.5})");
+//     if (!monitor) {
+//       std::cerr << monitor.error().sentence() << '\n';
+//       return 1;
+//     }
+//     if (auto sample = monitor->sample()) std::cout << sample->view() << '\n';
+//     if (auto latest = monitor->latest(); latest && latest->receive_bytes_per_second) {
+//       std::cout << *latest->receive_bytes_per_second << " bytes/s\n";
+//     }
+//
+// Rules that hold for everything here:
+//
+// - Nothing throws, but one constructor, which says so. Failures are values: see Result.
+// - Calls on one Monitor may be made from any thread at any time, also while another thread calls close. Moving or destroying
+//   it while another thread uses it is an error, as for any object.
+// - Link with -lnetmon (pkg-config netmon; find_package(netmon), target netmon::netmon). It compiles without exceptions and
+//   without run-time type information.
+
+#ifndef NETMON_HPP
+#define NETMON_HPP
+
+#include <netmon.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+namespace netmon {
+
+// 2. Versions
+
+// version is the library's, as "0.1.0". Since 0.1.
+inline std::string_view version() noexcept { return netmon_version(); }
+
+// abi_version is the NETMON_ABI_VERSION the library was built with. Since 0.1.
+inline std::int32_t abi_version() noexcept { return netmon_abi_version(); }
+
+// 3. Text
+
+// Text is what the library handed out: UTF-8, freed with its owner. Move-only. Since 0.1.
+class Text {
+public:
+  Text() noexcept = default;
+  // Takes over text that a function of netmon.h handed out; nullptr is an empty text.
+  explicit Text(char *text) noexcept : text_(text) {}
+
+  // The text without the zero byte at its end. Valid as long as this object.
+  std::string_view view() const noexcept { return text_ ? std::string_view(text_.get()) : std::string_view(); }
+  operator std::string_view() const noexcept { return view(); }
+
+  // The text with a zero byte at its end. Valid as long as this object.
+  const char *c_str() const noexcept { return text_ ? text_.get() : ""; }
+
+  bool empty() const noexcept { return view().empty(); }
+
+private:
+  struct Free {
+    void operator()(char *text) const noexcept { netmon_free(text); }
+  };
+  std::unique_ptr<char, Free> text_;
+};
+
+// TextArgument is a text handed in: nullptr, "literal" or std::string. It ends at its first zero byte and is read during the
+// call only. Since 0.1.
+class TextArgument {
+public:
+  TextArgument() noexcept = default;
+  TextArgument(std::nullptr_t) noexcept {}
+  TextArgument(const char *text) noexcept : text_(text) {}
+  TextArgument(const std::string &text) noexcept : text_(text.c_str()) {}
+
+  const char *c_str() const noexcept { return text_; }
+
+private:
+  const char *text_ = nullptr;
+};
+
+// 4. Status and results
+
+// Status has the values of netmon.h. More may be appended. Since 0.1.
+enum class Status : std::int32_t {
+  ok = NETMON_OK,
+  invalid_argument = NETMON_ERR_INVALID_ARGUMENT,
+  config = NETMON_ERR_CONFIG,
+  closed = NETMON_ERR_CLOSED,
+  forked = NETMON_ERR_FORKED,
+  timeout = NETMON_ERR_TIMEOUT,
+  permission = NETMON_ERR_PERMISSION,
+  unreachable = NETMON_ERR_UNREACHABLE,
+  unsupported = NETMON_ERR_UNSUPPORTED,
+  no_data = NETMON_ERR_NO_DATA,
+  resources = NETMON_ERR_RESOURCES,
+  internal = NETMON_ERR_INTERNAL,
+};
+
+// name is the status in words, for example "closed". Since 0.1.
+constexpr std::string_view name(Status status) noexcept {
+  switch (status) {
+  case Status::ok: return "ok";
+  case Status::invalid_argument: return "invalid argument";
+  case Status::config: return "wrong configuration";
+  case Status::closed: return "closed";
+  case Status::forked: return "not possible in a forked process";
+  case Status::timeout: return "timeout";
+  case Status::permission: return "permission denied";
+  case Status::unreachable: return "unreachable";
+  case Status::unsupported: return "unsupported";
+  case Status::no_data: return "no data";
+  case Status::resources: return "out of resources";
+  case Status::internal: return "internal error";
+  }
+  return "unknown status";
+}
+
+// Error says why a call failed. Move-only. Since 0.1.
+class Error {
+public:
+  explicit Error(Status status, Text sentence = Text()) noexcept : status_(status), sentence_(std::move(sentence)) {}
+
+  Status status() const noexcept { return status_; }
+
+  // What was wrong (the key or argument by name), where, and what would be right. Never empty; valid as long as this object.
+  std::string_view sentence() const noexcept { return sentence_.empty() ? name(status_) : sentence_.view(); }
+
+private:
+  Status status_;
+  Text sentence_;
+};
+
+// Result is what a call gives: a value, or an Error. Ask first, as of a pointer:
+//
+//     if (auto sample = monitor.sample()) use(*sample); else complain(sample.error());
+//
+// *result and result-> are undefined where there is no value, error() where there is one. Since 0.1.
+template <class T>
+class [[nodiscard]] Result {
+public:
+  Result(T value) noexcept : content_(std::in_place_index<0>, std::move(value)) {}
+  Result(Error error) noexcept : content_(std::in_place_index<1>, std::move(error)) {}
+
+  bool has_value() const noexcept { return content_.index() == 0; }
+  explicit operator bool() const noexcept { return has_value(); }
+
+  T &operator*() &noexcept { return *std::get_if<0>(&content_); }
+  const T &operator*() const &noexcept { return *std::get_if<0>(&content_); }
+  T &&operator*() &&noexcept { return std::move(*std::get_if<0>(&content_)); }
+  T *operator->() noexcept { return std::get_if<0>(&content_); }
+  const T *operator->() const noexcept { return std::get_if<0>(&content_); }
+
+  const Error &error() const noexcept { return *std::get_if<1>(&content_); }
+  Status status() const noexcept { return has_value() ? Status::ok : error().status(); }
+
+private:
+  std::variant<T, Error> content_;
+};
+
+// The result of a call that gives nothing but success. Since 0.1.
+template <>
+class [[nodiscard]] Result<void> {
+public:
+  Result() noexcept = default;
+  Result(Error error) noexcept : error_(std::move(error)) {}
+
+  bool has_value() const noexcept { return !error_.has_value(); }
+  explicit operator bool() const noexcept { return has_value(); }
+  const Error &error() const noexcept { return *error_; }
+  Status status() const noexcept { return has_value() ? Status::ok : error().status(); }
+
+private:
+  std::optional<Error> error_;
+};
+
+// Failure is what the constructor of Monitor throws; what() is the sentence. Since 0.1.
+class Failure : public std::runtime_error {
+public:
+  explicit Failure(const Error &error) : std::runtime_error(std::string(error.sentence())), status_(error.status()) {}
+
+  Status status() const noexcept { return status_; }
+
+private:
+  Status status_;
+};
+
+// 5. Snapshots
+
+// Snapshot holds the values of the loop's newest sample that programs read often, as netmon_snapshot does. An empty value was
+// not measured, or is not known to the library that is installed. Since 0.1.
+struct Snapshot {
+  std::uint64_t sequence = 0; // number of the sample, from 1
+  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> wall_time{};
+  std::chrono::nanoseconds monotonic_time{};        // CLOCK_MONOTONIC
+  std::optional<std::chrono::nanoseconds> window;   // what the rates cover: the time since the loop's previous sample
+  std::optional<std::uint64_t> receive_bytes_total; // counted interfaces, since the monitor was made
+  std::optional<std::uint64_t> transmit_bytes_total;
+  std::optional<double> receive_bytes_per_second; // counted interfaces
+  std::optional<double> transmit_bytes_per_second;
+  std::optional<double> primary_receive_bytes_per_second; // the interface that routes to the master address, or by default
+  std::optional<double> primary_transmit_bytes_per_second;
+  std::optional<std::uint64_t> errors_in_window; // receive and transmit errors of counted interfaces
+  std::optional<std::uint64_t> drops_in_window;  // receive and transmit drops of counted interfaces
+  std::optional<double> tcp_retransmit_ratio;    // segments retransmitted / sent in the window
+  std::optional<std::uint64_t> tcp_established;  // connections
+  std::optional<std::chrono::nanoseconds> rtt_p50;
+  std::optional<double> loss_ratio;
+};
+
+// 6. Monitors
+
+// Monitor owns a monitor of netmon.h and closes it. Move-only; one that was moved from answers with
+// Status::invalid_argument. Since 0.1.
+class Monitor {
+public:
+  // Starts a monitor of the calling thread's network namespace (netmon_init). Its first sample is taken when it returns.
+  //
+  // config is a JSON object with the keys of netmon_init; none means all defaults.
+  //
+  // Fails with Status::config, resources, forked, internal.
+  static Result<Monitor> init(TextArgument config = {}) noexcept {
+    netmon_handle handle = 0;
+    char *error = nullptr;
+    const std::int32_t status = netmon_init(config.c_str(), &handle, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Monitor(Adopted{handle});
+  }
+
+#if defined(__cpp_exceptions)
+  // The same, throwing Failure where init fails.
+  explicit Monitor(TextArgument config = {}) : handle_(0) {
+    auto made = init(config);
+    if (!made) throw Failure(made.error());
+    *this = *std::move(made);
+  }
+#endif
+
+  ~Monitor() { close(); }
+  Monitor(Monitor &&other) noexcept : handle_(std::exchange(other.handle_, 0)) {}
+  Monitor &operator=(Monitor &&other) noexcept {
+    if (this != &other) {
+      close();
+      handle_ = std::exchange(other.handle_, 0);
+    }
+    return *this;
+  }
+  Monitor(const Monitor &) = delete;
+  Monitor &operator=(const Monitor &) = delete;
+
+  // Measures now and gives the sample document, JSON with "schema": "netmon.sample/1" (netmon_sample). Reads local counters only.
+  //
+  // Fails with Status::closed, forked, resources, internal.
+  Result<Text> sample() const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_sample(handle_, &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
+  // Gives the newest sample's values as the background loop published them (netmon_latest). Takes no lock, makes no system
+  // call, allocates nothing and never waits; may be called from signal handlers and forked children.
+  //
+  // Fails with Status::closed, and with no_data where the writer was overtaken twice.
+  Result<Snapshot> latest() const noexcept {
+    netmon_snapshot raw;
+    std::memset(&raw, 0xff, sizeof raw); // unknown, as what an older library leaves alone
+    raw.struct_size = sizeof raw;
+    const std::int32_t status = netmon_latest(handle_, &raw);
+    if (status != NETMON_OK) return failed(status, nullptr);
+    Snapshot s;
+    s.sequence = raw.sequence;
+    s.wall_time = decltype(s.wall_time)(nanoseconds(raw.wall_time_ns));
+    s.monotonic_time = nanoseconds(raw.monotonic_time_ns);
+    s.window = duration(raw.window_ns);
+    s.receive_bytes_total = count(raw.receive_bytes_total);
+    s.transmit_bytes_total = count(raw.transmit_bytes_total);
+    s.receive_bytes_per_second = real(raw.receive_bytes_per_second);
+    s.transmit_bytes_per_second = real(raw.transmit_bytes_per_second);
+    s.primary_receive_bytes_per_second = real(raw.primary_receive_bytes_per_second);
+    s.primary_transmit_bytes_per_second = real(raw.primary_transmit_bytes_per_second);
+    s.errors_in_window = count(raw.errors_in_window);
+    s.drops_in_window = count(raw.drops_in_window);
+    s.tcp_retransmit_ratio = real(raw.tcp_retransmit_ratio);
+    s.tcp_established = count(raw.tcp_established);
+    s.rtt_p50 = duration(raw.rtt_p50_ns);
+    s.loss_ratio = real(raw.loss_ratio);
+    return s;
+  }
+
+  // Answers a request about what the loop recorded, in JSON (netmon_query): history, stats of a metric, health.
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
+  Result<Text> query(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_query(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
+  // Tells the monitor what became known of the training job (netmon_set_job), a JSON object.
+  //
+  // Fails with Status::config, invalid_argument (nullptr), closed, forked, internal.
+  Result<void> set_job(TextArgument job) const noexcept {
+    char *error = nullptr;
+    const std::int32_t status = netmon_set_job(handle_, job.c_str(), &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return {};
+  }
+
+  // Stops the monitor (netmon_close); later calls fail with Status::closed. Waits at most 0.1 s. Closing twice is fine, and in
+  // a forked child that inherited the monitor it does nothing.
+  void close() noexcept { netmon_close(handle_); }
+
+  // The handle of netmon.h, for calls of your own; 0 in a monitor that was moved from.
+  netmon_handle handle() const noexcept { return handle_; }
+
+private:
+  struct Adopted {
+    netmon_handle handle;
+  };
+  explicit Monitor(Adopted adopted) noexcept : handle_(adopted.handle) {}
+
+  static Error failed(std::int32_t status, char *sentence) noexcept {
+    return Error(static_cast<Status>(status), Text(sentence));
+  }
+
+  static std::chrono::nanoseconds nanoseconds(std::uint64_t count) noexcept {
+    return std::chrono::nanoseconds(static_cast<std::chrono::nanoseconds::rep>(count));
+  }
+  static std::optional<std::chrono::nanoseconds> duration(std::uint64_t count) noexcept {
+    if (count == NETMON_UNKNOWN_U64) return std::nullopt;
+    return nanoseconds(count);
+  }
+  static std::optional<std::uint64_t> count(std::uint64_t value) noexcept {
+    if (value == NETMON_UNKNOWN_U64) return std::nullopt;
+    return value;
+  }
+  static std::optional<double> real(double value) noexcept {
+    if (value != value) return std::nullopt; // NaN
+    return value;
+  }
+
+  netmon_handle handle_;
+};
+
+} // namespace netmon
+
+#endif // NETMON_HPP

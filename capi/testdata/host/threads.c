@@ -291,8 +291,12 @@ static void case_frozen(int count, char **words) {
 }
 
 // Threads with small stacks, and threads that come and go.
-static void *one_sample(void *handle) {
+static void *a_few_calls(void *handle) {
   SAMPLE(*(netmon_handle *)handle);
+  char *json = NULL;
+  CHECK_STATUS(netmon_query(*(netmon_handle *)handle, "{\"view\": \"history\"}", &json, NULL), NETMON_OK);
+  check_document(__FILE__, __LINE__, json, "[", ']');
+  CHECK_STATUS(netmon_close(OPEN("{\"interval_seconds\": 3600}")), NETMON_OK);
   return NULL;
 }
 
@@ -307,11 +311,11 @@ static void case_short_lived(int count, char **words) {
   for (long i = 0; i < times; i++) {
     if (i == times / 2) resident = status_line("VmRSS:"), threads = running_threads();
     pthread_t thread;
-    CHECK(pthread_create(&thread, i % 2 == 0 ? &attributes : NULL, one_sample, &handle) == 0, "pthread_create");
+    CHECK(pthread_create(&thread, i % 2 == 0 ? &attributes : NULL, a_few_calls, &handle) == 0, "pthread_create");
     pthread_join(thread, NULL);
   }
-  printf("%ld threads took a sample each: resident %ld -> %ld KiB, threads %d -> %d\n", times, resident, status_line("VmRSS:"),
-         threads, running_threads());
+  printf("%ld threads made a few calls each: resident %ld -> %ld KiB, threads %d -> %d\n", times, resident,
+         status_line("VmRSS:"), threads, running_threads());
   CHECK(status_line("VmRSS:") <= resident + 2048, "%ld KiB, %ld before", status_line("VmRSS:"), resident);
   CHECK(running_threads() <= threads + 2, "%d threads, %d before", running_threads(), threads);
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
