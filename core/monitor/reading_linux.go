@@ -22,33 +22,34 @@ type procReader struct {
 	table                                          netdev.Table
 	parser                                         *snmp.Parser
 	parses                                         uint64
-	devBuffer, buffer                              []byte
 }
 
 type procFile struct {
-	path string
-	file *kernelfs.File
-	err  error
+	path     string
+	sections Section // that it is read for
+	record   bool    // written by the kernel in one piece
+	file     *kernelfs.File
+	err      error
+	text     []byte // as read last
+}
+
+func (r *procReader) files() [6]*procFile {
+	return [...]*procFile{&r.dev, &r.snmp, &r.netstat, &r.snmp6, &r.sockstat, &r.sockstat6}
 }
 
 func newReader(fs kernelfs.FS, sections Section) reader {
 	r := &procReader{fs: fs, parser: snmp.NewParser()}
 	r.namespace, _ = inventory.NetworkNamespace(fs)
-	for _, source := range []struct {
-		file     *procFile
-		name     string
-		sections Section
-	}{
-		{&r.dev, netdev.Path, Interfaces},
-		{&r.snmp, snmp.PathSNMP, TCP | UDP | IP},
-		{&r.netstat, snmp.PathNetstat, TCP},
-		{&r.snmp6, snmp.PathSNMP6, UDP | IP},
-		{&r.sockstat, sockstat.Path, Sockets},
-		{&r.sockstat6, sockstat.Path6, Sockets},
-	} {
-		if sections&source.sections != 0 {
-			source.file.path = fs.NetPath(source.name)
-			source.file.file, source.file.err = kernelfs.Open(source.file.path)
+	r.dev = procFile{path: netdev.Path, sections: Interfaces}
+	r.snmp = procFile{path: snmp.PathSNMP, sections: TCP | UDP | IP, record: true}
+	r.netstat = procFile{path: snmp.PathNetstat, sections: TCP, record: true}
+	r.snmp6 = procFile{path: snmp.PathSNMP6, sections: UDP | IP, record: true}
+	r.sockstat = procFile{path: sockstat.Path, sections: Sockets, record: true}
+	r.sockstat6 = procFile{path: sockstat.Path6, sections: Sockets, record: true}
+	for _, f := range r.files() {
+		if sections&f.sections != 0 {
+			f.path = fs.NetPath(f.path)
+			f.file, f.err = kernelfs.Open(f.path)
 		}
 	}
 	return r
@@ -79,7 +80,7 @@ func (l *linuxLinks) Close() {
 }
 
 func (r *procReader) close() {
-	for _, f := range []*procFile{&r.dev, &r.snmp, &r.netstat, &r.snmp6, &r.sockstat, &r.sockstat6} {
+	for _, f := range r.files() {
 		if f.file != nil {
 			f.file.Close()
 			f.file, f.err = nil, errors.New("closed")
@@ -88,19 +89,21 @@ func (r *procReader) close() {
 }
 
 // readFile reads a file that is open, and opens it first where that is allowed and the thread is in the right namespace.
-func (r *procReader) readFile(f *procFile, buffer []byte, retry bool) ([]byte, error) {
+func (r *procReader) readFile(f *procFile, retry bool) {
 	if f.file == nil && retry && r.here() {
 		f.file, f.err = kernelfs.Open(f.path)
 	}
 	if f.file == nil {
-		return buffer[:0], f.err
+		return
 	}
-	text, err := f.file.Read(buffer)
-	if err != nil && !f.file.Owned() {
+	if f.record {
+		f.text, f.err = f.file.ReadRecord(f.text)
+	} else {
+		f.text, f.err = f.file.Read(f.text)
+	}
+	if f.err != nil && !f.file.Owned() {
 		f.file, f.err = nil, fmt.Errorf("%s: %w", f.path, kernelfs.ErrForeign)
-		return text[:0], f.err
 	}
-	return text, err
 }
 
 // here tells whether opening /proc/thread-self/net now leads to the namespace this reader watches.
@@ -112,51 +115,49 @@ func (r *procReader) here() bool {
 	return err == nil && namespace == r.namespace
 }
 
+// read reads all files before it parses any, so that their counters are of one moment as nearly as can be; and the kernel's code
+// stays in the caches, which makes it a tenth faster.
 func (r *procReader) read(sections Section, retry bool, into *reading) {
 	*into = reading{told: allTold()}
-	if sections&Interfaces != 0 {
-		r.readInterfaces(retry, into)
+	for _, f := range r.files() {
+		if sections&f.sections != 0 {
+			r.readFile(f, retry)
+		}
 	}
-	if sections&(TCP|UDP|IP) != 0 {
-		var text []byte
-		if text, into.snmpErr = r.readFile(&r.snmp, r.buffer, retry); into.snmpErr == nil {
-			into.snmpErr = r.parser.ParseTable(snmp.PathSNMP, text, &into.protocols)
-		}
-		r.buffer = text
+	if sections&r.dev.sections != 0 {
+		r.parseInterfaces(into)
 	}
-	if sections&TCP != 0 {
-		var text []byte
-		if text, into.netstatErr = r.readFile(&r.netstat, r.buffer, retry); into.netstatErr == nil {
-			into.netstatErr = r.parser.ParseTable(snmp.PathNetstat, text, &into.protocols)
+	if sections&r.snmp.sections != 0 {
+		if into.snmpErr = r.snmp.err; into.snmpErr == nil {
+			into.snmpErr = r.parser.ParseTable(snmp.PathSNMP, r.snmp.text, &into.protocols)
 		}
-		r.buffer = text
 	}
-	if sections&(UDP|IP) != 0 {
-		var text []byte
-		if text, into.snmp6Err = r.readFile(&r.snmp6, r.buffer, retry); into.snmp6Err == nil {
-			into.snmp6Err = r.parser.ParseSNMP6(text, &into.protocols)
+	if sections&r.netstat.sections != 0 {
+		if into.netstatErr = r.netstat.err; into.netstatErr == nil {
+			into.netstatErr = r.parser.ParseTable(snmp.PathNetstat, r.netstat.text, &into.protocols)
 		}
-		r.buffer = text
 	}
-	if sections&Sockets != 0 {
-		var text []byte
-		if text, into.sockstatErr = r.readFile(&r.sockstat, r.buffer, retry); into.sockstatErr == nil {
-			into.sockstatErr = sockstat.Parse(sockstat.Path, text, &into.sockets)
+	if sections&r.snmp6.sections != 0 {
+		if into.snmp6Err = r.snmp6.err; into.snmp6Err == nil {
+			into.snmp6Err = r.parser.ParseSNMP6(r.snmp6.text, &into.protocols)
 		}
-		if text, into.sockstat6Err = r.readFile(&r.sockstat6, text, retry); into.sockstat6Err == nil {
-			into.sockstat6Err = sockstat.Parse(sockstat.Path6, text, &into.sockets)
+	}
+	if sections&r.sockstat.sections != 0 {
+		if into.sockstatErr = r.sockstat.err; into.sockstatErr == nil {
+			into.sockstatErr = sockstat.Parse(sockstat.Path, r.sockstat.text, &into.sockets)
 		}
-		r.buffer = text
+		if into.sockstat6Err = r.sockstat6.err; into.sockstat6Err == nil {
+			into.sockstat6Err = sockstat.Parse(sockstat.Path6, r.sockstat6.text, &into.sockets)
+		}
 	}
 }
 
-func (r *procReader) readInterfaces(retry bool, into *reading) {
-	text, err := r.readFile(&r.dev, r.devBuffer, retry)
-	if err != nil {
-		r.devBuffer, into.interfacesErr = text, err
+func (r *procReader) parseInterfaces(into *reading) {
+	if r.dev.err != nil {
+		into.interfacesErr = r.dev.err
 		return
 	}
 	r.parses++
-	r.devBuffer, into.interfacesErr = r.table.Parse(text)
+	r.dev.text, into.interfacesErr = r.table.Parse(r.dev.text)
 	into.interfaces, into.parse = r.table.Rows, r.parses
 }
