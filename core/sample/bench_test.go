@@ -25,6 +25,9 @@ func made(interfaces int, keep bool) *Sample {
 	for _, name := range []string{"probes", "peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"} {
 		s.Unavailable[name] = "not measured by this version"
 	}
+	if keep {
+		s.Lack(NewReasons(s.Unavailable))
+	}
 	for i := range interfaces {
 		one := &Interface{
 			Name: fmt.Sprintf("veth%d", i), Index: &index, Kind: &text, Counted: &yes, Primary: &yes, State: &text, MTU: &number,
