@@ -3,6 +3,8 @@ package kernelfs
 import (
 	"errors"
 	"fmt"
+	"math/bits"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +61,16 @@ func (f *File) Path() string { return f.path }
 //
 // Errors: ErrTooLarge, ErrForeign, or what pread(2) says.
 func (f *File) Read(buf []byte) ([]byte, error) {
-	buf, err := f.ReadHead(buf, MaxFileBytes)
+	return f.whole(f.read(buf, MaxFileBytes, false))
+}
+
+// ReadRecord is Read for a file that the kernel writes as one record, all of which one read returns (single_open in its
+// seq_file.c): a read that leaves room has reached the end, and none is spent on being told so.
+func (f *File) ReadRecord(buf []byte) ([]byte, error) {
+	return f.whole(f.read(buf, MaxFileBytes, true))
+}
+
+func (f *File) whole(buf []byte, err error) ([]byte, error) {
 	if err == nil && len(buf) >= MaxFileBytes {
 		err = fmt.Errorf("kernelfs: read %s: %w", f.path, ErrTooLarge)
 	}
@@ -68,6 +79,10 @@ func (f *File) Read(buf []byte) ([]byte, error) {
 
 // ReadHead is Read, stopping once it has at least most bytes.
 func (f *File) ReadHead(buf []byte, most int) ([]byte, error) {
+	return f.read(buf, most, false)
+}
+
+func (f *File) read(buf []byte, most int, record bool) ([]byte, error) {
 	buf = buf[:0]
 	for len(buf) < most {
 		if cap(buf)-len(buf) < minRoom {
@@ -75,7 +90,7 @@ func (f *File) ReadHead(buf []byte, most int) ([]byte, error) {
 			copy(grown, buf)
 			buf = grown
 		}
-		n, err := unix.Pread(f.fd, buf[len(buf):cap(buf)], int64(len(buf)))
+		n, err := pread(f.fd, buf[len(buf):cap(buf)], len(buf))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
@@ -84,9 +99,27 @@ func (f *File) ReadHead(buf []byte, most int) ([]byte, error) {
 			return buf, nil
 		default:
 			buf = buf[:len(buf)+n]
+			if record && len(buf) < cap(buf) && buf[len(buf)-1] == '\n' {
+				return buf, nil
+			}
 		}
 	}
 	return buf, nil
+}
+
+// pread is pread(2) that the Go scheduler does not hear of. Kernel files answer in microseconds and never wait for anything, but
+// the scheduler counts a system call of 20 µs as long, and then wakes a second thread to go on meanwhile: that costs more than the
+// call.
+func pread(fd int, p []byte, offset int) (n int, err error) {
+	if bits.UintSize < 64 {
+		return unix.Pread(fd, p, int64(offset)) // passes the offset in two registers there
+	}
+	read, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		uintptr(offset), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(read), nil
 }
 
 // minRoom is the least room a read is given: a row of a kernel file is never split by a full buffer then.

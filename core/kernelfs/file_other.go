@@ -19,6 +19,9 @@ func (f *File) Path() string { return "" }
 // Read returns errors.ErrUnsupported.
 func (f *File) Read(buf []byte) ([]byte, error) { return buf, errors.ErrUnsupported }
 
+// ReadRecord returns errors.ErrUnsupported.
+func (f *File) ReadRecord(buf []byte) ([]byte, error) { return buf, errors.ErrUnsupported }
+
 // ReadHead returns errors.ErrUnsupported.
 func (f *File) ReadHead(buf []byte, _ int) ([]byte, error) { return buf, errors.ErrUnsupported }
 

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +25,12 @@ type document struct {
 	reals   [8]float64
 	nextU   int
 	nextF   int
-	shared  bool // Unavailable belongs to the monitor and must be copied before it is changed
+	lacking []missing
+	passing bool // on demand: written, and forgotten before the next
 }
+
+// missing is a section or field that a sample lacks, beside what all samples of its monitor lack.
+type missing struct{ key, reason string }
 
 func (d *document) count(value uint64) *uint64 {
 	p := &d.counts[d.nextU]
@@ -42,12 +47,38 @@ func (d *document) real(value float64) *float64 {
 }
 
 // lack notes why a section or field is null.
-func (d *document) lack(key, reason string) {
-	if d.shared {
-		d.Unavailable = maps.Clone(d.Unavailable)
-		d.shared = false
+func (d *document) lack(key, reason string) { d.lacking = append(d.lacking, missing{key, reason}) }
+
+// reasonSets makes the reasons of samples. Samples that lack the same share a set, and with it its JSON. Not safe for concurrent
+// use.
+type reasonSets struct {
+	common map[string]string // reasons that hold until job or links change
+	job    *jobState
+	links  uint64 // version of the topology
+	recent []reasonSet
+}
+
+type reasonSet struct {
+	lacking []missing
+	reasons *sample.Reasons
+}
+
+// mostReasonSets is how many are remembered: those of the loop and of samples on demand, each as before and as now.
+const mostReasonSets = 4
+
+func (r *reasonSets) with(lacking []missing) *sample.Reasons {
+	for i := range r.recent {
+		if slices.Equal(r.recent[i].lacking, lacking) {
+			return r.recent[i].reasons
+		}
 	}
-	d.Unavailable[key] = reason
+	all := maps.Clone(r.common)
+	for _, m := range lacking {
+		all[m.key] = m.reason
+	}
+	set := reasonSet{lacking: slices.Clone(lacking), reasons: sample.NewReasons(all)}
+	r.recent = append([]reasonSet{set}, r.recent[:min(len(r.recent), mostReasonSets-1)]...)
+	return set.reasons
 }
 
 // named is a reason that concerns some of the interfaces; it names at most 8.

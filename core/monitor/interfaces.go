@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"netmon/core/link"
@@ -55,6 +56,7 @@ type interfaceState struct {
 
 	// row is the last row built, reused while nothing in it changes.
 	row        *interfaceRow
+	passing    *interfaceRow // room for a row that belongs to one sample on demand only
 	rowChanged uint64
 	rowVersion uint64
 	rowRates   rates
@@ -101,6 +103,8 @@ type interfaceTable struct {
 	parse uint64 // number of the parsing counted last
 	log   *eventLog
 	raw   [netdev.Counters]uint64
+
+	passing []*sample.Interface // room for those of one sample on demand
 }
 
 // interfaceKey is the index, or the name where the index is not known.
@@ -110,16 +114,22 @@ type interfaceKey struct {
 }
 
 func newInterfaceTable(log *eventLog) interfaceTable {
-	return interfaceTable{order: meterOrder(), byKey: make(map[interfaceKey]*interfaceState), log: log}
+	return interfaceTable{
+		order: meterOrder(), byKey: make(map[interfaceKey]*interfaceState), log: log, passing: []*sample.Interface{},
+	}
 }
 
-// unknownNames tells whether a reading lists an interface that the topology does not know.
-func unknownNames(rows []netdev.Row, t *topology) bool {
-	if t.links == nil {
+// unknownNames tells whether a reading lists an interface that the topology does not know. It looks up only those that did not
+// stand there in the reading before.
+func (t *interfaceTable) unknownNames(rows []netdev.Row, top *topology) bool {
+	if top.links == nil {
 		return false
 	}
 	for i := range rows {
-		if _, known := t.byName[rows[i].Name]; !known {
+		if i < len(t.rows) && t.rows[i].name == rows[i].Name && t.rows[i].version == top.version {
+			continue
+		}
+		if _, known := top.byName[rows[i].Name]; !known {
 			return true
 		}
 	}
@@ -296,13 +306,24 @@ func (s *interfaceState) before(base *record) (m *mark, kind rates) {
 	return nil, noRates
 }
 
-// build makes the row of an interface for a sample whose window began at base and is so long.
-func (t *interfaceTable) build(s *interfaceState, base *record, window time.Duration) (row *interfaceRow, fresh bool) {
+// build makes the row of an interface for a sample whose window began at base and is so long. A passing sample is written and
+// forgotten before the next.
+func (t *interfaceTable) build(s *interfaceState, base *record, window time.Duration, passing bool) (row *interfaceRow, fresh bool) {
 	m, kind := s.before(base)
 	if s.row != nil && kind != realRates && s.rowRates == kind && s.rowChanged == s.changed && s.rowVersion == s.version {
 		return s.row, false
 	}
-	row = &interfaceRow{Interface: s.static, resets: s.meter.Resets()}
+	passing = passing && kind == realRates
+	switch {
+	case !passing:
+		row = &interfaceRow{}
+	case s.passing == nil:
+		s.passing = &interfaceRow{}
+		row = s.passing
+	default:
+		row = s.passing
+	}
+	*row = interfaceRow{Interface: s.static, resets: s.meter.Resets()}
 	row.Resets = &row.resets
 	for i := range row.totals {
 		row.totals[i] = s.meter.Total(i)
@@ -313,6 +334,9 @@ func (t *interfaceTable) build(s *interfaceState, base *record, window time.Dura
 		}
 	}
 	row.point(&t.told, t.order, kind != noRates)
+	if passing {
+		return row, true
+	}
 	if kind != realRates {
 		_ = row.Keep() // it is encoded when it is written otherwise
 	}
@@ -355,10 +379,15 @@ func (t *interfaceTable) mark(number uint64) {
 // fill writes the interfaces and totals of a sample.
 func (t *interfaceTable) fill(d *document, top *topology, base *record, window time.Duration) (bytes int) {
 	const rowBytes = 900 // of an interfaceRow, as the allocator rounds it
-	d.Interfaces = make([]*sample.Interface, len(t.rows))
+	if d.passing {
+		t.passing = slices.Grow(t.passing[:0], len(t.rows))[:len(t.rows)]
+		d.Interfaces = t.passing
+	} else {
+		d.Interfaces = make([]*sample.Interface, len(t.rows))
+	}
 	var without named
 	for i, s := range t.rows {
-		row, fresh := t.build(s, base, window)
+		row, fresh := t.build(s, base, window, d.passing)
 		d.Interfaces[i] = &row.Interface
 		bytes += 8
 		if fresh {
@@ -400,7 +429,16 @@ func (t *interfaceTable) fillTotals(d *document, top *topology, base *record, wi
 	} {
 		*field = d.count(t.sum.totals[i])
 	}
-	t.fillCapacity(d, top)
+	switch {
+	case top.capacityBits != 0:
+		d.totals.CapacityBitsPerSecond = d.count(top.capacityBits)
+	case top.links != nil:
+		d.lack("totals.capacity_bits_per_second", top.noCapacity)
+		d.lack("totals.utilization_ratio", top.noUtilization)
+	default:
+		d.lack("totals.capacity_bits_per_second", t.whyNoTotals(top))
+		d.lack("totals.utilization_ratio", t.whyNoTotals(top))
+	}
 	reason := ""
 	switch {
 	case base == nil: // unavailable["window_seconds"] says why
@@ -431,28 +469,27 @@ func (t *interfaceTable) fillTotals(d *document, top *topology, base *record, wi
 	}
 }
 
-// fillCapacity sums the link speeds of counted interfaces that are up; one that is not known makes the sum unknown.
-func (t *interfaceTable) fillCapacity(d *document, top *topology) {
-	var capacity uint64
+// capacity sums the link speeds of counted interfaces that are up; one that is not known makes the sum unknown.
+func capacity(links []*link.Link, counted []bool) (bits uint64, why, whyNoUtilization string) {
 	var unknown named
-	for i, l := range top.links {
-		if !top.counted[i] || !l.Up {
+	for i, l := range links {
+		if !counted[i] || !l.Up {
 			continue
 		}
-		capacity += l.LinkSpeedBits
+		bits += l.LinkSpeedBits
 		if l.LinkSpeedBits == 0 {
 			unknown.add(l.SpeedReason, l.Name)
 		}
 	}
 	switch {
 	case len(unknown.order) > 0:
-		d.lack("totals.capacity_bits_per_second", unknown.String())
-		d.lack("totals.utilization_ratio", "no capacity: "+unknown.String())
-	case capacity == 0:
-		d.lack("totals.capacity_bits_per_second", "no counted interface is up")
-		d.lack("totals.utilization_ratio", "no counted interface is up")
+		why = unknown.String()
+		return 0, why, "no capacity: " + why
+	case bits == 0:
+		const why = "no counted interface is up"
+		return 0, why, why
 	default:
-		d.totals.CapacityBitsPerSecond = d.count(capacity)
+		return bits, "", ""
 	}
 }
 

@@ -49,8 +49,8 @@ type Monitor struct {
 	clock   clock.Clock
 	started time.Duration
 	host    *sample.Host
-	// lacking are the reasons that hold for every sample of this monitor.
-	lacking map[string]string
+	// never are the reasons that hold for every sample of this monitor.
+	never map[string]string
 
 	closing atomic.Bool
 	waker   clock.Waker
@@ -77,7 +77,9 @@ type Monitor struct {
 	interfaces interfaceTable
 	protocols  [protocolSections]*protocolMeter
 	records    [2]*record // of the newest samples of the loop, newest first
-	common     commonReasons
+	reasons    reasonSets
+	lacking    []missing // room for those of one sample
+	passing    document  // room for a sample on demand, which is written and forgotten
 }
 
 type jobState struct {
@@ -85,13 +87,6 @@ type jobState struct {
 	reasons  map[string]string
 	identity job.Identity
 	base     job.Identity // without what the configuration says
-}
-
-// commonReasons is the map that samples share while neither job nor links change.
-type commonReasons struct {
-	reasons map[string]string
-	job     *jobState
-	version uint64
 }
 
 // firstWait is how long New waits for the links to be read: with everything else it stays within 0.1 s.
@@ -165,20 +160,20 @@ func (m *Monitor) describeHost() {
 	if id.NetworkNamespace != 0 {
 		m.host.NetworkNamespace = &id.NetworkNamespace
 	}
-	m.lacking = make(map[string]string)
+	m.never = make(map[string]string)
 	for field, reason := range id.Reasons {
-		m.lacking["host."+field] = reason
+		m.never["host."+field] = reason
 	}
 	for _, section := range notMeasured() {
-		m.lacking[section] = "not measured by this version"
+		m.never[section] = "not measured by this version"
 	}
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {
-			m.lacking[name] = "not in sources"
+			m.never[name] = "not in sources"
 		}
 	}
 	if m.config.Sources&Interfaces == 0 {
-		m.lacking["totals"] = "interfaces are not in sources"
+		m.never["totals"] = "interfaces are not in sources"
 	}
 }
 
@@ -380,7 +375,7 @@ func (m *Monitor) charge(f func()) {
 	}
 }
 
-// take reads the kernel and makes a sample of it.
+// take reads the kernel and makes a sample of it. That of the loop is the caller's to keep; one on demand holds until the next.
 func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	began := m.clock.Monotonic()
 	m.readings++
@@ -393,7 +388,13 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	elapsed := at.monotonic - m.readAt
 	m.readAt, m.wall = at.monotonic, at.wall
 
-	d = &document{}
+	if ofLoop {
+		d = &document{}
+	} else {
+		d = &m.passing
+		*d = document{passing: true}
+	}
+	d.lacking = m.lacking[:0]
 	d.Schema = sample.Schema
 	m.sequence++
 	d.Sequence = m.sequence
@@ -401,7 +402,6 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	d.MonotonicSeconds = units.Seconds(at.monotonic)
 	jobNow := m.job.Load()
 	d.Host, d.Job = m.host, &jobNow.document
-	d.Unavailable, d.shared = m.commonReasons(jobNow, top), true
 
 	base := m.base(ofLoop, at.monotonic)
 	var window time.Duration
@@ -414,6 +414,9 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	}
 	problems := m.measure(d, top, base, window, elapsed, at, &bytes)
 	m.fillSelf(d, problems, top, began)
+	m.commonReasons(jobNow, top)
+	d.Lack(m.reasons.with(d.lacking))
+	m.lacking, d.lacking = d.lacking, nil
 	if ofLoop {
 		m.remember()
 	}
@@ -427,7 +430,7 @@ const documentBytes = 3 << 10 // of a document, as the allocator rounds it
 func (m *Monitor) currentTopology(at *moment) *topology {
 	changed := m.topology.source.Changed() != 0
 	top := m.topology.current.Load()
-	if !changed && !unknownNames(m.reading.interfaces, top) {
+	if !changed && !m.interfaces.unknownNames(m.reading.interfaces, top) {
 		return top
 	}
 	m.topology.refresh(patience)
@@ -533,22 +536,21 @@ func (m *Monitor) remember() {
 	m.records[1], m.records[0] = m.records[0], r
 }
 
-// commonReasons are the reasons that hold until the job or the links change. Samples share the map.
-func (m *Monitor) commonReasons(j *jobState, top *topology) map[string]string {
+// commonReasons renews the reasons that hold until the job or the links change.
+func (m *Monitor) commonReasons(j *jobState, top *topology) {
 	var version uint64
 	if top != nil {
 		version = top.version
 	}
-	if m.common.reasons != nil && m.common.job == j && m.common.version == version {
-		return m.common.reasons
+	if m.reasons.common != nil && m.reasons.job == j && m.reasons.links == version {
+		return
 	}
-	reasons := maps.Clone(m.lacking)
+	reasons := maps.Clone(m.never)
 	maps.Copy(reasons, j.reasons)
 	if top != nil && m.config.Sources&Interfaces != 0 {
 		linkReasons(reasons, top)
 	}
-	m.common = commonReasons{reasons: reasons, job: j, version: version}
-	return reasons
+	m.reasons = reasonSets{common: reasons, job: j, links: version}
 }
 
 func linkReasons(reasons map[string]string, top *topology) {

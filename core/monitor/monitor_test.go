@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -189,7 +190,9 @@ func TestSample_document(t *testing.T) {
 	second := x.tick()
 	for name, s := range map[string]*sample.Sample{"first": first, "second": second} {
 		s.Self.CPUSecondsTotal = nil
-		delete(s.Unavailable, "self.cpu_seconds_total")
+		reasons := maps.Clone(s.Unavailable)
+		delete(reasons, "self.cpu_seconds_total")
+		s.Lack(sample.NewReasons(reasons))
 		s.Host.Hostname, s.Host.Kernel = nil, nil
 		var raw, pretty bytes.Buffer
 		require.NoError(t, s.WriteJSON(&raw))

@@ -33,7 +33,7 @@ type protocolMeter struct {
 	name     string
 	fields   []protocolField
 	counters []snmp.Counter // what the meter holds, in its order
-	place    map[snmp.Counter]int
+	place    [snmp.Counters]int
 	meter    *rate.Meter
 	raw      []uint64
 	seen     []bool // counters that were read at least once
@@ -74,7 +74,7 @@ func newProtocolMeters() [protocolSections]*protocolMeter {
 }
 
 func newProtocolMeter(section Section, name string, fields []protocolField) *protocolMeter {
-	p := &protocolMeter{section: section, name: name, fields: fields, place: make(map[snmp.Counter]int)}
+	p := &protocolMeter{section: section, name: name, fields: fields}
 	for _, f := range fields {
 		for _, c := range []snmp.Counter{f.v4, f.v6} {
 			if c >= 0 {

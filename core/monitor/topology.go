@@ -35,6 +35,9 @@ type topology struct {
 	counted []bool
 	primary *link.Link
 	problem string // why links are not known, or the master's address is not
+
+	capacityBits              uint64 // of counted interfaces that are up, 0 where that is not known
+	noCapacity, noUtilization string // why, where links are known
 }
 
 // same tells whether two readings say the same, so that what was derived from the older one still holds.
@@ -180,6 +183,7 @@ func (t *watchedTopology) read() {
 		next.byName[l.Name] = i
 	}
 	next.counted = link.Counted(links, t.patterns)
+	next.capacityBits, next.noCapacity, next.noUtilization = capacity(links, next.counted)
 	address, problem := t.masterAddress()
 	next.problem = problem
 	next.primary = link.Primary(links, next.counted, address, t.source.Route, t.source.DefaultRoute())

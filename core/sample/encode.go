@@ -21,45 +21,115 @@ func (i *Interface) Keep() error {
 // KeptBytes is the memory that Keep took.
 func (i *Interface) KeptBytes() int { return cap(i.encoded) }
 
-// interfacesKey stands in an encoded sample where its interfaces belong. No string of the document can hold it, because quotes
-// in strings are escaped.
-const interfacesKey = `"interfaces":null`
+// Reasons are what Unavailable holds, with their JSON: nearly all samples lack what the one before lacked.
+type Reasons struct {
+	byKey   map[string]string
+	encoded []byte
+}
 
-var errNoInterfacesKey = errors.New("sample: encoded document has no interfaces")
+// NewReasons encodes reasons, which must not be changed afterwards.
+func NewReasons(byKey map[string]string) *Reasons {
+	var text bytes.Buffer
+	_ = writeJSON(&text, byKey) // it is encoded when it is written otherwise
+	return &Reasons{byKey: byKey, encoded: text.Bytes()}
+}
+
+// Lack sets what is unavailable.
+func (s *Sample) Lack(reasons *Reasons) {
+	s.Unavailable, s.unavailable = reasons.byKey, reasons.encoded
+}
+
+var errFrame = errors.New("sample: encoded document has no place for its interfaces or reasons")
 
 // WriteJSON writes the document as one line of JSON, without a newline at its end.
 // Errors: those of w.
 func (s *Sample) WriteJSON(w io.Writer) error {
-	if s.Interfaces == nil {
-		return writeJSON(w, s)
+	f := frame{Sample: *s, whole: s, w: w}
+	if s.Interfaces != nil {
+		f.Sample.Interfaces = []*Interface{}
 	}
-	var text bytes.Buffer
-	frame := *s
-	frame.Interfaces = nil
-	if err := writeJSON(&text, &frame); err != nil {
-		return err
+	if s.unavailable != nil {
+		f.Sample.Unavailable = nil
 	}
-	before, after, found := bytes.Cut(text.Bytes(), []byte(interfacesKey))
-	if !found {
-		return errNoInterfacesKey
+	return writeJSON(&f, &f.Sample)
+}
+
+// frame is a document without its interfaces and with its kept reasons left out. It is the writer of its own JSON, which the
+// encoder writes in one piece, and puts them in.
+type frame struct {
+	Sample
+	whole *Sample
+	w     io.Writer
+}
+
+func (f *frame) Write(text []byte) (int, error) {
+	out := &pieces{w: f.w}
+	rest := text
+	if f.whole.Interfaces != nil {
+		before, after, found := cutList(rest, []byte(`"interfaces":`))
+		if !found {
+			return 0, errFrame
+		}
+		out.write(before)
+		out.interfaces(f.whole.Interfaces)
+		rest = after
 	}
-	out := &pieces{w: w}
-	out.write(before)
-	out.write([]byte(`"interfaces":[`))
+	if f.whole.unavailable != nil {
+		before, found := bytes.CutSuffix(rest, []byte("null}"))
+		if !found {
+			return 0, errFrame
+		}
+		out.write(before)
+		out.write(f.whole.unavailable)
+		rest = []byte{'}'}
+	}
+	out.write(rest)
+	return len(text), out.err
+}
+
+// cutList cuts JSON inside the list that follows a key. No string can be taken for the key, because quotes in strings are escaped.
+func cutList(text, key []byte) (before, after []byte, found bool) {
+	for at := 0; ; at++ {
+		bracket := bytes.IndexByte(text[at:], '[')
+		if bracket < 0 {
+			return nil, nil, false
+		}
+		if at += bracket; bytes.HasSuffix(text[:at], key) {
+			return text[:at+1], text[at+1:], true
+		}
+	}
+}
+
+// interfaces writes elements of a list, those that stand together without being encoded yet at once.
+func (p *pieces) interfaces(list []*Interface) {
 	comma := []byte{','}
-	for n, i := range s.Interfaces {
+	for n := 0; n < len(list) && p.err == nil; {
 		if n > 0 {
-			out.write(comma)
+			p.write(comma)
 		}
-		if i.encoded != nil {
-			out.write(i.encoded)
-		} else if out.err == nil {
-			out.err = writeJSON(w, i)
+		if list[n].encoded != nil {
+			p.write(list[n].encoded)
+			n++
+			continue
+		}
+		first := n
+		for n < len(list) && list[n].encoded == nil {
+			n++
+		}
+		if p.err == nil {
+			p.err = writeJSON(elements{p.w}, list[first:n])
 		}
 	}
-	out.write([]byte{']'})
-	out.write(after)
-	return out.err
+}
+
+// elements writes the elements of a JSON list without its brackets.
+type elements struct{ w io.Writer }
+
+func (e elements) Write(text []byte) (int, error) {
+	if _, err := e.w.Write(text[1 : len(text)-1]); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 // WriteHistory writes samples as a JSON array, in their order.

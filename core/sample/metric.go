@@ -23,7 +23,7 @@ func FindMetric(name string) (Metric, error) {
 	section, rest, nested := strings.Cut(name, ".")
 	top := reflect.TypeOf(Sample{})
 	place := slices.Index(tags(top), section)
-	if place < 0 {
+	if place < 0 || section == "" {
 		return m, fmt.Errorf("metric %q: there is no section %q; metrics are named as in \"totals.receive_bytes_per_second\"", name, section)
 	}
 	m.section = place

@@ -35,6 +35,8 @@ type Sample struct {
 	Findings       []struct{}        `json:"findings"`
 	Self           *Self             `json:"self"`
 	Unavailable    map[string]string `json:"unavailable"`
+
+	unavailable []byte // its JSON, for one that many samples share
 }
 
 // Host says where the sample was taken.

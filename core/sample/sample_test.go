@@ -118,21 +118,6 @@ func TestWriteHistory(t *testing.T) {
 	assert.Equal(t, "["+encoded(t, s)+","+encoded(t, s)+"]", text.String())
 }
 
-type failing struct{ left int }
-
-func (f *failing) Write(p []byte) (int, error) {
-	if f.left--; f.left < 0 {
-		return 0, assert.AnError
-	}
-	return len(p), nil
-}
-
-func TestWriteJSON_errorsOfTheWriter(t *testing.T) {
-	for left := range 5 {
-		assert.ErrorIs(t, full().WriteJSON(&failing{left}), assert.AnError)
-	}
-}
-
 func TestMetric(t *testing.T) {
 	s := full()
 	s.Interfaces[0].Name, s.Interfaces[1].Name = "eth0", "eth0.100"

@@ -1,0 +1,112 @@
+"""The bench runs and writes a whole report. What it measures is judged by people: nothing here depends on a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytest.importorskip("psutil", reason="the bench compares netmon with psutil")
+
+from bench import namespace, report, timing  # noqa: E402
+
+
+def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
+    document = tmp_path / "overhead.md"
+    document.write_text(f"by hand, before\n{report.BEGIN}\nold results\n{report.END}\nby hand, after\n", encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--report", str(document)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    text = document.read_text(encoding="utf-8")
+    assert text.startswith("by hand, before\n")
+    assert text.endswith("by hand, after\n")
+    assert "old results" not in text
+    assert not re.search(r"\b(nan|inf|None)\b", text)
+
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    for found in tables:
+        rows = found.splitlines()
+        assert len(rows) > 2, found
+        assert len({row.count("|") for row in rows}) == 1, found
+    calls, parts, loops, footprints = tables[:4]
+    sizes = [f"| {size} |" for size in namespace.SIZES] if namespace.prefix() else ["own) |"]
+    for target in report.TARGETS:
+        for size in sizes:
+            assert re.search(
+                rf"^\| {re.escape(target.what)} \| {re.escape(target.against)} .*{re.escape(size)}", calls, re.MULTILINE
+            )
+    for size in (size.removeprefix("| ") for size in sizes):
+        assert size in parts
+        assert size in loops
+        assert size in footprints
+    if namespace.prefix():
+        for there, moved in re.findall(r"all moving: (\d+) of (\d+) counted", text):
+            assert there == moved
+
+
+def test_document_without_a_place_for_results_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "overhead.md"
+    document.write_text("by hand\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no part between"):
+        report.write(document, f"{report.BEGIN}\n{report.END}")
+    assert document.read_text(encoding="utf-8") == "by hand\n"
+
+
+def test_ratio_is_that_of_medians_and_its_interval_holds_it() -> None:
+    slow, fast = [3.0, 2.0, 40.0, 2.0, 2.5], [1.0, 1.0, 1.0, 20.0, 1.0]
+    found = timing.ratio(slow, fast)
+    assert found.value == 2.5
+    assert found.low <= found.value <= found.high
+    assert found.low >= 2.0 / 20.0
+    assert found.high <= 40.0
+    steady = timing.ratio([2.0] * 9, [1.0] * 9)
+    assert (steady.low, steady.value, steady.high) == (2.0, 2.0, 2.0)
+
+
+def test_interval_keeps_rounds_together() -> None:
+    # A machine that is slow in every other round slows both sides: their ratio is the same in all of them.
+    slow = [1.0, 10.0] * 10
+    found = timing.ratio([2 * value for value in slow], slow)
+    assert (found.low, found.value, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_sides_take_turns() -> None:
+    ran: list[str] = []
+
+    def side(name: str) -> timing.Block:
+        def block(count: int) -> float:
+            ran.append(name)
+            return 0.01
+
+        return block
+
+    results = timing.take_turns({"a": side("a"), "b": side("b")}, rounds=5, block_seconds=0.01)
+    assert {name: len(values) for name, values in results.items()} == {"a": 5, "b": 5}
+    rounds = [set(pair) for pair in zip(ran[-10::2], ran[-9::2], strict=True)]
+    assert rounds == [{"a", "b"}] * 5
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "low", "said"),
+    [
+        (1.0, 1.4, 0.9, "met"),
+        (1.4, 1.4, 1.3, "met"),
+        (1.54, 1.4, 1.5, "**missed by 10 %**"),
+        (1.54, 1.4, 1.39, "**missed by 10 %**, within the spread"),
+        (9.0, None, 8.0, ""),
+    ],
+)
+def test_verdict(value: float, most: float | None, low: float, said: str) -> None:
+    assert report.verdict(value, most, low) == said
