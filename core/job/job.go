@@ -69,7 +69,7 @@ func FromEnvironment(lookup Lookup) Identity {
 		r.number(&r.id.WorldSize, "world_size", 1, "OMPI_COMM_WORLD_SIZE")
 		r.number(&r.id.LocalRank, "local_rank", 0, "OMPI_COMM_WORLD_LOCAL_RANK")
 		r.number(&r.id.LocalWorldSize, "local_world_size", 1, "OMPI_COMM_WORLD_LOCAL_SIZE")
-		r.number(&r.id.NodeRank, "node_rank", 0, "OMPI_COMM_WORLD_NODE_RANK")
+		// OMPI_COMM_WORLD_NODE_RANK is no node_rank: it numbers the processes of one node.
 	case r.has("PMI_RANK"):
 		launcher = "pmi"
 		r.number(&r.id.Rank, "rank", 0, "PMI_RANK")

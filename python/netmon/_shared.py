@@ -4,24 +4,82 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
+from ._errors import ConfigError
 from ._monitor import Monitor
 
 _lock = threading.Lock()
 _monitor: Monitor | None = None
+_options: dict[str, Any] = {}
 
 
 def shared_monitor() -> Monitor:
-    """Return the process's shared monitor, made with the defaults on first use and kept until the process ends.
+    """Return the process's shared monitor, made on first use as ``configure_shared`` said, and kept until the process ends.
 
     Raises:
         Error: it cannot be made; the next call tries again.
     """
     global _monitor
+    monitor = _monitor
+    if monitor is not None and not monitor.closed:
+        return monitor
     with _lock:
         if _monitor is None or _monitor.closed:
-            _monitor = Monitor()
+            _monitor = Monitor(**_options)
         return _monitor
+
+
+def existing_monitor() -> Monitor | None:
+    """Return the shared monitor if there is one by now."""
+    monitor = _monitor
+    return monitor if monitor is not None and not monitor.closed else None
+
+
+def configure_shared(**options: Any) -> None:
+    """Say how the shared monitor is to measure, with the arguments of ``Monitor``, and start it.
+
+    Saying the same again is fine.
+
+    Raises:
+        ConfigError: an option is wrong, or the monitor already runs with others.
+        Error: it cannot be made now; the options are kept for the next try.
+    """
+    global _monitor, _options
+    with _lock:
+        if _monitor is not None and not _monitor.closed:
+            if options == _options:
+                return
+            raise ConfigError(
+                f"too late to configure {_written(options)}: the shared monitor of this process already runs with "
+                f"{_written(_options)}; configure it before anything measures"
+            )
+        try:
+            _monitor = Monitor(**options)
+        except ConfigError:
+            raise
+        except BaseException:
+            _options = options
+            raise
+        _options = options
+
+
+def _written(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items()) or "the defaults"
+
+
+def shared_interval() -> float:
+    """Return the seconds between two samples of the shared monitor's loop."""
+    return float(_options.get("interval", 1.0))
+
+
+def close_shared_monitor() -> None:
+    """Close the shared monitor and forget how it was configured; the next use makes a new one."""
+    global _monitor, _options
+    with _lock:
+        monitor, _monitor, _options = _monitor, None, {}
+    if monitor is not None:
+        monitor.close()
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,54 @@
+"""rldk's network part on netmon: the same names, signatures, keys and units, with real measurements (docs/rldk.md).
+
+    >>> from netmon.integrations.rldk import DistributedTrainingMonitor
+    >>> callback = DistributedTrainingMonitor(network_monitoring=True, enable_distributed_monitoring=True)
+
+``install()`` puts these classes into an installed rldk. Nothing here needs torch, numpy, pandas, psutil or openrlhf; importing
+it loads nothing and starts no thread. All objects of a process share one monitor; ``configure`` says how it measures.
+"""
+
+from __future__ import annotations
+
+from ._bandwidth import NetworkBandwidthMonitor
+from ._callback import DistributedTrainingMonitor, MultiGPUMonitor, OpenRLHFCallback, OpenRLHFMonitor
+from ._diagnostics import NetworkDiagnostics
+from ._distributed import DistributedNetworkMonitor
+from ._install import install, uninstall
+from ._interface import NetworkInterfaceMonitor
+from ._latency import NetworkLatencyMonitor
+from ._metrics import Measured, NetworkMetrics, Source
+from ._network import NetworkMonitor
+from ._nodes import DistributedMetrics, DistributedMetricsCollector, MultiNodeMonitor, NodeMetrics
+from ._reading import configure
+from ._real import RealNetworkMonitor
+from ._resources import GPUMemoryMonitor
+from ._training_metrics import OpenRLHFMetrics
+
+__all__ = [
+    "DistributedMetrics",
+    "DistributedMetricsCollector",
+    "DistributedNetworkMonitor",
+    "DistributedTrainingMonitor",
+    "GPUMemoryMonitor",
+    "Measured",
+    "MultiGPUMonitor",
+    "MultiNodeMonitor",
+    "NetworkBandwidthMonitor",
+    "NetworkDiagnostics",
+    "NetworkInterfaceMonitor",
+    "NetworkLatencyMonitor",
+    "NetworkMetrics",
+    "NetworkMonitor",
+    "NodeMetrics",
+    "OpenRLHFCallback",
+    "OpenRLHFMetrics",
+    "OpenRLHFMonitor",
+    "RealNetworkMonitor",
+    "Source",
+    "configure",
+    "install",
+    "uninstall",
+]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__

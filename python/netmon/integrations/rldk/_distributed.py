@@ -1,0 +1,159 @@
+"""``DistributedNetworkMonitor``: the metrics of a rank and their history. It never calls a collective."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..._types import Sample
+from . import _identity, _reading
+from ._bandwidth import NetworkBandwidthMonitor
+from ._diagnostics import NO_COLLECTIVES
+from ._interface import NetworkInterfaceMonitor
+from ._latency import NetworkLatencyMonitor
+from ._metrics import Counts, Measured, NetworkMetrics, network_metrics
+from ._sampling import Sampled, positive
+from ._trouble import process
+
+if TYPE_CHECKING:
+    import pandas
+
+_log = logging.getLogger("netmon.integrations.rldk")
+_COLLECTIVES = ("allreduce", "broadcast", "gather", "scatter")
+_SUMMARIZED = 100
+
+
+class DistributedNetworkMonitor(Sampled):
+    """The metrics of this rank, and a history of them.
+
+    Args:
+        world_size: how many ranks there are; with both left at their defaults the environment says it, then torch.
+        rank: which this one is.
+        enable_distributed_measurements: rldk's switch for benchmark collectives. netmon runs none, whatever it says: from one
+            rank, or from another thread, they hang the job.
+        sampling_frequency: every Nth call of ``measure_distributed_metrics`` measures, the others return what was found last.
+
+    Raises:
+        ValueError: ``sampling_frequency`` is below 1.
+    """
+
+    def __init__(
+        self,
+        world_size: int = 1,
+        rank: int = 0,
+        enable_distributed_measurements: bool = False,
+        sampling_frequency: int = 1,
+    ) -> None:
+        self._sample_every(positive("sampling_frequency", sampling_frequency))
+        self.world_size = world_size
+        self.rank = rank
+        self._given = (world_size, rank) != (1, 0)
+        self.enable_distributed_measurements = enable_distributed_measurements
+        self.interface_monitor = NetworkInterfaceMonitor(sampling_frequency=1)
+        self.latency_monitor = NetworkLatencyMonitor(sampling_frequency=1)
+        self.bandwidth_monitor = NetworkBandwidthMonitor(sampling_frequency=1)
+        self._distributed_lock = threading.RLock()
+        self.allreduce_times: deque[float] = deque(maxlen=100)
+        self.broadcast_times: deque[float] = deque(maxlen=100)
+        self.gather_times: deque[float] = deque(maxlen=100)
+        self.scatter_times: deque[float] = deque(maxlen=100)
+        self.max_history_size = 1000
+        self.performance_history: deque[NetworkMetrics] = deque(maxlen=self.max_history_size)
+        self._counts = Counts()
+        self._last: NetworkMetrics | None = None
+        if enable_distributed_measurements:
+            process.tell(
+                "collectives", f"enable_distributed_measurements=True changes nothing: collectives are {NO_COLLECTIVES}"
+            )
+
+    def measure_distributed_metrics(self) -> NetworkMetrics:
+        """Return the metrics, measured now or, between sampled calls, as they were found last."""
+        last = self._last
+        if not self._measures(found=last is not None and "bandwidth_mbps" not in last.unmeasured) and last is not None:
+            return carried(last)
+        return self._measured(_reading.measure(), self._counts)
+
+    def _measured(self, sample: Sample | None, counts: Counts) -> NetworkMetrics:
+        identity = _identity.identify(sample)
+        if self._given:
+            identity = identity._replace(rank=self.rank, world_size=self.world_size)
+        else:
+            self.rank, self.world_size = identity.rank, identity.world_size
+        metrics = network_metrics(sample, counts, identity)
+        self._last = metrics
+        self.performance_history.append(metrics)
+        return metrics
+
+    def _measure_allreduce_bandwidth(self) -> float:
+        return 0.0
+
+    def _measure_broadcast_bandwidth(self) -> float:
+        return 0.0
+
+    def _measure_gather_bandwidth(self) -> float:
+        return 0.0
+
+    def _measure_scatter_bandwidth(self) -> float:
+        return 0.0
+
+    def get_performance_summary(self) -> Measured:
+        """Return averages over the newest 100 measurements; those in which a value was not measured do not count for it."""
+        history = list(self.performance_history)
+        if not history:
+            empty = {"total_measurements": 0, "avg_bandwidth": 0.0, "avg_latency": 0.0, "avg_packet_loss": 0.0}
+            reasons = dict.fromkeys(("avg_bandwidth", "avg_latency", "avg_packet_loss"), "nothing was measured yet")
+            return Measured(empty, distributed_metrics={}).beside(reasons)
+        recent = history[-_SUMMARIZED:]
+        names = {"avg_bandwidth": "bandwidth_mbps", "avg_latency": "latency_ms", "avg_packet_loss": "packet_loss_percent",
+                 "max_bandwidth": "bandwidth_mbps", "min_latency": "latency_ms"}  # fmt: skip
+        values = {key: _measured_values(recent, name) for key, name in names.items()}
+        fold: dict[str, Callable[[list[float]], float]] = {"avg": _mean, "max": max, "min": min}
+        summary = {key: float(fold[key[:3]](found)) if found else 0.0 for key, found in values.items()}
+        reasons = {key: _reason(recent[-1], names[key]) for key, found in values.items() if not found}
+        collectives = {}
+        for name in _COLLECTIVES:
+            found = _measured_values(recent, f"{name}_bandwidth")
+            collectives[f"avg_{name}_bandwidth"] = _mean(found) if found else 0.0
+            if not found:
+                reasons[f"avg_{name}_bandwidth"] = NO_COLLECTIVES
+        total = {"total_measurements": len(history)}
+        return Measured({**total, **summary, "distributed_metrics": collectives}).beside(reasons)
+
+    def get_metrics_dataframe(self) -> pandas.DataFrame | None:
+        """Return the history as a DataFrame with a row per measurement; None, with a warning, where pandas is not installed."""
+        return dataframe([metrics.to_dict() for metrics in list(self.performance_history)])
+
+
+def carried(last: NetworkMetrics) -> NetworkMetrics:
+    """Return a copy of metrics whose sources have the age of now."""
+    again = copy.copy(last)
+    again._handed_out_at = time.monotonic()
+    return again
+
+
+def dataframe(rows: list[dict[str, Any]], columns: list[str] | None = None) -> pandas.DataFrame | None:
+    """Return rows as a DataFrame; None, with a warning, where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        _log.warning("a DataFrame needs pandas: pip install pandas")
+        return None
+    frame: pandas.DataFrame = pandas.DataFrame(rows, columns=columns)
+    return frame
+
+
+def _measured_values(history: list[NetworkMetrics], name: str) -> list[float]:
+    return [getattr(metrics, name) for metrics in history if name not in metrics.unmeasured]
+
+
+def _reason(metrics: NetworkMetrics, name: str) -> str:
+    return metrics.reasons.get(name, _reading.NOT_YET)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,184 @@
+"""Putting netmon's classes into an installed rldk, and taking them out again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from ..._errors import UnsupportedError
+from ._trouble import process
+
+_PACKAGE = "rldk.integrations.openrlhf"
+_COMMAND = "pip install git+https://github.com/adityachallapally/rldk"
+
+_NETWORK_MONITOR = (
+    "NetworkMetrics", "NetworkDiagnostics", "NetworkInterfaceMonitor", "NetworkLatencyMonitor", "NetworkBandwidthMonitor",
+    "DistributedNetworkMonitor", "RealNetworkMonitor",
+)  # fmt: skip
+_DISTRIBUTED = (
+    "NodeMetrics", "DistributedMetrics", "DistributedMetricsCollector", "MultiNodeMonitor", "GPUMemoryMonitor",
+    "NetworkMonitor",
+)  # fmt: skip
+_CALLBACKS = ("OpenRLHFMetrics", "OpenRLHFCallback", "OpenRLHFMonitor", "MultiGPUMonitor", "DistributedTrainingMonitor")
+
+# Where rldk binds which of its names at import. Its other modules look them up in these when they need them.
+PLACES: dict[str, tuple[str, ...]] = {
+    f"{_PACKAGE}.network_monitor": _NETWORK_MONITOR,
+    f"{_PACKAGE}.distributed": (*_DISTRIBUTED, "NetworkMetrics", "RealNetworkMonitor"),
+    f"{_PACKAGE}.callbacks": _CALLBACKS,
+    _PACKAGE: (
+        "RealNetworkMonitor", "NetworkMetrics", "NetworkInterfaceMonitor", "NetworkLatencyMonitor", "NetworkBandwidthMonitor",
+        "DistributedNetworkMonitor", "DistributedMetricsCollector", "MultiNodeMonitor", "GPUMemoryMonitor", "NetworkMonitor",
+        *_CALLBACKS,
+    ),
+}  # fmt: skip
+
+# Nothing is imported while it is held: who imports a module of rldk holds that module's lock, and waits for this one.
+_lock = threading.RLock()
+_finder: _Finder | None = None
+# What stood in (module, name) before it was replaced, and rldk's own classes by name.
+_originals: dict[tuple[str, str], Any] = {}
+_classes: dict[str, Any] = {}
+
+
+def install() -> None:
+    """Put netmon's classes in the place of rldk's, whether rldk was imported before or is imported later. Twice is fine.
+
+    What a program took out of rldk before, as by ``from rldk... import RealNetworkMonitor``, it keeps. Where rldk is imported
+    later and turns out to lack a name, nothing of it is replaced, and a warning says so.
+
+    Raises:
+        UnsupportedError: rldk is not installed, or it is a version that lacks names; the text says which.
+    """
+    global _finder
+    if "rldk" not in sys.modules and importlib.util.find_spec("rldk") is None:
+        raise UnsupportedError(f"rldk is not installed in this Python ({sys.prefix}); install it with: {_COMMAND}")
+    with _lock:
+        if _finder is None:
+            _finder = _Finder()
+            sys.meta_path.insert(0, _finder)
+    for name in PLACES:
+        _wait_for_import(name)
+    with _lock:
+        loaded = [name for name in PLACES if name in sys.modules]
+        lacking = {name: _lacking(sys.modules[name], name) for name in loaded}
+        if any(lacking.values()):
+            uninstall()
+            raise UnsupportedError(_sentence(lacking))
+        for name in loaded:
+            _replace(sys.modules[name], name)
+
+
+def uninstall() -> None:
+    """Give rldk its own classes back. Without ``install`` before, nothing happens. What others replaced since stays."""
+    global _finder
+    with _lock:
+        if _finder is not None:
+            if _finder in sys.meta_path:
+                sys.meta_path.remove(_finder)
+            _finder = None
+        for (module_name, name), original in _originals.items():
+            module = sys.modules.get(module_name)
+            if module is not None and getattr(module, name, None) is _ours(name):
+                setattr(module, name, original)
+        _originals.clear()
+
+
+def _ours(name: str) -> Any:
+    return getattr(sys.modules[__package__], name)
+
+
+def _wait_for_import(name: str) -> None:
+    """Where another thread is importing a module of rldk at this moment, let it finish."""
+    module = sys.modules.get(name)
+    if module is not None and getattr(module.__spec__, "_initializing", False):
+        # What is wrong with it is told to who imports it.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def _lacking(module: ModuleType, name: str) -> list[str]:
+    return [entry for entry in PLACES[name] if not hasattr(module, entry)]
+
+
+def _sentence(lacking: dict[str, list[str]]) -> str:
+    missing = "; ".join(f"{module} has no {', '.join(names)}" for module, names in lacking.items() if names)
+    version = getattr(sys.modules.get("rldk"), "__version__", "unknown")
+    return f"this rldk (version {version}) is not the one netmon knows, so nothing of it is replaced: {missing}"
+
+
+def _replace(module: ModuleType, module_name: str) -> None:
+    for name in PLACES[module_name]:
+        current, ours = getattr(module, name), _ours(name)
+        if current is not ours:
+            _originals[module_name, name] = _classes[name] = current
+            setattr(module, name, ours)
+        else:
+            # Imported from a module that was replaced before.
+            _originals.setdefault((module_name, name), _classes[name])
+
+
+def _put_back(module: ModuleType, module_name: str) -> None:
+    """Put rldk's own classes into a module that took ours from another one, and that is not to have them after all."""
+    for name in PLACES[module_name]:
+        if getattr(module, name, None) is _ours(name) and name in _classes:
+            setattr(module, name, _classes[name])
+
+
+class _Finder(MetaPathFinder):
+    """Lets rldk's modules be imported as they are, and replaces names in them right after."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in PLACES:
+            return None
+        for finder in list(sys.meta_path):
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loading(spec.loader, self)
+                return spec
+        return None
+
+
+class _Loading(Loader):
+    """Loads a module with its own loader, and replaces names in it."""
+
+    def __init__(self, loader: Any, finder: _Finder) -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module is to look as if nobody had been here.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        name = module.__name__
+        with _lock:
+            lacking = _lacking(module, name)
+            if _finder is self._finder and not lacking:
+                _replace(module, name)
+                return
+            # Uninstalled in the meantime, or a version that is not known.
+            wanted = _finder is self._finder
+            _put_back(module, name)
+            if wanted:
+                uninstall()
+        if wanted:
+            process.tell(f"rldk {name}", _sentence({name: lacking}))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)

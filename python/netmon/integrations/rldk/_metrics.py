@@ -1,0 +1,294 @@
+"""``NetworkMetrics``: everything about the network at one moment, in rldk's names and units."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from ..._types import Sample, Totals
+from . import _reading, _units
+from ._identity import Identity
+
+
+class Source(NamedTuple):
+    """Where a value comes from.
+
+    Attributes:
+        source: netmon's name of it (docs/metrics.md), or whoever else measured it.
+        target: the interface or the host that it is about, None for the whole machine.
+        age_seconds: how old it was when it was handed out.
+    """
+
+    source: str
+    target: str | None
+    age_seconds: float
+
+
+class Measured(dict[str, Any]):
+    """A dictionary with rldk's keys that says beside them what was measured.
+
+    Attributes:
+        unmeasured: the keys whose value is a default.
+        reasons: key to the reason, for those.
+        sources: key to where the value comes from, for the others.
+    """
+
+    unmeasured: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = {}
+    sources: Mapping[str, Source] = {}
+
+    def beside(self, reasons: Mapping[str, str] | None = None, sources: Mapping[str, Source] | None = None) -> Measured:
+        """Set what is said beside the values, and return self."""
+        self.reasons = dict(reasons or {})
+        self.unmeasured = tuple(self.reasons)
+        self.sources = dict(sources or {})
+        return self
+
+
+@dataclass
+class NetworkMetrics:
+    """The network at one moment.
+
+    A value that was not measured is 0, as in rldk. Which those are is said beside the fields:
+
+    Attributes:
+        unmeasured: names of the fields that were not measured. Of an object made by hand: those left at their defaults.
+        reasons: name to the reason, for those, where one is known.
+        sources: name to ``Source`` (source, target or interface, age in seconds), for those that were measured.
+    """
+
+    bandwidth_mbps: float = 0.0
+    latency_ms: float = 0.0
+    packet_loss_percent: float = 0.0
+    world_size: int = 1
+    rank: int = 0
+    bandwidth_in_mbps: float = 0.0
+    bandwidth_out_mbps: float = 0.0
+    packets_in_per_sec: float = 0.0
+    packets_out_per_sec: float = 0.0
+    bytes_in_per_sec: float = 0.0
+    bytes_out_per_sec: float = 0.0
+    tcp_connections: int = 0
+    udp_connections: int = 0
+    active_connections: int = 0
+    network_errors: int = 0
+    dropped_packets: int = 0
+    allreduce_bandwidth: float = 0.0
+    broadcast_bandwidth: float = 0.0
+    gather_bandwidth: float = 0.0
+    scatter_bandwidth: float = 0.0
+    dns_resolution_ms: float = 0.0
+    tcp_connectivity_ms: float = 0.0
+    udp_connectivity_ms: float = 0.0
+    network_path_hops: int = 0
+    network_path_latency: float = 0.0
+    timestamp: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.unmeasured = tuple(name for name in MEASURABLE if getattr(self, name) == _DEFAULTS[name])
+        self.reasons: Mapping[str, str] = {}
+        self._origins: Mapping[str, tuple[str, str | None]] = {}
+        # On the clock of time.monotonic: when the values were taken, and when they were handed out.
+        self._taken_at = self._handed_out_at = time.monotonic()
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Name to source, target or interface, and age in seconds when the object was handed out."""
+        age = max(0.0, self._handed_out_at - self._taken_at)
+        return {name: Source(source, target, age) for name, (source, target) in self._origins.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field by its name, in order."""
+        return {name: getattr(self, name) for name in _DEFAULTS}
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NetworkMetrics)}
+MEASURABLE = tuple(name for name in _DEFAULTS if name not in ("world_size", "rank", "timestamp"))
+
+
+ERRORS = "totals.receive_errors_total + totals.transmit_errors_total"
+DROPS = "totals.receive_drops_total + totals.transmit_drops_total"
+NOTHING_BEFORE = "first measurement: nothing to count from yet"
+NO_PACKET = "no packet passed since the previous measurement"
+
+
+class Since(NamedTuple):
+    """What was counted since the previous measurement of the same object."""
+
+    errors: int
+    receive_drops: int
+    transmit_drops: int
+    packets: int
+
+    @property
+    def drops(self) -> int:
+        """Drops in both directions."""
+        return self.receive_drops + self.transmit_drops
+
+    @property
+    def loss_percent(self) -> float | None:
+        """Drops out of all packets; None where nothing was to be passed.
+
+        The kernel counts a packet that it drops on receipt as received, one that it drops before sending not as sent.
+        """
+        handled = self.packets + self.transmit_drops
+        return min(100.0, _units.percent(self.drops, handled)) if handled else None
+
+
+class Sums(NamedTuple):
+    """Counters that only grow, and which process's which monitor counted them."""
+
+    errors: int
+    receive_drops: int
+    transmit_drops: int
+    packets: int
+    origin: tuple[int, int]
+
+    def since(self, previous: Sums | None) -> Since | None:
+        """Return what was counted since other sums, None where they are none to compare with.
+
+        A forked child's monitor begins at zero, as does one that is made after a close.
+        """
+        if previous is None or previous.origin != self.origin:
+            return None
+        difference = Since(*(new - old for new, old in zip(self[:4], previous[:4], strict=True)))
+        return None if min(difference) < 0 else difference
+
+
+class Counts:
+    """Turns counters that only grow into counts since the previous measurement of the same object."""
+
+    def __init__(self) -> None:
+        self._previous: list[Sums] = []
+
+    def since(self, now: Sums | None) -> Since | None:
+        """Return what was counted since the previous call, None where there is none to compare with.
+
+        Of threads that call at the same time none gets a count that another got: the later ones get None.
+        """
+        if now is None:
+            return None
+        try:
+            previous = self._previous.pop()
+        except IndexError:
+            previous = None
+        self._previous = [now]
+        return now.since(previous)
+
+
+def sums(sample: Sample | None) -> Sums | None:
+    """Return the sums that a sample holds."""
+    totals = sample.totals if sample is not None else None
+    if totals is None:
+        return None
+    errors = _sum(totals.receive_errors_total, totals.transmit_errors_total)
+    packets = _sum(totals.receive_packets_total, totals.transmit_packets_total)
+    parts = (errors, totals.receive_drops_total, totals.transmit_drops_total, packets)
+    known = [part for part in parts if part is not None]
+    return Sums(known[0], known[1], known[2], known[3], _reading.origin()) if len(known) == len(parts) else None
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def network_metrics(sample: Sample | None, counts: Counts, identity: Identity) -> NetworkMetrics:
+    """Return the metrics that a sample holds.
+
+    Args:
+        sample: None where netmon cannot measure.
+        counts: what the same object counted before.
+        identity: the rank.
+    """
+    metrics = NetworkMetrics(world_size=identity.world_size, rank=identity.rank)
+    metrics.timestamp = time.time() if sample is None else sample.timestamp_seconds
+    fill = _Filling(metrics, sample)
+    if sample is not None:
+        metrics._taken_at = sample.monotonic_seconds
+        _fill_rates(fill, sample.totals)
+        _fill_counts(fill, counts.since(sums(sample)))
+        established = sample.tcp.established if sample.tcp is not None else None
+        fill.set("tcp_connections", established, "tcp.established", target=None)
+        fill.set("active_connections", established, "tcp.established", target=None)
+        sockets = sample.sockets
+        fill.set("udp_connections", sockets.udp_in_use if sockets is not None else None, "sockets.udp_in_use", target=None)
+    rest = _reading.why(sample, "totals") if sample is None else _reading.NOT_YET
+    unmeasured = tuple(name for name in MEASURABLE if name not in fill.origins)
+    reasons = {name: fill.reasons.get(name, rest) for name in unmeasured}
+    global _last
+    said, before = (unmeasured, reasons, fill.origins), _last
+    if said == before:
+        said = before
+    else:
+        _last = said
+    metrics.unmeasured, metrics.reasons, metrics._origins = said
+    return metrics
+
+
+# What is said beside the values is nearly always what was said the last time: histories share it.
+_last: tuple[tuple[str, ...], dict[str, str], dict[str, tuple[str, str | None]]] = ((), {}, {})
+
+
+class _Filling:
+    def __init__(self, metrics: NetworkMetrics, sample: Sample | None) -> None:
+        self.metrics = metrics
+        self.sample = sample
+        self.reasons: dict[str, str] = {}
+        self.counted = _reading.counted(sample) if sample is not None else ""
+        self.totals = sample.totals if sample is not None else None
+        self.origins: dict[str, tuple[str, str | None]] = {}
+
+    def set(self, name: str, value: float | None, source: str, target: str | None = "") -> None:
+        if value is None:
+            self.reasons[name] = _reading.why(self.sample, source.split(" ")[0])
+            return
+        # JSON writes a rate of zero without a fraction.
+        setattr(self.metrics, name, type(_DEFAULTS[name])(value))
+        self.origins[name] = (source, self.counted if target == "" else target)
+
+
+def _fill_rates(fill: _Filling, totals: Totals | None) -> None:
+    received = totals.receive_bytes_per_second if totals is not None else None
+    sent = totals.transmit_bytes_per_second if totals is not None else None
+    down, up = "totals.receive_bytes_per_second", "totals.transmit_bytes_per_second"
+    fill.set("bytes_in_per_sec", received, down)
+    fill.set("bytes_out_per_sec", sent, up)
+    fill.set("bandwidth_in_mbps", mbps(received), down)
+    fill.set("bandwidth_out_mbps", mbps(sent), up)
+    fill.set("bandwidth_mbps", None if received is None or sent is None else mbps(received + sent), f"{down} + {up}")
+    packets = "totals.receive_packets_per_second", "totals.transmit_packets_per_second"
+    fill.set("packets_in_per_sec", totals.receive_packets_per_second if totals is not None else None, packets[0])
+    fill.set("packets_out_per_sec", totals.transmit_packets_per_second if totals is not None else None, packets[1])
+
+
+def _fill_counts(fill: _Filling, since: Since | None) -> None:
+    fill.set("network_errors", since.errors if since is not None else None, ERRORS)
+    fill.set("dropped_packets", since.drops if since is not None else None, DROPS)
+    fill.set("packet_loss_percent", since.loss_percent if since is not None else None, DROPS)
+    if since is None and fill.totals is not None:
+        fill.reasons.update(dict.fromkeys(_COUNTED, NOTHING_BEFORE))
+    elif since is not None and since.loss_percent is None:
+        fill.reasons["packet_loss_percent"] = NO_PACKET
+
+
+_COUNTED = ("network_errors", "dropped_packets", "packet_loss_percent")
+
+
+def mbps(bytes_per_second: float | None) -> float | None:
+    """Return a rate in Mbps, None where it is unknown."""
+    return None if bytes_per_second is None else _units.mbps(bytes_per_second)
+
+
+def statistics(values: Iterable[float]) -> dict[str, float]:
+    """Return mean, population standard deviation, min, max and median of the finite values, zeros where there is none."""
+    finite = sorted(value for value in values if math.isfinite(value))
+    if not finite:
+        return {"mean": 0.0, "std": 0.0, "min": 0.0, "max": 0.0, "median": 0.0}
+    count = len(finite)
+    mean = math.fsum(finite) / count
+    middle = finite[count // 2] if count % 2 else (finite[count // 2 - 1] + finite[count // 2]) / 2
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / count)
+    return {"mean": mean, "std": spread, "min": finite[0], "max": finite[-1], "median": middle}

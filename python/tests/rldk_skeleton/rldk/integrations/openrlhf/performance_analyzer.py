@@ -1,0 +1,5 @@
+"""Skeleton."""
+
+
+class PerformanceAnalyzer:
+    origin = "rldk"
