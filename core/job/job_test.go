@@ -35,7 +35,7 @@ func TestFromEnvironment(t *testing.T) {
 		"mpirun": {
 			map[string]string{"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
 				"OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_COMM_WORLD_NODE_RANK": "0"},
-			Identity{Rank: number(1), WorldSize: number(2), LocalRank: number(1), LocalWorldSize: number(2), NodeRank: number(0),
+			Identity{Rank: number(1), WorldSize: number(2), LocalRank: number(1), LocalWorldSize: number(2),
 				Source: text("open mpi")},
 		},
 		"a Ray actor": {
