@@ -14,11 +14,13 @@ import (
 	"netmon/core/kernelfs"
 )
 
-// Watcher reads the links of the network namespace it was made in, and notices when they change. Changed may be called while
-// Read runs; Read and Route exclude each other.
+// Watcher reads the links of the network namespace it was made in, and notices when they change. Safe for concurrent use: Changed
+// does not wait for Read, Read and Route exclude each other.
 type Watcher struct {
-	events netlinkSocket
-	fs     kernelfs.FS
+	fs kernelfs.FS
+
+	eventsMu sync.Mutex // guards events, never held while waiting
+	events   netlinkSocket
 
 	mu          sync.Mutex // guards what follows
 	request     netlinkSocket
@@ -52,12 +54,17 @@ func Watch(fs kernelfs.FS) (*Watcher, error) {
 func (w *Watcher) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.events.close()
 	w.request.close()
+	w.eventsMu.Lock()
+	defer w.eventsMu.Unlock()
+	w.events.close()
 }
 
 // Changed tells what may have changed since it was asked the last time. It never blocks.
 func (w *Watcher) Changed() (change Change) {
+	// Closed while it is read here, the descriptor could be somebody else's by the time of the next recv.
+	w.eventsMu.Lock()
+	defer w.eventsMu.Unlock()
 	if !w.events.owned() {
 		return 0
 	}

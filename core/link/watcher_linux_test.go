@@ -238,3 +238,21 @@ func TestWatcher_descriptorTakenOverByTheHost(t *testing.T) {
 		require.NoError(t, unix.Close(others[i]))
 	}
 }
+
+// A sample may still ask while the watcher is closed: the race detector watches, and the descriptor is asked for no more.
+func TestWatcher_changedWhileClosing(t *testing.T) {
+	for range 50 {
+		w, err := Watch(kernelfs.System())
+		require.NoError(t, err)
+		asked := make(chan struct{})
+		go func() {
+			defer close(asked)
+			for range 200 {
+				w.Changed()
+			}
+		}()
+		w.Close()
+		<-asked
+		assert.Zero(t, w.Changed())
+	}
+}
