@@ -41,6 +41,7 @@ var layers = map[string]rule{
 	"sockstat": {layer: 1},
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
+	"probe":    {layer: 1},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
