@@ -138,6 +138,14 @@ func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.
 	})
 }
 
+//export goNetmonProbe
+func goNetmonProbe(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return answer(uint64(id), nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+		return m.Probe(bytesOf(request, length), text)
+	})
+}
+
 //export goNetmonSetJob
 func goNetmonSetJob(id C.uint64_t, job *C.char, length C.size_t, errorOut **C.char) (status C.int32_t) {
 	defer guard(&status, errorOut)

@@ -51,6 +51,7 @@ class Library:
         self.set_job = _prototype(releasing, "netmon_set_job")
         self.sample = _prototype(releasing, "netmon_sample")
         self.query = _prototype(releasing, "netmon_query")
+        self.probe = _prototype(releasing, "netmon_probe")
 
 
 def _prototype(library: ctypes.CDLL, name: str) -> Any:
