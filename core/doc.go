@@ -17,6 +17,7 @@
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
+//	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
