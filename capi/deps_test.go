@@ -29,6 +29,7 @@ type rule struct {
 const (
 	systemCalls = "system calls that package syscall does not have"
 	documents   = "every JSON document is read and written by it"
+	prober      = "implements its Prober"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -42,6 +43,13 @@ var layers = map[string]rule{
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
 	"probe":    {layer: 1},
+	"probe/stamp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the errors of a probe",
+	}},
+	"probe/icmp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
+		"github.com/prometheus-community/pro-bing": "ICMP echo where the system is not Linux",
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
