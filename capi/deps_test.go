@@ -29,6 +29,7 @@ type rule struct {
 const (
 	systemCalls = "system calls that package syscall does not have"
 	documents   = "every JSON document is read and written by it"
+	probes      = "what a probe is"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -42,6 +43,10 @@ var layers = map[string]rule{
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
 	"probe":    {layer: 1},
+	"probe/dns": {layer: 1, beside: map[string]string{
+		"golang.org/x/net/dns/dnsmessage": "the format of messages",
+		"netmon/core/probe":               probes,
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
