@@ -30,6 +30,7 @@ const (
 	systemCalls = "system calls that package syscall does not have"
 	documents   = "every JSON document is read and written by it"
 	probes      = "what a probe is"
+	prober      = "implements its Prober"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -46,6 +47,13 @@ var layers = map[string]rule{
 	"probe/dns": {layer: 1, beside: map[string]string{
 		"golang.org/x/net/dns/dnsmessage": "the format of messages",
 		"netmon/core/probe":               probes,
+	}},
+	"probe/stamp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the errors of a probe",
+	}},
+	"probe/icmp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
+		"github.com/prometheus-community/pro-bing": "ICMP echo where the system is not Linux",
 	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
