@@ -29,6 +29,7 @@ type rule struct {
 const (
 	systemCalls = "system calls that package syscall does not have"
 	documents   = "every JSON document is read and written by it"
+	probes      = "what a probe is"
 	prober      = "implements its Prober"
 )
 
@@ -43,6 +44,10 @@ var layers = map[string]rule{
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
 	"probe":    {layer: 1},
+	"probe/dns": {layer: 1, beside: map[string]string{
+		"golang.org/x/net/dns/dnsmessage": "the format of messages",
+		"netmon/core/probe":               probes,
+	}},
 	"probe/stamp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the errors of a probe",
 	}},

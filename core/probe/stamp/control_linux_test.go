@@ -83,12 +83,13 @@ func TestEvent_unreachable(t *testing.T) {
 	target := Address{IP: netip.MustParseAddr("10.1.0.1"), Port: 5}
 	var name [unix.SizeofSockaddrInet6]byte
 	length := putSockaddr(&name, target, false)
-	c := parseControl(message(unix.SOL_IP, unix.IP_RECVERR,
-		extended(uint32(unix.EHOSTUNREACH), unix.SO_EE_ORIGIN_ICMP, 3, 1, 0, 0, Address{IP: router}, false)))
+	c := parseControl(append(message(unix.SOL_SOCKET, unix.SCM_TIMESTAMPING, times(7, 8)), message(unix.SOL_IP, unix.IP_RECVERR,
+		extended(uint32(unix.EHOSTUNREACH), unix.SO_EE_ORIGIN_ICMP, 3, 1, 0, 0, Address{IP: router}, false))...))
 	e, is := c.event([]byte("payload"), name[:length])
 	require.True(t, is)
 	assert.Equal(t, &Unreachable{Errno: syscall.EHOSTUNREACH, Type: 3, Code: 1, By: router}, e.Err)
 	assert.Equal(t, target, e.To)
+	assert.Equal(t, Time(7_000_000_008), e.Received)
 	assert.Equal(t, "payload", string(e.Payload()))
 	assert.Zero(t, e.Sent)
 

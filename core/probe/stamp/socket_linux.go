@@ -31,17 +31,17 @@ type mailbox struct {
 	message unix.Msghdr
 	vector  unix.Iovec
 	name    [unix.SizeofSockaddrInet6]byte
-	data    [DataBytes]byte
+	data    []byte
 	control [256]byte
 }
 
-// DataBytes is how much is kept of a packet.
+// DataBytes is how much a socket of Open keeps of a packet.
 const DataBytes = 192
 
 // Packet is one that was received.
 type Packet struct {
 	Data        []byte // holds until the socket is used again
-	Whole       bool   // false: the packet was longer than DataBytes
+	Whole       bool   // false: the packet was longer than what the socket keeps
 	From        Address
 	Received    Time       // 0 where the kernel did not stamp it
 	Destination netip.Addr // that it was sent to
@@ -53,11 +53,12 @@ type Event struct {
 	Key  Key  // of the packet that was stamped
 	Sent Time // its stamp, 0: it is an error
 
-	Err     *Unreachable
-	To      Address // where the packet was sent that the error is about
-	MTU     uint32  // told with "packet too big"
-	payload [64]byte
-	size    int
+	Err      *Unreachable
+	To       Address // where the packet was sent that the error is about
+	Received Time    // of the error, 0 where the kernel did not stamp it
+	MTU      uint32  // told with "packet too big"
+	payload  [64]byte
+	size     int
 }
 
 // Payload is the beginning of that packet, from behind its IP header (ICMP) or UDP header on; routers must return 8 bytes behind the
@@ -77,6 +78,11 @@ const (
 //
 // Errors: what socket(2) says, bare.
 func Open(family, kind, protocol int) (*Socket, error) {
+	return OpenWide(family, kind, protocol, DataBytes)
+}
+
+// OpenWide is Open for packets of which dataBytes are to be kept.
+func OpenWide(family, kind, protocol, dataBytes int) (*Socket, error) {
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return nil, err
@@ -86,6 +92,7 @@ func Open(family, kind, protocol int) (*Socket, error) {
 		return nil, err
 	}
 	s := &Socket{Descriptor: descriptor, ipv6: family == unix.AF_INET6}
+	s.box.data = make([]byte, dataBytes)
 	// A kernel that refuses any of these, as a sandbox's may, leaves user-space time and errors without their sender.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags)
 	if s.ipv6 {
@@ -273,7 +280,7 @@ func (c *control) event(data, name []byte) (e Event, is bool) {
 		if !ipv6 && c.err.kind == sourceQuench {
 			return e, false
 		}
-		e.To = parseSockaddr(name)
+		e.To, e.Received = parseSockaddr(name), c.stamp
 		e.Err = &Unreachable{
 			Errno: syscall.Errno(c.err.errno), IPv6: ipv6, Type: c.err.kind, Code: c.err.code, By: c.err.offender,
 			Here: c.err.offender.IsValid() && c.err.offender == c.destination,
