@@ -184,7 +184,7 @@ func (l *loop) hide() {
 		if !a.peer {
 			continue
 		}
-		hidden := a.address.IsLoopback() || slices.Contains(l.own, a.address)
+		hidden := a.address.IsLoopback() || slices.Contains(l.own, a.address.WithZone(""))
 		for _, other := range l.aims {
 			if hidden {
 				break
