@@ -55,6 +55,9 @@ var layers = map[string]rule{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
 		"github.com/prometheus-community/pro-bing": "ICMP echo where the system is not Linux",
 	}},
+	"probe/tcp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "addresses and ICMP errors",
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
