@@ -18,6 +18,7 @@ import (
 	"netmon/core/clock"
 	"netmon/core/kernelfs"
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 	"netmon/core/reach"
 	"netmon/core/sample"
 )
@@ -40,9 +41,29 @@ func (f *fakeNetwork) tools() *reach.Tools {
 		},
 		Own:     func() ([]netip.Addr, error) { return f.own, nil },
 		Gateway: func() (netip.Addr, error) { return netip.MustParseAddr("10.0.0.254"), nil },
-		Names:   func() (reach.Names, error) { return nil, errors.New("name does not resolve: NXDOMAIN") },
+		Names:   func() reach.Names { return &noNames{} },
 	}
 }
+
+// noNames knows no name.
+type noNames struct{ asked []dns.Answer }
+
+func (n *noNames) Lookup(_ string, token uint64, _ time.Duration) {
+	n.asked = append(n.asked, dns.Answer{Token: token, Err: errors.New("name does not resolve: NXDOMAIN")})
+}
+
+func (n *noNames) Receive(yield func(dns.Answer)) int {
+	for _, a := range n.asked {
+		yield(a)
+	}
+	n.asked = nil
+	return 0
+}
+
+func (n *noNames) Descriptors(set []probe.Descriptor) []probe.Descriptor { return set }
+func (n *noNames) Due() (time.Duration, bool)                            { return 0, len(n.asked) > 0 }
+func (n *noNames) Forget(uint64)                                         {}
+func (n *noNames) Close()                                                {}
 
 func (f *fakeNetwork) Send(to netip.AddrPort, token uint64) (int, error) {
 	f.mu.Lock()

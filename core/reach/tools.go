@@ -9,12 +9,14 @@ import (
 	"netmon/core/clock"
 	"netmon/core/kernelfs"
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 	"netmon/core/probe/icmp"
+	"netmon/core/probe/tcp"
 	"netmon/core/route"
 )
 
 // System are the tools of this machine. They work in the network namespace of the thread that uses them.
-func System(fs kernelfs.FS, _ clock.Clock) Tools {
+func System(fs kernelfs.FS, clk clock.Clock) Tools {
 	return Tools{
 		Prober: func(method probe.Method) (probe.Prober, error) {
 			switch method {
@@ -24,6 +26,8 @@ func System(fs kernelfs.FS, _ clock.Clock) Tools {
 					return nil, err
 				}
 				return p, nil
+			case probe.TCP:
+				return tcp.New(), nil
 			default:
 				return nil, fmt.Errorf("%s: %w", method, errors.ErrUnsupported)
 			}
@@ -43,7 +47,7 @@ func System(fs kernelfs.FS, _ clock.Clock) Tools {
 				return netip.Addr{}, errors.New("there is no default route")
 			}
 		},
-		Names: func() (Names, error) { return nil, errors.ErrUnsupported },
+		Names: func() Names { return dns.New(fs, clk) },
 		Own:   ownAddresses,
 	}
 }
