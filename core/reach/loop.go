@@ -563,8 +563,11 @@ func (l *loop) land(f *flight, r probe.Result) {
 	case r.Err == nil && r.RTT <= f.timeout:
 		a.answer(f, r, now)
 	case f.trial:
-	case r.Err == nil, errors.Is(r.Err, probe.ErrLost):
+	case r.Err == nil, r.Err == probe.ErrLost: // a wrapped one has a sentence of its own
 		l.silent(f, now)
+	case errors.Is(r.Err, probe.ErrLost):
+		a.lose(f, reasonOf(r.Err), "", now)
+		l.doubt(a)
 	case judge(r.Err) == spoilt:
 		l.spoil(f, r.Err)
 	default:
