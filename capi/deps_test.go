@@ -59,6 +59,9 @@ var layers = map[string]rule{
 	"probe/tcp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "addresses and ICMP errors",
 	}},
+	"probe/udp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",

@@ -147,7 +147,7 @@ func New(config Config, options Options) (*Monitor, error) {
 		}
 	}
 	if links != nil {
-		m.topology = watchTopology(links, config.Interfaces, master(m.job.Load()), firstWait)
+		m.topology = watchTopology(*options.FS, links, config.Interfaces, master(m.job.Load()), firstWait)
 	}
 	m.aim()
 	m.Tick()

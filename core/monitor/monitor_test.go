@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -674,6 +675,26 @@ func TestPrimary_followsTheMaster(t *testing.T) {
 	assert.Equal(t, int64(3), *s.Job.Rank)
 	assert.Equal(t, "torch.distributed", *s.Job.Source)
 	assert.InDelta(t, 2000, x.published[len(x.published)-1].PrimaryReceiveBytesPerSecond, 1e-9)
+}
+
+// A master given by name is looked up by the resolver's configuration; one that is not known is a reason.
+func TestPrimary_followsTheMastersName(t *testing.T) {
+	links := append(dockerHost()[:2], &link.Link{Index: 7, Name: "eth1", Kind: link.Physical, Hardware: true, Up: true,
+		Addresses: []string{"10.1.0.5/24"}})
+	x := newMachine(t, "{}", links...)
+	x.m.Close()
+	x.links.routes = map[netip.Addr]int{netip.MustParseAddr("10.1.0.9"): 7}
+	x.dev(row("lo", 0, 0), row("eth0", 10, 0), row("eth1", 10, 0))
+	require.NoError(t, os.MkdirAll(filepath.Join(x.root, "etc"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(x.root, "etc/hosts"), []byte("fd01::9 master7\n10.1.0.9 master7\n"), 0o600))
+	x.start(`{"job": {"master_address": "master7"}}`)
+	require.Eventually(t, func() bool { return *find(t, x.tick(), "eth1").Primary }, 10*time.Second, time.Millisecond)
+
+	x.m.Close()
+	x.start(`{"job": {"master_address": "not_a..name"}}`)
+	require.Eventually(t, func() bool {
+		return strings.Contains(x.tick().Self.Health, `the master address "not_a..name" is not known: name does not resolve`)
+	}, 10*time.Second, time.Millisecond)
 }
 
 func TestHistory_isBounded(t *testing.T) {

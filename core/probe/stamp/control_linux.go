@@ -139,3 +139,30 @@ func putSockaddr(b *[unix.SizeofSockaddrInet6]byte, a Address, ipv6 bool) int {
 	binary.NativeEndian.PutUint32(b[24:], a.Scope)
 	return unix.SizeofSockaddrInet6
 }
+
+// putSource writes the control message (IP_PKTINFO) that has a packet sent from this address of the host, and returns how many bytes
+// it is long.
+func putSource(b []byte, source netip.Addr, ipv6 bool) int {
+	level, kind, size := unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo
+	if ipv6 {
+		level, kind, size = unix.SOL_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo
+	}
+	if !source.IsValid() {
+		return 0
+	}
+	clear(b[:unix.CmsgSpace(size)])
+	if unix.SizeofCmsghdr == 16 {
+		binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(size)))
+	} else {
+		binary.NativeEndian.PutUint32(b, uint32(unix.CmsgLen(size)))
+	}
+	binary.NativeEndian.PutUint32(b[unix.SizeofCmsghdr-8:], uint32(level))
+	binary.NativeEndian.PutUint32(b[unix.SizeofCmsghdr-4:], uint32(kind))
+	data := b[unix.CmsgLen(0):]
+	if ipv6 { // in6_pktinfo: address, index
+		*(*[16]byte)(data) = source.As16()
+	} else { // in_pktinfo: index, source, destination
+		*(*[4]byte)(data[4:]) = source.As4()
+	}
+	return unix.CmsgSpace(size)
+}

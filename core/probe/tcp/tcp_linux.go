@@ -135,7 +135,7 @@ func (p *Prober) collect(first int) {
 	for i := range p.attempts[first:] {
 		p.set = append(p.set, unix.PollFd{Fd: int32(p.attempts[first+i].socket.Number()), Events: unix.POLLOUT})
 	}
-	if !ready(p.set) {
+	if !stamp.Ready(p.set) {
 		return
 	}
 	kept := first
@@ -157,16 +157,6 @@ func (p *Prober) collect(first int) {
 	}
 	clear(p.attempts[kept:])
 	p.attempts = p.attempts[:kept]
-}
-
-// ready asks which sockets have got an answer, without waiting.
-func ready(set []unix.PollFd) bool {
-	if len(set) == 0 {
-		return false
-	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&set[0])), uintptr(len(set)),
-		uintptr(unsafe.Pointer(&unix.Timespec{})), 0, 0, 0)
-	return errno == 0 && n > 0
 }
 
 // end ends an attempt whose connect(2) ended with errno.
