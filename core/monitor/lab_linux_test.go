@@ -146,7 +146,7 @@ func asNobody(t *testing.T, test string, environment ...string) string {
 func TestReaching_helper(t *testing.T) {
 	target := os.Getenv("NETMON_TEST_TARGET")
 	if target == "" {
-		t.Skip("run by TestReaching_noRightToPing")
+		return // no test of its own
 	}
 	m, err := New(DefaultConfig(), Options{})
 	require.NoError(t, err)

@@ -70,7 +70,6 @@ type Monitor struct {
 
 	engine     *reach.Engine
 	aimProblem atomic.Pointer[string] // why somebody cannot be probed
-	responder  responder
 
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
@@ -150,6 +149,9 @@ func New(config Config, options Options) (*Monitor, error) {
 		m.topology = watchTopology(*options.FS, links, config.Interfaces, master(m.job.Load()), firstWait)
 	}
 	m.aim()
+	if config.Responder.IsValid() {
+		m.engine.Respond(config.Responder)
+	}
 	m.Tick()
 	if options.NoLoop {
 		close(m.stopped)

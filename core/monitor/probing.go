@@ -61,10 +61,9 @@ func (m *Monitor) aim() {
 
 // probeProblems are what keeps probes, or the answering of others' probes, from working.
 func (m *Monitor) probeProblems() (problems []string) {
-	for _, problem := range []string{m.engine.Problem(), *m.aimProblem.Load(), m.responder.problem()} {
-		if problem != "" {
-			problems = append(problems, problem)
-		}
+	problems = m.engine.Problems()
+	if problem := *m.aimProblem.Load(); problem != "" {
+		problems = append(problems, problem)
 	}
 	return problems
 }

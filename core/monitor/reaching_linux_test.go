@@ -340,6 +340,57 @@ func TestReaching_movedThreadsAreNotReused(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
+// Two monitors on two hosts, one of which answers the other's UDP echoes.
+func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
+	l := newLab(t)
+	there := func(config string) (m *Monitor) {
+		t.Helper()
+		parsed, err := ParseConfig([]byte(config))
+		require.NoError(t, err)
+		parsed.Variables = map[string]string{}
+		inThread(func() {
+			if err = unix.Setns(l.there, unix.CLONE_NEWNET); err == nil {
+				m, err = New(parsed, Options{})
+			}
+		})
+		require.NoError(t, err)
+		t.Cleanup(m.Close)
+		return m
+	}
+	const responder = `{"interval_seconds": 0.02, "udp_responder": {"address": "` + there4 + `"}}`
+	answering := there(responder)
+	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["udp://`+there4+`", "udp://`+there4+`:7"]}`, "")
+	found := r.until("it answers", func(found map[string]sample.Probe) bool {
+		p := found["udp://"+there4]
+		return p.Reach != nil && p.Received > 5 && errorOf(found["udp://"+there4+":7"]) != ""
+	})
+	echo := found["udp://"+there4]
+	assert.Equal(t, "udp", methodOf(echo))
+	assert.Equal(t, int64(29541), *echo.Port)
+	assert.Zero(t, echo.Lost)
+	assert.Contains(t, errorOf(found["udp://"+there4+":7"]), "no responder at port 7")
+	assert.GreaterOrEqual(t, answering.engine.Bytes(), uint64(6*76), "answers are counted too")
+
+	// The port is in use: that is told, and nothing fails.
+	second := there(responder)
+	health := func() string {
+		var out bytes.Buffer
+		require.NoError(t, second.Query([]byte(`{"view": "health"}`), &out))
+		return out.String()
+	}
+	require.Eventually(t, func() bool { return strings.Contains(health(), "udp_responder: listen at "+there4+":29541: address already in use") },
+		10*time.Second, 10*time.Millisecond)
+	answering.Close()
+	require.Eventually(t, answering.engine.Ended, 10*time.Second, time.Millisecond)
+	r.until("it does not answer any more", func(found map[string]sample.Probe) bool { return errorOf(found["udp://"+there4]) != "" })
+	began := time.Now()
+	second.Close()
+	assert.Less(t, time.Since(began), 200*time.Millisecond)
+	require.Eventually(t, second.engine.Ended, 10*time.Second, time.Millisecond)
+	there(responder)
+	r.until("another answers", func(found map[string]sample.Probe) bool { return errorOf(found["udp://"+there4]) == "" })
+}
+
 // A process without any right: ping sockets closed to it, no raw ones. Its monitor falls back to TCP and says why.
 func TestReaching_noRightToPing(t *testing.T) {
 	l := newLab(t)

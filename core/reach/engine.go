@@ -22,7 +22,8 @@ type Engine struct {
 	cpu       atomic.Int64 // nanoseconds
 	results   atomic.Pointer[Results]
 	problem   atomic.Pointer[string]
-	ordered   atomic.Bool // something below changed that the loop has not seen
+	responder atomic.Pointer[responder] // nil: UDP echoes are not answered
+	ordered   atomic.Bool               // something below changed that the loop has not seen
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
@@ -76,18 +77,29 @@ func (e *Engine) Follow(p Plan) {
 // Results are the newest.
 func (e *Engine) Results() *Results { return e.results.Load() }
 
-// Bytes is what probes have sent, from the IP header on.
-func (e *Engine) Bytes() uint64 { return e.bytes.Load() }
+// Bytes is what probes, and answers to those of others, have sent, from the IP header on.
+func (e *Engine) Bytes() uint64 {
+	total := e.bytes.Load()
+	if r := e.responder.Load(); r != nil {
+		total += r.state.Load().bytes(r.at)
+	}
+	return total
+}
 
 // CPU is the time that the engine's thread has used.
 func (e *Engine) CPU() time.Duration { return time.Duration(e.cpu.Load()) }
 
-// Problem is why probes do not work at all, "" where they do.
-func (e *Engine) Problem() string {
-	if p := e.problem.Load(); p != nil {
-		return *p
+// Problems are what keeps probes, or the answering of others' probes, from working at all.
+func (e *Engine) Problems() (problems []string) {
+	if p := e.problem.Load(); p != nil && *p != "" {
+		problems = append(problems, *p)
 	}
-	return ""
+	if r := e.responder.Load(); r != nil {
+		if p := r.problem.Load(); p != nil && *p != "" {
+			problems = append(problems, *p)
+		}
+	}
+	return problems
 }
 
 // Start begins a request.
@@ -219,7 +231,18 @@ func (e *Engine) Close() {
 		e.ordered.Store(true)
 		e.bell.ring()
 	}
+	if r := e.responder.Load(); r != nil {
+		r.close()
+	}
 	if e.loops == 0 {
+		e.namespace.close()
+	}
+}
+
+// ended counts a goroutine that ends. The caller holds the lock.
+func (e *Engine) ended() {
+	e.loops--
+	if e.closed && e.loops == 0 {
 		e.namespace.close()
 	}
 }
@@ -311,10 +334,7 @@ func (e *Engine) end() {
 	p := recover()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.loops--
-	if e.closed && e.loops == 0 {
-		e.namespace.close()
-	}
+	e.ended()
 	if p == nil {
 		return
 	}

@@ -3,6 +3,7 @@ package reach
 import (
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -241,7 +242,7 @@ func TestEngine_aDefectIsTold(t *testing.T) {
 	answer, err := e.Wait(id, time.Minute)
 	require.NoError(t, err)
 	assert.Contains(t, answer.Error, "a defect")
-	assert.Contains(t, e.Problem(), "a defect")
+	assert.Contains(t, strings.Join(e.Problems(), ""), "a defect")
 	assert.Contains(t, e.Results().Targets[0].Error, "a defect")
 	_, err = e.Start(ask(t, "10.0.0.2", 1))
 	require.ErrorIs(t, err, ErrBroken)

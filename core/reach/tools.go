@@ -12,6 +12,7 @@ import (
 	"netmon/core/probe/dns"
 	"netmon/core/probe/icmp"
 	"netmon/core/probe/tcp"
+	"netmon/core/probe/udp"
 	"netmon/core/route"
 )
 
@@ -28,6 +29,12 @@ func System(fs kernelfs.FS, clk clock.Clock) Tools {
 				return p, nil
 			case probe.TCP:
 				return tcp.New(), nil
+			case probe.UDP:
+				p, err := udp.New()
+				if err != nil {
+					return nil, fmt.Errorf("udp: %w", err)
+				}
+				return p, nil
 			default:
 				return nil, fmt.Errorf("%s: %w", method, errors.ErrUnsupported)
 			}
