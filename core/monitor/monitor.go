@@ -510,7 +510,6 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 	if m.config.Sources&Probes != 0 {
 		*bytes += m.probes.fill(d, m.engine.Results(), at.monotonic)
 	}
-	problems = append(problems, m.probeProblems()...)
 	for _, err := range []error{r.snmpErr, r.netstatErr, r.snmp6Err, r.sockstatErr, r.sockstat6Err} {
 		// A file that this kernel does not have is no defect.
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -524,6 +523,7 @@ func (m *Monitor) fillSelf(d *document, problems []string, top *topology, began 
 	if top != nil && top.problem != "" {
 		problems = append(problems, top.problem)
 	}
+	problems = append(problems, m.probeProblems()...)
 	m.health.Store(&problems)
 	d.Self = &d.self
 	d.self.Version = m.options.Version

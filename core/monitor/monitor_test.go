@@ -117,7 +117,7 @@ func (x *machine) start(config string) {
 	}
 	fs := kernelfs.Dir(x.root)
 	x.m, err = New(parsed, Options{
-		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true,
+		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true, Tools: (&fakeNetwork{}).tools(),
 		Publish: func(s *Snapshot) {
 			x.mu.Lock()
 			defer x.mu.Unlock()

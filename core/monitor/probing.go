@@ -71,23 +71,21 @@ func (m *Monitor) probeProblems() (problems []string) {
 // probeRow is a row of the section with room for what its pointers point to.
 type probeRow struct {
 	sample.Reach
-	of      *reach.Result
 	address string
 	method  string
 	error   string
 	port    int64
 	reals   [7]float64
-	kept    bool // its memory is counted in the history
 }
 
-func newProbeRow(of *reach.Result) *probeRow {
-	r := &probeRow{of: of, method: string(of.Method), error: of.Error, port: int64(of.Port)}
+// newProbeRow makes a row; before is one of the same target, whose texts it shares, or nil.
+func newProbeRow(of *reach.Result, before *probeRow) *probeRow {
+	r := &probeRow{method: string(of.Method), error: of.Error, port: int64(of.Port)}
 	r.Target, r.MethodsRefused, r.Sent, r.Received, r.Lost = of.Target, of.Refused, of.Sent, of.Received, of.Lost
-	if r.MethodsRefused == nil {
-		r.MethodsRefused = map[string]string{}
-	}
 	if of.Address.IsValid() {
-		r.address = of.Address.String()
+		if r.address = of.Address.String(); before != nil && before.address == r.address {
+			r.address = before.address
+		}
 		r.Address = &r.address
 	}
 	if r.method != "" {
@@ -122,38 +120,35 @@ func newProbeRow(of *reach.Result) *probeRow {
 	return r
 }
 
-// bytes is what the row takes, as far as it is not shared with the engine's own.
-func (r *probeRow) bytes() int {
-	bytes := int(unsafe.Sizeof(*r)) + len(r.address) + len(r.error)
-	for method, reason := range r.MethodsRefused {
-		bytes += len(method) + len(reason)
-	}
-	return bytes
-}
-
 // probeTable makes rows of the engine's results. Samples share rows of targets about which nothing new is known. Not safe for
 // concurrent use.
 type probeTable struct {
 	of      *reach.Results
-	rows    []*probeRow
+	rows    []*probeRow // of the targets of of
+	kept    []bool      // their memory is counted in the history
 	lacking []missing
 	passing []sample.Probe // room for those of a sample on demand
 	ages    []float64
 }
 
 func (t *probeTable) update(results *reach.Results) {
-	if t.of == results {
+	before := t.of
+	if before == results {
 		return
 	}
-	before := t.rows
-	t.of, t.rows = results, make([]*probeRow, len(results.Targets))
+	rows, kept := make([]*probeRow, len(results.Targets)), make([]bool, len(results.Targets))
 	for i, of := range results.Targets {
-		if i < len(before) && before[i].of == of {
-			t.rows[i] = before[i]
-		} else {
-			t.rows[i] = newProbeRow(of)
+		var old *probeRow
+		if before != nil && i < len(t.rows) && before.Targets[i].Target == of.Target {
+			if before.Targets[i] == of {
+				rows[i], kept[i] = t.rows[i], t.kept[i]
+				continue
+			}
+			old = t.rows[i]
 		}
+		rows[i] = newProbeRow(of, old)
 	}
+	t.of, t.rows, t.kept = results, rows, kept
 	t.lacking = probesLack(results)
 }
 
@@ -210,19 +205,20 @@ func (t *probeTable) fill(d *document, results *reach.Results, now time.Duration
 		probes, ages = nil, nil
 	}
 	probes, ages = slices.Grow(probes, len(t.rows)), slices.Grow(ages, len(t.rows))
-	for _, r := range t.rows {
+	for i, r := range t.rows {
 		one := sample.Probe{Reach: &r.Reach}
 		if r.Sent > 0 {
-			ages = append(ages, units.Seconds(max(0, now-r.of.Ended)))
+			ages = append(ages, units.Seconds(max(0, now-results.Targets[i].Ended)))
 			one.AgeSeconds = &ages[len(ages)-1]
 		}
 		probes = append(probes, one)
-		if !d.passing {
-			bytes += int(unsafe.Sizeof(one)) + int(unsafe.Sizeof(float64(0)))
-			if !r.kept {
-				r.kept = true
-				bytes += r.bytes()
-			}
+		if d.passing {
+			continue
+		}
+		bytes += int(unsafe.Sizeof(one)) + int(unsafe.Sizeof(float64(0)))
+		if !t.kept[i] {
+			t.kept[i] = true
+			bytes += int(unsafe.Sizeof(*r)) + len(r.error)
 		}
 	}
 	if d.passing {
@@ -449,7 +445,7 @@ func probeError(err error, q probeRequest) error {
 }
 
 func (m *Monitor) writeAnswer(answer *reach.Answer, w io.Writer) error {
-	row := newProbeRow(answer.Result)
+	row := newProbeRow(answer.Result, nil)
 	document := sample.ProbeAnswer{ID: answer.ID, Done: answer.Done, Probe: sample.Probe{Reach: &row.Reach}}
 	if row.Sent > 0 {
 		age := units.Seconds(max(0, m.clock.Monotonic()-answer.Ended))

@@ -378,7 +378,9 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 		require.NoError(t, second.Query([]byte(`{"view": "health"}`), &out))
 		return out.String()
 	}
-	require.Eventually(t, func() bool { return strings.Contains(health(), "udp_responder: listen at "+there4+":29541: address already in use") },
+	require.Eventually(t, func() bool {
+		return strings.Contains(health(), "udp_responder: listen at "+there4+":29541: address already in use")
+	},
 		10*time.Second, 10*time.Millisecond)
 	answering.Close()
 	require.Eventually(t, answering.engine.Ended, 10*time.Second, time.Millisecond)

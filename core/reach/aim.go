@@ -37,7 +37,8 @@ type aim struct {
 	tried    int          // methods given up since the last answer
 	method   probe.Method // that the window's round trips are measured by, "" for none
 	refused  map[string]string
-	trial    time.Duration // when to try a better method, 0 for never
+	told     map[string]string // of refused, in the newest result
+	trial    time.Duration     // when to try a better method, 0 for never
 	error    string
 	mixed    bool // the window holds losses of a method that was given up
 	hidden   bool // a peer that is this host or another target
@@ -205,14 +206,17 @@ func (a *aim) publish() *Result {
 		r.Method = a.current()
 	}
 	r.Port = a.portOf(r.Method)
-	for method, reason := range a.refused {
-		if method != string(r.Method) && !(method == string(probe.TCP) && r.Method == probe.TCPRefused) {
-			if r.Refused == nil {
-				r.Refused = make(map[string]string)
-			}
-			r.Refused[method] = reason
+	refused := maps.Clone(a.refused)
+	maps.DeleteFunc(refused, func(method, _ string) bool {
+		return method == string(r.Method) || method == string(probe.TCP) && r.Method == probe.TCPRefused
+	})
+	// Results share one that says the same.
+	if a.told == nil || !maps.Equal(a.told, refused) {
+		if a.told = refused; refused == nil {
+			a.told = make(map[string]string)
 		}
 	}
+	r.Refused = a.told
 	a.result = r
 	return r
 }

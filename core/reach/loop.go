@@ -15,7 +15,9 @@ import (
 
 const (
 	// Sending times are grouped: one time to wake up serves all targets whose turn it is in this part of the interval.
-	grain = 100 * time.Millisecond
+	grain = 200 * time.Millisecond
+	// But not more than so many are served together.
+	mostTogether = 20
 	// A new target is probed for the first time within this, however long the interval is.
 	quickly = 500 * time.Millisecond
 	// Answers are read this long after probes were sent, all at once: the kernel has noted when they came.
@@ -147,7 +149,7 @@ func (l *loop) follow(p Plan) {
 	}
 	if n := len(l.aims); n > 0 {
 		l.interval = max(l.interval, time.Duration(float64(n)*float64(time.Second)/(backgroundShare*probesPerSecond)))
-		slots := time.Duration(max(1, min(n, int(l.interval/grain))))
+		slots := time.Duration(min(n, max(int(l.interval/grain), (n+mostTogether-1)/mostTogether)))
 		for i, a := range l.aims {
 			slot := time.Duration(i) % slots
 			a.phase = l.interval * slot / slots

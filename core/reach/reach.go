@@ -54,7 +54,7 @@ type Result struct {
 	Address netip.Addr        // invalid: the name has not been resolved
 	Port    uint16            // 0 where the method has none
 	Method  probe.Method      // "" before the first probe
-	Refused map[string]string // methods that did not work, each with the reason
+	Refused map[string]string // methods that did not work, each with the reason; empty for none
 	Error   string            // why there is no answer, "" while answers come
 
 	Sent, Received, Lost uint64        // probes of the window that ended; the rest holds when Sent is not 0

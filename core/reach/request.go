@@ -28,7 +28,7 @@ type request struct {
 
 func newRequest(id uint64, asked Request) *request {
 	r := &request{Request: asked, id: id}
-	r.answer.Store(&Answer{ID: id, Result: &Result{Target: asked.Text, Address: asked.Address}})
+	r.answer.Store(&Answer{ID: id, Result: &Result{Target: asked.Text, Address: asked.Address, Refused: map[string]string{}}})
 	return r
 }
 
