@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 	"netmon/core/probe/udp"
 )
 
-func openUDP(t *testing.T) *udp.Prober {
+func openUDP(t testing.TB) *udp.Prober {
 	t.Helper()
 	p, err := udp.New()
 	require.NoError(t, err)
@@ -90,6 +91,23 @@ func (h *host) respondApart(at string) *os.Process {
 	return command.Process
 }
 
+// stop stops a process, and returns when all its threads have stopped.
+func stop(t *testing.T, process *os.Process) {
+	t.Helper()
+	require.NoError(t, process.Signal(unix.SIGSTOP))
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", process.Pid))
+		require.NoError(t, err)
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if _, rest, found := strings.Cut(string(text), ") "); err != nil || !found || rest[0] != 'T' {
+				return false
+			}
+		}
+		return len(threads) > 0
+	}, 10*time.Second, time.Millisecond)
+}
+
 func TestUDP_answered(t *testing.T) {
 	_, there := pair(t)
 	r := there.respond("[::]:29541")
@@ -106,7 +124,7 @@ func TestUDP_answered(t *testing.T) {
 			assert.Less(t, result.RTT, 100*time.Millisecond, address)
 		}
 	}
-	assert.Equal(t, udp.Counters{Answered: want}, r.Counters())
+	assert.Eventually(t, func() bool { return r.Counters() == udp.Counters{Answered: want} }, 5*time.Second, time.Millisecond, "%+v", r.Counters())
 	assert.LessOrEqual(t, len(p.Descriptors(nil)), 8)
 }
 
@@ -159,7 +177,7 @@ func TestUDP_dwellIsSubtracted(t *testing.T) {
 	require.NoError(t, one(t, p, to(there4, 29541), 1).Err)
 	const stopped = 300 * time.Millisecond
 	for token := uint64(2); token < 5; token++ {
-		require.NoError(t, process.Signal(unix.SIGSTOP))
+		stop(t, process)
 		began := time.Now()
 		_, err := p.Send(to(there4, 29541), token)
 		require.NoError(t, err)

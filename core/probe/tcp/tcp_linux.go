@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -147,16 +148,32 @@ func (p *Prober) collect(first int) {
 			kept++
 		case !a.socket.Owned():
 			p.finish(&a, 0, stamp.ErrForeign, probe.TCP)
-		default:
-			code, err := unix.GetsockoptInt(a.socket.Number(), unix.SOL_SOCKET, unix.SO_ERROR)
-			if err != nil {
-				code = int(err.(unix.Errno))
-			}
-			p.end(&a, unix.Errno(code))
+		case !p.ended(&a):
+			p.attempts[kept] = a
+			kept++
 		}
 	}
 	clear(p.attempts[kept:])
 	p.attempts = p.attempts[:kept]
+}
+
+// ended ends an attempt that something has come for, unless that is not its end.
+func (p *Prober) ended(a *attempt) bool {
+	code, err := unix.GetsockoptInt(a.socket.Number(), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		p.finish(a, 0, err, probe.TCP)
+		return true
+	}
+	if code == 0 && p.handshake(a.socket.Number()).waiting {
+		// The kernel would go on trying, but somebody has said that it is of no use.
+		unreachable := p.unreachable(a)
+		if unreachable != nil {
+			p.finish(a, 0, unreachable, probe.TCP)
+		}
+		return unreachable != nil
+	}
+	p.end(a, unix.Errno(code))
+	return true
 }
 
 // end ends an attempt whose connect(2) ended with errno.
@@ -206,7 +223,11 @@ func (p *Prober) handshake(fd int) handshake {
 	if errno != 0 {
 		return handshake{}
 	}
-	return handshake{rtt: time.Duration(p.info.Rtt) * time.Microsecond, repeats: p.info.Total_retrans}
+	const synSent, synReceived = 2, 3 // TCP_SYN_SENT, TCP_SYN_RECV (net/tcp_states.h)
+	return handshake{
+		rtt: time.Duration(p.info.Rtt) * time.Microsecond, repeats: p.info.Total_retrans,
+		waiting: p.info.State == synSent || p.info.State == synReceived,
+	}
 }
 
 // finish closes the socket and notes the result.
@@ -217,6 +238,7 @@ func (p *Prober) finish(a *attempt, rtt time.Duration, err error, method probe.M
 
 // Forget implements probe.Prober.
 func (p *Prober) Forget(token uint64) {
+	p.done = slices.DeleteFunc(p.done, func(r probe.Result) bool { return r.Token == token })
 	for i := range p.attempts {
 		if a := &p.attempts[i]; a.token == token {
 			if a.socket.Owned() {

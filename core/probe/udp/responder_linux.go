@@ -172,9 +172,9 @@ func (s *session) answer(m message, packet *stamp.Packet, woke time.Duration) {
 	m.kind, m.dwell = answer, 0
 	now := stamp.Now(s.clock)
 	switch {
-	case packet.Received == 0:
+	case packet.Received == 0 && !s.socket.Stamped():
 		m.dwell = now.Monotonic - woke
-	case stamp.Stepped(s.last, now):
+	case packet.Received == 0, stamp.Stepped(s.last, now):
 		m.dwell = -1
 	default:
 		m.dwell = time.Duration(now.Wall - packet.Received)
