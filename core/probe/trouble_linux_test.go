@@ -55,7 +55,7 @@ func TestTrouble_noRoute(t *testing.T) {
 		assert.ErrorContains(t, err, "fe80::2 needs its interface, as in fe80::2%eth0")
 		_, err = p.Send(at("fe80::2%eth9"), 1)
 		assert.ErrorIs(t, err, unix.ENODEV)
-		for _, address := range []string{"224.0.0.1", "255.255.255.255", "ff02::1%eth0"} {
+		for _, address := range []string{"224.0.0.1", "255.255.255.255", "ff02::1%eth0", "0.0.0.0", "::"} {
 			_, err = p.Send(at(address), 1)
 			assert.ErrorIs(t, err, unix.EINVAL, address)
 		}

@@ -182,7 +182,7 @@ func (s *Socket) Address(to netip.AddrPort) (Address, error) {
 func (s *Socket) Send(packet []byte, to Address, before Moment) (sent Time, key Key, err error) {
 	var name [unix.SizeofSockaddrInet6]byte
 	length := putSockaddr(&name, to, s.ipv6)
-	for range 2 {
+	for range 3 {
 		err = s.sendto(packet, &name, length)
 		if err == nil || err == unix.EPERM || err == unix.EAGAIN || err == unix.ENOBUFS {
 			break

@@ -105,7 +105,8 @@ func (p *Prober) sent(a *attempt) int {
 // prepare sets the options of a socket. None is worth failing for.
 func prepare(fd int, ipv6 bool) {
 	stamp.HearErrors(fd, ipv6)
-	// Closing resets the connection.
+	// Closing resets the connection. That of a completed handshake would have the store of torch.distributed (libuv) print a warning
+	// each time, and a FIN would leave a TIME_WAIT here; a handshake that is not completed does neither.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	// The kernel waits with the ACK of the answer, in the hope of sending it with data; the reset comes first.
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_QUICKACK, 0)

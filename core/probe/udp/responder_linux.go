@@ -42,7 +42,10 @@ func Listen(at netip.AddrPort) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for UDP: %w", err)
 	}
-	address, err := socket.Address(netip.AddrPortFrom(ip, at.Port()))
+	address := stamp.Address{IP: ip, Port: at.Port()}
+	if !ip.IsUnspecified() {
+		address, err = socket.Address(netip.AddrPortFrom(ip, at.Port()))
+	}
 	if err == nil {
 		err = socket.Bind(address)
 	}

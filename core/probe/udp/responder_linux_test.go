@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"netmon/core/clock"
 	"netmon/core/kernelfs"
+	"netmon/core/probe/stamp"
 )
 
 // serve runs a responder over loopback.
@@ -39,6 +41,44 @@ func awaitEnd(t *testing.T, served chan error) error {
 		t.Fatal("Serve did not return")
 		return nil
 	}
+}
+
+// What the responder says of its dwell: none of it when its clock was stepped meanwhile, or the kernel did not stamp the question.
+func TestResponder_dwell(t *testing.T) {
+	r, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	require.NoError(t, err)
+	defer r.Close()
+	self, err := r.socket.Local() // it sends its answers to itself
+	require.NoError(t, err)
+	fake := clock.NewFake(time.Hour, time.Unix(1_700_000_000, 0))
+	r.clock = fake
+	s := session{Responder: r, limits: newLimiter(), last: stamp.Now(fake)}
+	dwell := func(received stamp.Time) time.Duration {
+		s.answer(message{kind: question, nonce: 1, sequence: 2}, &stamp.Packet{From: self, Received: received, Destination: self.IP}, 0)
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(r.socket.Number()), Events: unix.POLLIN}}, 5000)
+		require.NoError(t, err)
+		packet, err := r.socket.Receive()
+		require.NoError(t, err)
+		m, ok := parse(packet.Data)
+		require.True(t, ok)
+		assert.Equal(t, message{kind: answer, nonce: 1, sequence: 2, dwell: m.dwell}, m)
+		return m.dwell
+	}
+	arrived := func() stamp.Time { return stamp.Now(fake).Wall }
+	at := arrived()
+	fake.Advance(50 * time.Millisecond)
+	assert.Equal(t, 50*time.Millisecond, dwell(at))
+
+	at = arrived()
+	fake.Advance(time.Millisecond)
+	fake.StepWall(time.Hour)
+	assert.Negative(t, dwell(at), "stepped")
+	at = arrived()
+	fake.Advance(time.Second)
+	assert.Equal(t, time.Second, dwell(at), "and no more")
+	fake.StepWall(-time.Hour)
+	assert.Negative(t, dwell(at), "stepped back")
+	assert.Negative(t, dwell(0), "not stamped")
 }
 
 func TestResponder_closeWakesServe(t *testing.T) {
