@@ -133,6 +133,7 @@ func TestUDP_answersFromTheAddressAsked(t *testing.T) {
 	here, there := pair(t)
 	there.run("ip addr add 10.77.0.1/32 dev lo", "ip addr add fd77::1/128 dev lo")
 	here.run("ip route add 10.77.0.1 via "+there4, "ip route add fd77::1 via "+there6)
+	here.run("ping -q -n -c 1 -i 0.2 -w 10 fd77::1") // until the kernel's worker has made the address ready
 	there.respond("[::]:29541")
 	p := openUDP(t)
 	assert.NoError(t, one(t, p, to("10.77.0.1", 29541), 1).Err)
