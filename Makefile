@@ -23,6 +23,7 @@ test: test-go test-c test-python ## All tests but the long campaigns
 test-go: build ## Go tests, with the race detector, and a short run of every fuzz target
 	go vet ./...
 	go test -race ./...
+	go test -race -tags probing ./core/probe/icmp
 	$(MAKE) fuzz FUZZTIME=2s
 
 .PHONY: test-c
