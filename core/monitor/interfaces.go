@@ -52,7 +52,7 @@ type interfaceState struct {
 	born    uint64 // number of the first
 	changed uint64 // number of the last reading that counted something
 
-	marks [2]mark // totals at the two newest samples of the loop, newest first
+	marks [keptRecords]mark // totals at the newest samples of the loop, newest first
 
 	// row is the last row built, reused while nothing in it changes.
 	row        *interfaceRow
@@ -367,7 +367,7 @@ func (row *interfaceRow) point(told *[netdev.Counters]bool, order [netdev.Counte
 // mark remembers what all interfaces have counted, for the rates of samples to come.
 func (t *interfaceTable) mark(number uint64) {
 	for _, s := range t.rows {
-		s.marks[1] = s.marks[0]
+		copy(s.marks[1:], s.marks[:])
 		m := &s.marks[0]
 		m.reading, m.epoch = number, s.meter.Epoch()
 		for i := range m.totals {

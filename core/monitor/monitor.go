@@ -76,7 +76,7 @@ type Monitor struct {
 	noTopology *topology // where links cannot be known
 	interfaces interfaceTable
 	protocols  [protocolSections]*protocolMeter
-	records    [2]*record // of the newest samples of the loop, newest first
+	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
 	passing    document  // room for a sample on demand, which is written and forgotten
@@ -533,7 +533,8 @@ func (m *Monitor) remember() {
 		}
 	}
 	m.interfaces.mark(m.readings)
-	m.records[1], m.records[0] = m.records[0], r
+	copy(m.records[1:], m.records[:])
+	m.records[0] = r
 }
 
 // commonReasons renews the reasons that hold until the job or the links change.

@@ -375,6 +375,24 @@ func TestSample_windows(t *testing.T) {
 	assert.Equal(t, uint64(1), x.published[0].Sequence)
 }
 
+// The loop catches up: a sample comes late, the next at once, and another when it is due.
+func TestSample_windowAfterLateTicks(t *testing.T) {
+	x := newMachine(t, "{}", dockerHost()[:2]...)
+	x.dev(row("lo", 0, 0), row("eth0", 10000, 0))
+	x.tick()
+	x.dev(row("lo", 0, 0), row("eth0", 31000, 0))
+	for _, after := range []time.Duration{1980 * time.Millisecond, 5 * time.Millisecond, 15 * time.Millisecond} {
+		x.clock.Advance(after)
+		x.m.Tick()
+	}
+	x.clock.Advance(100 * time.Millisecond)
+	s := x.now()
+	require.NotNil(t, s.WindowSeconds)
+	assert.InDelta(t, 2.1, *s.WindowSeconds, 1e-9, "from the newest sample half an interval old")
+	assert.InDelta(t, 10000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+	assert.InDelta(t, 10000, *find(t, s, "eth0").ReceiveBytesPerSecond, 1e-9)
+}
+
 func TestSample_onDemandRates(t *testing.T) {
 	x := newMachine(t, "{}", dockerHost()[:2]...)
 	x.dev(row("lo", 0, 0), row("eth0", 10000, 0))
