@@ -694,6 +694,15 @@ func TestPrimary_followsTheMaster(t *testing.T) {
 	assert.InDelta(t, 2000, x.published[len(x.published)-1].PrimaryReceiveBytesPerSecond, 1e-9)
 }
 
+// A name that cannot be one is refused before any resolver is asked. What came of it is told at once, not at the next refresh.
+func TestPrimary_masterThatDoesNotResolve(t *testing.T) {
+	x := newMachine(t, `{"job": {"master_address": "no name!"}}`)
+	require.Eventually(t, func() bool { return x.now().Self.Health != "ok" }, 10*time.Second, time.Millisecond)
+	s := x.now()
+	assert.Contains(t, s.Self.Health, `the master address "no name!" does not resolve`)
+	assert.True(t, *find(t, s, "eth0").Primary, "the default route's, while the address is not known")
+}
+
 func TestHistory_isBounded(t *testing.T) {
 	x := newMachine(t, "{}")
 	for range 700 {

@@ -221,21 +221,24 @@ func (t *watchedTopology) lookUp(name string) {
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("no address")
 	}
+	beforeAddress, beforeProblem := t.address, t.problem
 	if err != nil {
 		t.problem = fmt.Sprintf("the master address %q does not resolve: %v", name, err)
-		return
+	} else {
+		t.address, t.problem = preferIPv4(addresses), ""
 	}
-	before := t.address
-	t.address, t.problem = addresses[0].Unmap(), ""
-	for _, address := range addresses {
-		if address = address.Unmap(); address.Is4() {
-			t.address = address
-			break
-		}
-	}
-	if t.address != before {
+	if t.address != beforeAddress || t.problem != beforeProblem {
 		t.ask()
 	}
+}
+
+func preferIPv4(addresses []netip.Addr) netip.Addr {
+	for _, address := range addresses {
+		if address = address.Unmap(); address.Is4() {
+			return address
+		}
+	}
+	return addresses[0]
 }
 
 // close stops the reading goroutine and closes the source once it has; it does not wait.
