@@ -3,8 +3,9 @@
 // 1. Introduction
 //
 // A monitor samples the kernel's counters of one network namespace in the background (default: once a second) and on demand:
-// interfaces, TCP, UDP, IP and sockets. It sends no packet, opens no port, prints nothing, needs no privilege and never waits
-// for the network. Link with -lnetmon (pkg-config netmon; find_package(netmon)).
+// interfaces, TCP, UDP, IP and sockets. It opens no port, prints nothing, needs no privilege and never waits for the network.
+// It sends no packet; only where the job's master_address is a name, the system's resolver is asked for it, beside the samples.
+// Link with -lnetmon (pkg-config netmon; find_package(netmon)).
 //
 //     netmon_handle monitor;
 //     char *error = NULL;

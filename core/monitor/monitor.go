@@ -1,8 +1,8 @@
 // Package monitor puts the sources together: it samples at an interval in the background and on demand, keeps a bounded history
 // and its statistics, and says what it cost.
 //
-// Readers of history and health take no lock that a measurement holds while it reads the kernel. Nothing here sends a packet,
-// opens a port, prints, or waits for the network.
+// Readers of history and health take no lock that a measurement holds while it reads the kernel. Nothing here opens a
+// port, prints, or waits for the network. No packet is sent, but to the system's resolver where the job names its master.
 package monitor
 
 import (
