@@ -253,6 +253,9 @@ func jobReasons(j *sample.Job, problems map[string]string) map[string]string {
 	if missing == fields && len(problems) == 0 {
 		return map[string]string{"job": "no training job: neither configured nor in the environment (RANK, WORLD_SIZE, MASTER_ADDR...)"}
 	}
+	if j.Source == nil {
+		reasons["job.source"] = "no other field of the job is known"
+	}
 	return reasons
 }
 
