@@ -39,7 +39,8 @@
 //   made by _Fork or clone instead of fork always get that answer: the C library itself does not survive in them.
 // - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked or unblocked. Handlers
 //   without SA_ONSTACK are given that flag for signals that cannot be kept from the library's threads: SIGPROF, SIGCHLD,
-//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open.
+//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open; and once, at load, SIGILL,
+//   SIGTRAP, SIGSYS and SIGABRT. All others keep their flags.
 //
 // The JSON documents are described in docs/metrics.md, what stays the same over versions in docs/abi.md.
 // Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.
