@@ -116,14 +116,16 @@ func New(config Config, options Options) (*Monitor, error) {
 	m.started = m.clock.Monotonic()
 	m.describeHost()
 	m.setJob(config.Job, config.Variables)
-	m.reader = newReader(*options.FS, config.Sources)
+	var err error
+	if m.reader, err = newReader(*options.FS, config.Sources); err != nil {
+		return nil, exhaustedError(err)
+	}
 	links := options.Links
 	if links == nil && config.Sources&Interfaces != 0 {
-		var err error
 		if links, err = newLinkSource(*options.FS); err != nil {
 			if isExhausted(err) {
 				m.reader.close()
-				return nil, fmt.Errorf("monitor: %w", err)
+				return nil, exhaustedError(err)
 			}
 			m.noTopology = &topology{problem: err.Error()}
 		}
@@ -138,6 +140,10 @@ func New(config Config, options Options) (*Monitor, error) {
 		go m.loop()
 	}
 	return m, nil
+}
+
+func exhaustedError(err error) error {
+	return fmt.Errorf("monitor: %w; a monitor needs about 10 descriptors (ulimit -n)", err)
 }
 
 func master(j *jobState) string {
