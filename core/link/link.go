@@ -72,7 +72,7 @@ func (l *Link) HasAddress(address netip.Addr) bool {
 // Without patterns these are the interfaces with hardware behind them. In a namespace that has none, as a container's, they
 // are all that are not loopback, not a member of a bridge or bond, and do not carry bytes that another one carries too;
 // tunnels only where nothing else is left, because their bytes leave through another interface. With patterns
-// (path.Match; a leading ! excludes) they are those that match one pattern and no exclusion, loopback included; if there are
+// (those of glob(7); a leading ! excludes) they are those that match one pattern and no exclusion, loopback included; if there are
 // only exclusions they narrow the default.
 func Counted(links []*Link, patterns []string) []bool {
 	counted := make([]bool, len(links))
@@ -118,9 +118,35 @@ func mark(links []*Link, counted []bool, accept func(*Link) bool) (any bool) {
 
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		ok, err := path.Match(pattern, name)
+		ok, err := path.Match(goPattern(pattern), name)
 		return err == nil && ok
 	})
+}
+
+// CheckPattern returns path.ErrBadPattern where a pattern of Counted, without its leading !, is malformed.
+func CheckPattern(pattern string) error {
+	_, err := path.Match(goPattern(pattern), "")
+	return err
+}
+
+// goPattern is a glob(7) pattern as package path understands it, which writes [^...] where everybody else writes [!...].
+func goPattern(pattern string) string {
+	text := []byte(pattern)
+	inClass := false
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\':
+			i++
+		case inClass:
+			inClass = text[i] != ']'
+		case text[i] == '[':
+			inClass = true
+			if i+1 < len(text) && text[i+1] == '!' {
+				text[i+1] = '^'
+			}
+		}
+	}
+	return string(text)
 }
 
 // Primary is the interface that the job's traffic is expected on: the one the route to master leaves by; if master is an

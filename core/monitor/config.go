@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"netmon/core/job"
+	"netmon/core/link"
 	"netmon/core/units"
 )
 
@@ -92,7 +92,7 @@ func ParseConfig(text []byte) (Config, error) {
 		},
 		"interfaces": func(key string, value []byte) (err error) {
 			config.Interfaces, err = d.strings(key, value, maxPatterns, func(pattern string) string {
-				if _, err := path.Match(strings.TrimPrefix(pattern, "!"), ""); err != nil || pattern == "!" {
+				if err := link.CheckPattern(strings.TrimPrefix(pattern, "!")); err != nil || pattern == "!" {
 					return "is not a glob pattern such as \"eth*\" or \"!docker*\""
 				}
 				return ""
