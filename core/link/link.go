@@ -69,7 +69,7 @@ func (l *Link) HasAddress(address netip.Addr) bool {
 
 // Counted says which interfaces make up the totals, in the order of links, so that each byte counts once.
 //
-// Without patterns these are the interfaces with hardware behind them. In a namespace that has none, as a container's, they
+// Without patterns these are the interfaces with hardware behind them, of a device and its members the device. In a namespace that has none, as a container's, they
 // are all that are not loopback, not a member of a bridge or bond, and do not carry bytes that another one carries too;
 // tunnels only where nothing else is left, because their bytes leave through another interface. With patterns
 // (those of glob(7); a leading ! excludes) they are those that match one pattern and no exclusion, loopback included; if there are
@@ -98,7 +98,12 @@ func Counted(links []*Link, patterns []string) []bool {
 }
 
 func countDefault(links []*Link, counted []bool) {
-	if mark(links, counted, func(l *Link) bool { return l.Hardware }) {
+	devices := make(map[string]bool)
+	for _, l := range links {
+		devices[l.Name] = l.Hardware
+	}
+	// A device that is member of another one, as a virtual function of a hypervisor's card, is counted there too.
+	if mark(links, counted, func(l *Link) bool { return l.Hardware && !(l.Enslaved && devices[l.Master]) }) {
 		return
 	}
 	own := func(l *Link) bool { return l.Kind != Loopback && !l.Enslaved && !l.Upper }

@@ -172,10 +172,12 @@ func TestCounted(t *testing.T) {
 		patterns []string
 		want     []string
 	}{
-		"one card":                  {[]*Link{lo, eth0}, nil, []string{"eth0"}},
-		"docker host":               {[]*Link{lo, eth0, named(Bridge, "docker0", upper), named(Veth, "veth1", enslaved)}, nil, []string{"eth0"}},
-		"bridge over a card":        {[]*Link{lo, named(Physical, "eth0", enslaved), named(Bridge, "br0", upper)}, nil, []string{"eth0"}},
-		"bond over two cards":       {[]*Link{lo, named(BondMember, "eth0", hardware, enslaved), named(BondMember, "eth1", hardware, enslaved), named(Bond, "bond0", upper)}, nil, []string{"eth0", "eth1"}},
+		"one card":            {[]*Link{lo, eth0}, nil, []string{"eth0"}},
+		"docker host":         {[]*Link{lo, eth0, named(Bridge, "docker0", upper), named(Veth, "veth1", enslaved)}, nil, []string{"eth0"}},
+		"bridge over a card":  {[]*Link{lo, named(Physical, "eth0", enslaved), named(Bridge, "br0", upper)}, nil, []string{"eth0"}},
+		"bond over two cards": {[]*Link{lo, named(BondMember, "eth0", hardware, enslaved), named(BondMember, "eth1", hardware, enslaved), named(Bond, "bond0", upper)}, nil, []string{"eth0", "eth1"}},
+		"virtual function of a card": {[]*Link{lo, named(Physical, "eth0", upper), named(Physical, "enP1s1", enslaved, func(l *Link) { l.Master = "eth0" })},
+			nil, []string{"eth0"}},
 		"VLAN over a card":          {[]*Link{lo, eth0, named(VLAN, "eth0.100", upper)}, nil, []string{"eth0"}},
 		"VPN over a card":           {[]*Link{lo, eth0, named(Tunnel, "wg0")}, nil, []string{"eth0"}},
 		"container, a lone veth":    {[]*Link{lo, named(Veth, "eth0")}, nil, []string{"eth0"}},
