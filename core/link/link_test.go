@@ -115,6 +115,16 @@ func TestBuild_whatALinkSays(t *testing.T) {
 	assert.Equal(t, "unknown", links[2].State)
 }
 
+// What passes through an ifb comes from another interface and is counted there.
+func TestCounted_ifbBesideVeth(t *testing.T) {
+	links := parse(t,
+		message(2, ether, running, word(iflaIfname, "eth0"), info("veth"), u32(iflaLink, 7), u32(iflaLinkNetnsid, 0)),
+		message(3, ether, running, word(iflaIfname, "ifb0"), info("ifb")),
+	)
+	assert.Equal(t, []bool{true, false}, Counted(links, nil))
+	assert.Equal(t, []bool{false, true}, Counted(links, []string{"ifb*"}), "by name all the same")
+}
+
 func TestParseLink_malformed(t *testing.T) {
 	good := message(2, ether, running, word(iflaIfname, "eth0"))
 	for name, m := range map[string][]byte{
