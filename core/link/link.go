@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -160,6 +161,12 @@ func goPattern(pattern string) string {
 // defaultName is the default route's interface, "" for none.
 func Primary(links []*Link, counted []bool, master netip.Addr, route func(netip.Addr) int, defaultName string) *Link {
 	if master.IsValid() {
+		// A link-local address with a zone (fe80::1%eth0) is reached by the interface that the zone names.
+		for _, l := range links {
+			if zone := master.Zone(); l.Kind != Loopback && zone != "" && (l.Name == zone || strconv.Itoa(l.Index) == zone) {
+				return l
+			}
+		}
 		if l := byIndex(links, route(master)); l != nil && l.Kind != Loopback {
 			return l
 		}
