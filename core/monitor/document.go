@@ -129,6 +129,7 @@ type record struct {
 	totals    [trafficCounters]uint64
 	epoch     uint64 // of totals
 	counting  bool   // some interface counted
+	whole     bool   // all that counted were read
 	protocols [protocolSections]protocolRecord
 }
 

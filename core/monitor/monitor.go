@@ -478,6 +478,7 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 			m.interfaces.update(r, top, m.readings, elapsed, at)
 			*bytes = m.interfaces.fill(d, top, base, window)
 		} else {
+			m.interfaces.miss()
 			d.lack("totals", r.interfacesErr.Error())
 		}
 	}
@@ -534,7 +535,8 @@ func healthWord(problems []string) string {
 func (m *Monitor) remember() {
 	r := &record{
 		reading: m.readings, monotonic: m.readAt,
-		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch, counting: m.interfaces.sum.counting,
+		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch,
+		counting: m.interfaces.sum.counting, whole: m.interfaces.sum.whole,
 	}
 	for i, p := range m.protocols {
 		if m.config.Sources&p.section != 0 {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -603,6 +604,72 @@ func TestReading_brokenRowRecovers(t *testing.T) {
 	s = x.tick()
 	assert.Equal(t, uint64(2500), *find(t, s, "eth0").ReceiveBytesTotal)
 	assert.Equal(t, "ok", s.Self.Health)
+}
+
+// What was counted while nothing could be read belongs to no window.
+func TestReading_noRateAfterAReadingThatFailed(t *testing.T) {
+	card := func(index int, name string) *link.Link {
+		return &link.Link{Index: index, Name: name, Kind: link.Physical, Hardware: true, Up: true, LinkSpeedBits: 1e9, Addresses: []string{}}
+	}
+	broken := []any{"eth1", "x", 0, 0, 0, 0, 0, 0, 0}
+	for name, tt := range map[string]struct {
+		failing   [][]any // rows of the reading that fails
+		fileFails bool
+	}{
+		"the file":            {fileFails: true},
+		"a row":               {failing: [][]any{row("eth0", 2000, 0), broken}},
+		"a row on demand":     {failing: [][]any{row("eth0", 2000, 0), broken}},
+		"the file, on demand": {fileFails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newMachine(t, "{}", card(2, "eth0"), card(3, "eth1"))
+			x.dev(row("eth0", 0, 0), row("eth1", 0, 0))
+			x.tick()
+			x.dev(row("eth0", 1000, 0), row("eth1", 1000, 0))
+			s := x.tick()
+			require.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+			total := *s.Totals.ReceiveBytesTotal
+
+			x.dev(tt.failing...)
+			if tt.fileFails {
+				require.NoError(t, os.WriteFile(x.path("dev"), []byte("nonsense\n"), 0o600))
+			}
+			if strings.HasSuffix(name, "on demand") {
+				x.now()
+				x.dev(row("eth0", 2000, 0), row("eth1", 2000, 0))
+				s = x.tick()
+				assert.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9, "the window began before")
+				assert.InDelta(t, 1000, *find(t, s, "eth1").ReceiveBytesPerSecond, 1e-9)
+				return
+			}
+			s = x.tick()
+			assert.True(t, s.Totals == nil || s.Totals.ReceiveBytesPerSecond == nil, "eth1 is missing")
+			assert.Equal(t, uint64(UnknownCount), x.published[len(x.published)-1].DropsInWindow)
+
+			x.dev(row("eth0", 3000, 0), row("eth1", 3000, 0))
+			s = x.tick()
+			assert.Equal(t, total+4000, *s.Totals.ReceiveBytesTotal)
+			assert.Nil(t, s.Totals.ReceiveBytesPerSecond)
+			assert.Equal(t, "not all counted interfaces were read when this window began", s.Unavailable["totals.receive_bytes_per_second"])
+			assert.Nil(t, find(t, s, "eth1").ReceiveBytesPerSecond)
+			assert.Contains(t, s.Unavailable["interfaces.receive_bytes_per_second"], "not read when this window began: ")
+			assert.Equal(t, !tt.fileFails, find(t, s, "eth0").ReceiveBytesPerSecond != nil)
+
+			x.dev(row("eth0", 4000, 0), row("eth1", 4000, 0))
+			s = x.tick()
+			assert.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+			assert.InDelta(t, 1000, *find(t, s, "eth1").ReceiveBytesPerSecond, 1e-9)
+		})
+	}
+}
+
+func TestTotals_countedButNotRead(t *testing.T) {
+	x := newMachine(t, "{}", dockerHost()[:2]...)
+	x.dev(row("lo", 0, 0), []any{"eth0", "x", 0, 0, 0, 0, 0, 0, 0})
+	x.start("{}")
+	s := x.tick()
+	assert.Nil(t, s.Totals)
+	assert.Equal(t, "no counters are known of what is chosen to count: eth0", s.Unavailable["totals"])
 }
 
 func TestTotals_noneCounts(t *testing.T) {
