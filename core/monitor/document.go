@@ -135,6 +135,6 @@ type record struct {
 
 type protocolRecord struct {
 	epoch  uint64
-	valid  bool
+	valid  bool // snmp was read
 	totals []uint64
 }

@@ -540,7 +540,7 @@ func (m *Monitor) remember() {
 	}
 	for i, p := range m.protocols {
 		if m.config.Sources&p.section != 0 {
-			r.protocols[i] = p.remember()
+			r.protocols[i] = p.remember(&m.reading)
 		}
 	}
 	m.interfaces.mark(m.readings)

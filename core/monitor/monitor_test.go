@@ -663,6 +663,20 @@ func TestReading_noRateAfterAReadingThatFailed(t *testing.T) {
 	}
 }
 
+func TestProtocols_noRatioAfterAReadingThatFailed(t *testing.T) {
+	x := newMachine(t, "{}")
+	snmp, err := os.ReadFile(x.path("snmp"))
+	require.NoError(t, err)
+	snmp = bytes.Replace(snmp, []byte("653161 594855 348 98"), []byte("653261 594955 353 98"), 1)
+	require.NoError(t, os.WriteFile(x.path("snmp"), []byte("nonsense\n"), 0o600))
+	assert.Nil(t, x.tick().TCP.RetransmitRatio)
+	require.NoError(t, os.WriteFile(x.path("snmp"), snmp, 0o600))
+	s := x.tick()
+	assert.Equal(t, uint64(5), *s.TCP.SegmentsRetransmittedTotal)
+	assert.Nil(t, s.TCP.RetransmitRatio, "sent and repeated in another window")
+	assert.Equal(t, "not read when this window began", s.Unavailable["tcp.retransmit_ratio"])
+}
+
 func TestTotals_countedButNotRead(t *testing.T) {
 	x := newMachine(t, "{}", dockerHost()[:2]...)
 	x.dev(row("lo", 0, 0), []any{"eth0", "x", 0, 0, 0, 0, 0, 0, 0})
