@@ -272,7 +272,7 @@ func (m *Monitor) Close() {
 	}
 	m.waker.Wake()
 	if m.topology != nil {
-		m.topology.close()
+		m.topology.close(&m.mu)
 	}
 	if m.options.NoLoop {
 		m.release()

@@ -889,6 +889,45 @@ func TestClose(t *testing.T) {
 }
 
 // The loop on real clocks and files, with everybody else at it too.
+// slowLinks tells when it is asked for changes, and answers when it may.
+type slowLinks struct {
+	*fakeLinks
+	asked, answer, closed chan struct{}
+}
+
+func (s slowLinks) Changed() link.Change {
+	s.asked <- struct{}{}
+	<-s.answer
+	return 0
+}
+
+func (s slowLinks) Close() { close(s.closed) }
+
+// A descriptor that is closed while a sample uses it may be another one's by then.
+func TestClose_leavesLinksToTheSampleUnderWay(t *testing.T) {
+	x := newMachine(t, "{}")
+	links := slowLinks{x.links, make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
+	config, err := ParseConfig([]byte("{}"))
+	require.NoError(t, err)
+	go func() { links.answer <- struct{}{} }()
+	fs := kernelfs.Dir(x.root)
+	m, err := New(config, Options{FS: &fs, Clock: x.clock, Links: links, NoLoop: true})
+	require.NoError(t, err)
+	<-links.asked
+	go func() { _ = m.Sample(&bytes.Buffer{}) }()
+	<-links.asked
+	go m.Close()
+	require.Eventually(t, m.topology.closing.Load, 10*time.Second, time.Millisecond)
+	<-m.topology.stopped
+	select {
+	case <-links.closed:
+		require.Fail(t, "the links were closed")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(links.answer)
+	<-links.closed
+}
+
 func TestLoop_concurrentUse(t *testing.T) {
 	config, err := ParseConfig([]byte(`{"interval_seconds": 0.01}`))
 	require.NoError(t, err)
