@@ -24,9 +24,10 @@ _HISTORY_PAGE = 64
 class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
-    It sends no packet, opens no port, starts no Python thread, and needs no privilege. What it measures is that of the network
-    namespace of the thread that creates it. All methods may be called from any thread. After a fork, ``latest`` reads what the
-    parent measures; the other methods open the monitor anew in the child, with totals from zero.
+    It opens no port, starts no Python thread, and needs no privilege. It sends no packet, but to the system's resolver where
+    the job's master address is a name. What it measures is that of the network namespace of the thread that creates it. All
+    methods may be called from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the
+    monitor anew in the child, with totals from zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
