@@ -684,6 +684,8 @@ def test_a_monitor_that_raises_hurts_nobody(tmp_path: Path, loopback: None, capl
     callback._network_monitor = Raising()
     for number in range(3):
         metrics = step(callback, number)
+        callback._collect_network_metrics()
+        callback._collect_distributed_metrics()
     callback.on_train_end(None)
     assert "bandwidth_mbps" in metrics.unmeasured
     assert len([record for record in caplog.records if "no network here" in record.message]) == 1

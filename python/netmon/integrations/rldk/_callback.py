@@ -200,8 +200,11 @@ class OpenRLHFCallback:
 
     def _collect_network_metrics(self) -> None:
         """Measure now, and write the network's figures into ``current_metrics``. The hooks do not need this."""
-        monitor = self._get_network_monitor()
-        found = network_values(monitor.get_comprehensive_metrics(), time.monotonic())
+        try:
+            found = network_values(self._get_network_monitor().get_comprehensive_metrics(), time.monotonic())
+        except Exception as error:  # noqa: BLE001 - whatever a monitor of the caller's own raises, training goes on
+            self._troubles.tell("look", f"the network could not be looked at: {error!r}")
+            return
         self._last_network_collection_step = self.current_metrics.step
         self._take_over(found.values)
         jobs = {name: source for name, source in self._found.sources.items() if name not in NETWORK}
