@@ -134,6 +134,16 @@ def test_intervals_must_be_positive(name: str, value: int) -> None:
         rldk.OpenRLHFCallback(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["log_interval", "jsonl_log_interval", "network_sampling_frequency"])
+def test_intervals_are_whole_numbers_of_any_kind(name: str, tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    callback = rldk.OpenRLHFCallback(output_dir=tmp_path, **{name: numpy.int64(3)})
+    assert getattr(callback, name) == 3
+    for value in (2.5, "3"):
+        with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not {value!r}$"):
+            rldk.OpenRLHFCallback(**{name: value})
+
+
 def test_thresholds_must_be_numbers() -> None:
     with pytest.raises(ValueError, match=r"alert_thresholds\['loss'\] must be a number, not 'high'"):
         rldk.OpenRLHFCallback(alert_thresholds={"loss": "high"})  # type: ignore[dict-item]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import os
 import threading
 import time
@@ -526,9 +527,14 @@ def _job_values(identity: _identity.Identity) -> dict[str, Any]:
 
 
 def _positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}") from None
+    if number <= 0:
+        # rldk's words.
         raise ValueError(f"{name} must be positive")
-    return value
+    return number
 
 
 def _thresholds(thresholds: Mapping[str, float] | None) -> dict[str, float]:
