@@ -138,6 +138,31 @@ assert network_monitor.NetworkMetrics.origin == "rldk"
     )
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_modules_of_rldk_that_took_a_name_at_import_get_the_other_one_too(when: str, installed: str) -> None:
+    """rldk's dashboard starts a collector; left to itself it would be the one that calls collectives from a thread."""
+    taking = "from .integrations.openrlhf.distributed import DistributedMetricsCollector"
+    (Path(installed) / "rldk/reports.py").write_text(taking)
+    with_rldk(
+        f"""
+if {when == "after"}:
+    import rldk.reports
+from netmon.integrations import rldk as ours
+ours.install()
+from rldk import reports
+assert reports.DistributedMetricsCollector is ours.DistributedMetricsCollector
+ours.uninstall()
+assert reports.DistributedMetricsCollector.origin == "rldk"
+ours.install()
+assert reports.DistributedMetricsCollector is ours.DistributedMetricsCollector
+reports.DistributedMetricsCollector = None
+ours.uninstall()
+assert reports.DistributedMetricsCollector is None
+        """,
+        installed,
+    )
+
+
 def test_a_reload_is_replaced_again_and_given_back(installed: str) -> None:
     with_rldk(
         """
