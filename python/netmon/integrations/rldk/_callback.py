@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..._types import Sample
 from . import _identity, _reading, _resources
 from ._distributed import dataframe
+from ._install import in_use
 from ._metrics import Counts, Sums, sums
 from ._real import RealNetworkMonitor
 from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Run
@@ -223,10 +224,8 @@ class OpenRLHFCallback:
             pass
         with self._get_network_monitor_lock():
             if "_network_monitor" not in self.__dict__:
-                # Looked up when it is needed, so that a replacement in the package is used, as with rldk's module.
-                from netmon.integrations import rldk
-
-                self._network_monitor: Any = rldk.RealNetworkMonitor(
+                # Looked up when it is needed, as in rldk.
+                self._network_monitor: Any = in_use("network_monitor", "RealNetworkMonitor")(
                     enable_distributed_monitoring=True, enable_distributed_measurements=False
                 )
             return self._network_monitor

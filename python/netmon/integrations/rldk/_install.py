@@ -97,6 +97,21 @@ def uninstall() -> None:
         _originals.clear()
 
 
+def in_use(module: str, name: str) -> Any:
+    """Return the class that a name stands for: netmon's, or what a program put in its place.
+
+    Programs, and rldk's own tests, replace names of rldk's modules; while netmon's classes are installed there, that counts for
+    them as it does for rldk's.
+
+    Args:
+        module: the module of rldk that a replacement is looked for in, as "network_monitor".
+        name: of the class.
+    """
+    place = f"{_PACKAGE}.{module}"
+    there = getattr(sys.modules.get(place), name, None) if (place, name) in _originals else None
+    return _ours(name) if there is None or getattr(there, "__module__", None) == __package__ else there
+
+
 def _ours(name: str) -> Any:
     return getattr(sys.modules[__package__], name)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..._types import Sample
 from . import _reading
 from ._identity import master_address
+from ._install import in_use
 from ._metrics import Measured, NetworkMetrics, Source, mbps
 from ._real import RealNetworkMonitor
 from ._sampling import Sampled, from_environment, positive
@@ -54,7 +55,9 @@ class NetworkMonitor(Sampled):
         self.tcp_ports = [80, 443, 22]
         self._lock = threading.Lock()
         self.last_errors: dict[str, str | None] = {"bandwidth": None, "latency": None}
-        self.real_monitor = RealNetworkMonitor(True, False)
+        self.real_monitor: RealNetworkMonitor = in_use("distributed", "RealNetworkMonitor")(
+            enable_distributed_monitoring=True, enable_distributed_measurements=False
+        )
         self._has_rates = False
         self._newest_in_history: tuple[int, tuple[int, int]] | None = None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _identity, _reading, _resources, _units
 from ._distributed import dataframe
+from ._install import in_use
 from ._metrics import Measured, Source, mbps
 from ._network import NetworkMonitor
 from ._resources import GPUMemoryMonitor
@@ -139,7 +140,9 @@ class DistributedMetricsCollector:
         self.node_metrics: dict[str, NodeMetrics] = {}
         self.collecting = False
         self.collector_thread: threading.Thread | None = None
-        self.network_monitor = NetworkMonitor() if enable_network_monitoring else None
+        self.network_monitor: NetworkMonitor | None = (
+            in_use("distributed", "NetworkMonitor")() if enable_network_monitoring else None
+        )
         self.gpu_monitor = GPUMemoryMonitor() if enable_gpu_monitoring else None
         self._task: _Periodic | None = None
 
