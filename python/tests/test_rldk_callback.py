@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -377,7 +378,7 @@ def test_what_is_written_by_hand_belongs_to_the_next_step(tmp_path: Path, loopba
 
 def test_values_come_by_name_or_in_a_mapping(tmp_path: Path, loopback: None) -> None:
     callback = monitor(tmp_path)
-    step(callback, 1, loss=1, logs={"reward_mean": 0.5, "loss": 2.0, "other": 9}, metrics={"kl_mean": float("nan")}, noise="x")
+    step(callback, 1, loss=1, logs={"reward_mean": 0.5, "loss": 2.0, "other": 9}, metrics={"kl_mean": "high"}, noise="x")
     found = callback.current_metrics
     assert (found.loss, found.reward_mean, found.kl_mean) == (2.0, 0.5, 0.0)
     numpy = pytest.importorskip("numpy")
@@ -449,6 +450,22 @@ def test_numbers_that_json_does_not_have_are_left_out(tmp_path: Path, loopback: 
     for name in ("metrics_r.jsonl", "events_r.jsonl"):
         assert "loss" not in lines(tmp_path / name)[0]
     assert "loss" not in lines(tmp_path / "r_events.jsonl")[0]["metrics"]
+
+
+def test_a_loss_that_is_no_number_any_more_is_no_zero(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, log_interval=1, alert_thresholds={"loss": 10.0})
+    alerts: list[dict[str, Any]] = []
+    callback.add_alert_callback(alerts.append)
+    assert math.isnan(step(callback, 1, loss=float("nan"), grad_norm=float("inf")).loss)
+    callback.current_metrics.epoch = 2.0
+    metrics = step(callback, 2)
+    assert (metrics.loss, metrics.grad_norm, metrics.epoch) == (0.0, 0.0, 2.0), "NaN is of the step before"
+    step(callback, 3, loss=float("inf"))
+    callback.on_train_end(None)
+    assert [alert["step"] for alert in alerts] == [3]
+    assert ["loss" in row for row in lines(tmp_path / "metrics_r.jsonl")] == [False, True, False]
+    with open(tmp_path / "metrics_r.csv") as file:
+        assert [row["loss"] for row in csv.DictReader(file)] == ["nan", "0.0", "inf"]
 
 
 def test_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:  # D55

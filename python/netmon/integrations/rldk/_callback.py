@@ -31,7 +31,7 @@ from ._training_metrics import (
     Found,
     OpenRLHFMetrics,
     network_values,
-    number,
+    plain_number,
     row_of,
 )
 from ._trouble import Troubles, process
@@ -288,7 +288,8 @@ class OpenRLHFCallback:
         if row != self._finished_row:
             # Somebody wrote into current_metrics after the last step ended: that is about the next one.
             for name, old, new in zip(NAMES, self._finished_row, row, strict=True):
-                if old != new:
+                # NaN differs from itself.
+                if old is not new and old != new:
                     values[name] = new
         self.current_metrics = metrics
         return values
@@ -513,7 +514,8 @@ def _take_training(arguments: Mapping[str, Any], values: dict[str, Any]) -> set[
         for name, value in source.items():
             if name not in _TRAINING:
                 continue
-            taken = str(value) if name == "phase" else number(value)
+            # A loss that is NaN is what a user most wants to see.
+            taken = str(value) if name == "phase" else plain_number(value)
             if taken is not None:
                 values[name] = taken
                 given.add(name)

@@ -235,8 +235,14 @@ def _says(missing: Any, name: str, value: float) -> bool:
 
 def number(value: Any) -> float | int | None:
     """Return a value as a finite number of Python; None where it is none, or cannot be had without waiting for a GPU."""
+    plain = plain_number(value)
+    return plain if plain is not None and math.isfinite(plain) else None
+
+
+def plain_number(value: Any) -> float | int | None:
+    """Return a value as a number of Python, infinite and NaN included; None as ``number`` does."""
     if isinstance(value, (int, float)):
-        return value if math.isfinite(value) and not isinstance(value, bool) else None
+        return None if isinstance(value, bool) else value
     item = getattr(value, "item", None)
     if item is None or getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
         return None
@@ -245,4 +251,4 @@ def number(value: Any) -> float | int | None:
         plain = item()
     except Exception:  # noqa: BLE001 - whatever a foreign object raises, it is no number
         return None
-    return number(plain) if isinstance(plain, (int, float)) else None
+    return plain_number(plain) if isinstance(plain, (int, float)) else None
