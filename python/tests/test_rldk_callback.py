@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gc
 import json
 import logging
@@ -896,6 +897,34 @@ def test_d55_ranks_in_one_folder_have_files_of_their_own(tmp_path: Path) -> None
             if not run_id and rank:
                 assert name.endswith(f"_rank{rank}.jsonl")
         assert len(list(folder.glob("summary_*.json"))) == 3
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOTSUP])
+def test_d55_ranks_have_files_of_their_own_where_the_file_system_knows_no_locks(error: int, tmp_path: Path) -> None:
+    """Lustre without its flock option, for one."""
+    for rank in (1, 0, 2):
+        run(
+            f"""
+            import fcntl
+            def flock(*arguments): raise OSError({error}, "no locks here")
+            fcntl.flock = flock
+            callback = rldk.DistributedTrainingMonitor(output_dir=sys.argv[1], run_id="r")
+            callback.on_step_end(None, {rank})
+            if os.fork() == 0:
+                callback.on_step_end(None, 100)
+                callback.on_train_end(None)
+                os._exit(0)
+            os.wait()
+            callback.on_train_end(None)
+            """,
+            str(tmp_path),
+            RANK=str(rank),
+            WORLD_SIZE="3",
+        )
+    found = {path.name: [row["step"] for row in lines(path)] for path in tmp_path.glob("events_*.jsonl")}
+    children = [found.pop(name) for name in list(found) if "_pid" in name]
+    assert children == [[100]] * 3
+    assert found == {"events_r.jsonl": [0], "events_r_rank1.jsonl": [1], "events_r_rank2.jsonl": [2]}
 
 
 def test_the_training_thread_pays_little(tmp_path: Path, loopback: None) -> None:

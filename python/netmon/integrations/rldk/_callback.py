@@ -273,6 +273,7 @@ class OpenRLHFCallback:
             own = f"_rank{rank}"
             # A name that the user did not choose is the same for all ranks that began in the same second.
             run.files.suffixes = [own] if self._own_run_id and rank > 0 else ["", own]
+            run.files.suffix_without_locks = own if rank > 0 else ""
 
     def _begin_step(self, step: int) -> None:
         self._new_step()["step"] = int(step)
