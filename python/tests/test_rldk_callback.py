@@ -253,6 +253,22 @@ def test_d46_every_step_carries_the_last_value_and_its_age(tmp_path: Path, loopb
     assert all(row["network_age_seconds"] >= 0 for row in rows)
 
 
+def test_the_age_of_a_value_is_known_while_the_step_runs(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, network_sampling_frequency=1000)
+    callback.on_train_begin(None)
+    before = step(callback, 1).sources["bandwidth_mbps"].age_seconds
+    callback.on_step_begin(None, 2)
+    pass_windows()
+    running = callback.current_metrics.sources["bandwidth_mbps"].age_seconds
+    assert running > before + 0.02
+    assert callback.current_metrics.sources["bandwidth_mbps"].age_seconds > running
+    callback.on_step_end(None, 2)
+    ended = callback.current_metrics.sources["bandwidth_mbps"].age_seconds
+    assert ended > running
+    assert callback.current_metrics.sources["bandwidth_mbps"].age_seconds == ended
+    callback.on_train_end(None)
+
+
 def test_the_first_steps_say_that_nothing_was_measured_yet(tmp_path: Path) -> None:
     close_shared_monitor()
     rldk.configure(interfaces=["lo"], interval=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
@@ -23,7 +24,8 @@ class OpenRLHFMetrics:
 
     Attributes:
         unmeasured: names of the fields that netmon should fill and could not. Of an object made by hand: those left at 0.
-        sources: name to ``Source`` (source, target or interface, age in seconds at the end of the step) of those it filled.
+        sources: name to ``Source`` (source, target or interface, age in seconds at the end of the step; while it runs, now) of
+            those it filled.
     """
 
     step: int = 0
@@ -82,11 +84,13 @@ class OpenRLHFMetrics:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Name to source, target or interface, and age in seconds at the end of the step."""
+        """Name to source, target or interface, and age in seconds at the end of the step; now, while the step runs."""
         found: Found | None = self.__dict__.get("_found")
         if found is None:
             return {}
-        age = self.__dict__.get("_age", 0.0)
+        age: float | None = self.__dict__.get("_age")
+        if age is None:
+            age = max(0.0, time.monotonic() - found.taken_at)
         return {name: Source(source, target, age) for name, (source, target) in found.sources.items()}
 
     def to_dict(self) -> dict[str, Any]:
