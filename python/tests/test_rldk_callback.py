@@ -393,6 +393,31 @@ def test_what_is_written_by_hand_belongs_to_the_next_step(tmp_path: Path, loopba
     callback.on_train_end(None)
 
 
+def test_values_that_a_program_fills_in_are_not_unmeasured(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, log_interval=1, alert_thresholds={"latency_ms": 100.0})
+    alerts: list[dict[str, Any]] = []
+    callback.add_alert_callback(alerts.append)
+    for number, latency in enumerate((0.0, 250.0)):
+        callback.on_step_begin(None, number)
+        callback.current_metrics.latency_ms = latency
+        callback.on_step_end(None, number)
+    assert "latency_ms" not in callback.current_metrics.unmeasured
+    assert "network_latency" in callback.current_metrics.unmeasured
+    callback.on_train_end(None)
+    assert [alert["step"] for alert in alerts] == [1]
+    for name in ("metrics_r.jsonl", "events_r.jsonl", "r_events.jsonl"):
+        assert ["latency_ms" in row["unmeasured"] for row in lines(tmp_path / name)] == [True, False]
+
+
+def test_metrics_filled_by_hand_reach_the_step(tmp_path: Path) -> None:
+    metrics = rldk.NetworkMetrics()
+    metrics.bandwidth_mbps = 1000.0
+    callback = monitor(tmp_path)
+    callback._network_monitor = Fake(metrics)
+    callback._collect_network_metrics()
+    assert callback.current_metrics.network_bandwidth == 0.125
+
+
 def test_values_come_by_name_or_in_a_mapping(tmp_path: Path, loopback: None) -> None:
     callback = monitor(tmp_path)
     step(callback, 1, loss=1, logs={"reward_mean": 0.5, "loss": 2.0, "other": 9}, metrics={"kl_mean": "high"}, noise="x")

@@ -335,6 +335,15 @@ def test_metrics_by_hand_say_what_was_given() -> None:
     assert dataclasses.replace(metrics, latency_ms=1.0).latency_ms == 1.0
 
 
+def test_objects_filled_by_hand_say_what_was_given() -> None:
+    node, total = rldk.NodeMetrics("a", 0, 0, 0), rldk.DistributedMetrics(1, 1)
+    for filled, name in ((rldk.NetworkMetrics(), "latency_ms"), (node, "network_bandwidth"), (total, "allreduce_time")):
+        assert name in filled.unmeasured
+        setattr(filled, name, 5.0)
+        assert name not in filled.unmeasured
+    assert rldk.DistributedMetricsCollector()._convert_to_distributed_metrics([node]).network_bandwidth_total == 5.0
+
+
 def test_attributes_and_their_defaults() -> None:
     diagnostics = rldk.NetworkDiagnostics()
     assert diagnostics.port_tests == [80, 443, 22, 53]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _identity, _reading, _resources, _units
 from ._distributed import dataframe
 from ._install import in_use
-from ._metrics import Measured, Source, mbps
+from ._metrics import Measured, Source, Unmeasured, mbps
 from ._network import NetworkMonitor
 from ._resources import GPUMemoryMonitor
 from ._worker import worker
@@ -27,7 +27,7 @@ _NOT_GATHERED = "other nodes' figures are not gathered by this version of netmon
 
 
 @dataclass
-class NodeMetrics:
+class NodeMetrics(Unmeasured):
     """One rank and its node: memory in GiB, ``cpu_utilization`` in percent, ``network_bandwidth`` (download) in Mbps.
 
     ``unmeasured`` names the fields that were not measured, ``sources`` says where the others come from.
@@ -47,7 +47,7 @@ class NodeMetrics:
     timestamp: float = 0.0
 
     def __post_init__(self) -> None:
-        self.unmeasured = tuple(name for name in _NODE_MEASURABLE if not getattr(self, name))
+        self.unmeasured = _NODE_MEASURABLE
         self.sources: dict[str, Source] = {}
 
 
@@ -58,7 +58,7 @@ _NODE_MEASURABLE = (
 
 
 @dataclass
-class DistributedMetrics:
+class DistributedMetrics(Unmeasured):
     """Several nodes together: memory in GiB, utilization in percent, bandwidth in Mbps, latency in ms, times in seconds.
 
     ``unmeasured`` names the fields that were not measured, ``sources`` says where the others come from.
@@ -83,8 +83,9 @@ class DistributedMetrics:
     timestamp: float = 0.0
 
     def __post_init__(self) -> None:
-        names = [name for name in self.__dataclass_fields__ if name not in ("world_size", "node_count", "timestamp")]
-        self.unmeasured = tuple(name for name in names if not getattr(self, name))
+        self.unmeasured = tuple(
+            name for name in self.__dataclass_fields__ if name not in ("world_size", "node_count", "timestamp")
+        )
         self.sources: dict[str, Source] = {}
 
 
@@ -230,10 +231,7 @@ class DistributedMetricsCollector:
             mean = total / len(found)
             setattr(metrics, name, max(found) if "max" in name else mean if "avg" in name or "mean" in name else total)
             metrics.sources[name] = _from(whose)
-        metrics.unmeasured = tuple(
-            name for name in metrics.__dataclass_fields__
-            if name not in ("world_size", "node_count", "timestamp") and name not in metrics.sources
-        )  # fmt: skip
+        metrics.unmeasured = tuple(name for name in metrics.unmeasured if name not in metrics.sources)
         return metrics
 
     def get_latest_metrics(self) -> DistributedMetrics | None:
@@ -252,7 +250,7 @@ def _from(source: str) -> Source:
 
 
 def _known(nodes: list[NodeMetrics], name: str) -> list[float]:
-    return [getattr(node, name) for node in nodes if name not in node.unmeasured]
+    return [getattr(node, name) for node in nodes if node._has(name)]
 
 
 class MultiNodeMonitor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any
@@ -23,7 +23,8 @@ class OpenRLHFMetrics:
     A value that was not measured is 0, as in rldk. Which those are is said beside the fields:
 
     Attributes:
-        unmeasured: names of the fields that netmon should fill and could not. Of an object made by hand: those left at 0.
+        unmeasured: names of the fields that netmon should fill and could not. Of an object made or filled by hand: those left
+            at 0.
         sources: name to ``Source`` (source, target or interface, age in seconds at the end of the step; while it runs, now) of
             those it filled.
     """
@@ -76,11 +77,11 @@ class OpenRLHFMetrics:
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
-        """Names of the fields that netmon should fill and could not."""
+        """Names of the fields that netmon should fill and could not, and that nobody else has given a value."""
         found: Found | None = self.__dict__.get("_found")
         if found is None:
             return tuple(name for name in MEASURABLE if not getattr(self, name))
-        return found.unmeasured
+        return still_missing(found, row_of(self.__dict__))
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -192,6 +193,19 @@ class Found:
 
 
 NOTHING = Found({}, {}, 0.0)
+
+PLACE = {name: place for place, name in enumerate(NAMES)}
+_DEFAULT_ROW = tuple(DEFAULTS.values())
+
+
+def still_missing(found: Found, row: Sequence[Any]) -> tuple[str, ...]:
+    """Return which fields of a step have no value.
+
+    Args:
+        found: what netmon found for the step.
+        row: the values of all fields, in which a program may have put some of its own.
+    """
+    return tuple(name for name in found.unmeasured if row[PLACE[name]] == _DEFAULT_ROW[PLACE[name]])
 
 
 def network_values(metrics: Any, taken_at: float, sums: Sums | None = None) -> Found:
