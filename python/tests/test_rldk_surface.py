@@ -496,6 +496,21 @@ def test_keys_of_a_diagnosis() -> None:
     }
 
 
+def test_tests_of_a_network_monitor_say_that_nothing_was_measured() -> None:
+    network = rldk.NetworkMonitor()
+    connectivity, bandwidth, distributed = (
+        network.test_network_connectivity(),
+        network.test_bandwidth(),
+        network.test_distributed_network(),
+    )
+    assert connectivity.unmeasured == tuple(connectivity) == ("ping_tests", "dns_tests", "connectivity_tests")
+    assert bandwidth.unmeasured == tuple(bandwidth) == ("speedtest", "iperf", "curl")
+    assert (dict(distributed), distributed.unmeasured) == ({"error": "PyTorch distributed not available or initialized"}, ())
+    diagnosis = {"world_size": 2, "rank": 1, "allreduce_test": {"error": "no"}, "broadcast_test": {"error": "no"}}
+    network.real_monitor.network_diagnostics._run_distributed_diagnostics = lambda: diagnosis  # type: ignore[method-assign]
+    assert network.test_distributed_network().reasons == {"allreduce_test": "no", "broadcast_test": "no"}
+
+
 def test_d30_a_skipped_diagnosis_does_not_break_the_health_report() -> None:
     monitor = rldk.RealNetworkMonitor()
     monitor.network_diagnostics = rldk.NetworkDiagnostics(sampling_frequency=2)

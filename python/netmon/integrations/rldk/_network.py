@@ -144,22 +144,29 @@ class NetworkMonitor(Sampled):
         self.last_net_time = None
         self._has_rates = False
 
-    def test_network_connectivity(self) -> dict[str, Any]:
+    def test_network_connectivity(self) -> Measured:
         """Return the ping, DNS and connectivity parts of a diagnosis."""
         diagnostics = self.real_monitor.network_diagnostics
-        return {
-            "ping_tests": diagnostics._run_ping_diagnostics(),
-            "dns_tests": diagnostics._run_dns_diagnostics(),
-            "connectivity_tests": diagnostics._run_connectivity_diagnostics(),
-        }
+        return _not_yet(
+            {
+                "ping_tests": diagnostics._run_ping_diagnostics(),
+                "dns_tests": diagnostics._run_dns_diagnostics(),
+                "connectivity_tests": diagnostics._run_connectivity_diagnostics(),
+            }
+        )
 
-    def test_bandwidth(self) -> dict[str, Any]:
+    def test_bandwidth(self) -> Measured:
         """Return the bandwidth part of a diagnosis."""
-        return self.real_monitor.network_diagnostics._run_bandwidth_diagnostics()
+        return _not_yet(self.real_monitor.network_diagnostics._run_bandwidth_diagnostics())
 
-    def test_distributed_network(self) -> dict[str, Any]:
+    def test_distributed_network(self) -> Measured:
         """Return the distributed part of a diagnosis."""
-        return self.real_monitor.network_diagnostics._run_distributed_diagnostics()
+        found = self.real_monitor.network_diagnostics._run_distributed_diagnostics()
+        return Measured(found).beside({key: test["error"] for key, test in found.items() if isinstance(test, dict)})
+
+
+def _not_yet(tests: Mapping[str, Any]) -> Measured:
+    return Measured(tests).beside(dict.fromkeys(tests, _reading.NOT_YET))
 
 
 def _beside(values: Mapping[str, float | None], sample: Sample | None) -> Measured:
