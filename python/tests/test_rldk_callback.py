@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from rldk_support import (
@@ -34,7 +34,7 @@ from rldk_support import (
 
 from netmon._shared import close_shared_monitor
 from netmon.integrations import rldk
-from netmon.integrations.rldk import _callback, _files, _run, _training_metrics
+from netmon.integrations.rldk import _callback, _files, _resources, _run, _training_metrics
 from netmon.integrations.rldk._trouble import Troubles
 
 MIB = 1 << 20
@@ -1008,10 +1008,42 @@ def test_psutil_fills_the_processor_where_it_is_installed(tmp_path: Path, loopba
     psutil = pytest.importorskip("psutil")
     callback = monitor(tmp_path)
     callback.on_train_begin(None)
-    looked(callback)
+    wait_for(lambda: "cpu_utilization" in callback._run.newest.values, "a window")  # type: ignore[union-attr]
     metrics = step(callback, 1)
     callback.on_train_end(None)
     assert metrics.cpu_memory_used == pytest.approx(psutil.virtual_memory().used / 2**30, rel=0.5)
     assert "cpu_utilization" not in metrics.unmeasured
     assert metrics.sources["cpu_utilization"].source == "psutil"
     assert "gpu_memory_used" in metrics.unmeasured
+
+
+class Times(NamedTuple):
+    """As psutil.cpu_times() has them on Linux, as far as it matters."""
+
+    user: float
+    idle: float
+    iowait: float
+    guest: float
+
+
+def test_utilization_covers_a_window_however_often_it_is_asked_for() -> None:
+    """A call right after another one covers microseconds: psutil.cpu_percent then says 0 or 100."""
+    utilization = _resources._Utilization()
+    assert utilization.percent(Times(100.0, 900.0, 10.0, 50.0), 0.0) is None
+    assert utilization.percent(Times(100.01, 900.0, 10.0, 50.0), 0.001) is None
+    assert utilization.percent(Times(100.5, 901.25, 10.25, 50.5), 1.0) == pytest.approx(25.0)
+    assert utilization.percent(Times(100.51, 901.25, 10.25, 50.51), 1.001) == pytest.approx(25.0)
+    assert utilization.percent(Times(100.5, 901.25, 10.25, 50.5), 9.0) == pytest.approx(25.0), "clocks that stand still"
+    assert utilization.percent(Times(102.5, 901.25, 10.25, 50.5), 9.5) == 100.0
+
+
+def test_the_first_look_at_the_processor_is_no_measurement() -> None:
+    pytest.importorskip("psutil")
+    found = answer(
+        """
+        nodes = rldk.DistributedMetricsCollector(), rldk.MultiNodeMonitor()
+        node, local = nodes[0]._collect_current_node_metrics(), nodes[1]._collect_local_metrics()
+        print(json.dumps(["cpu_utilization" in node.unmeasured, "cpu_memory_used" in node.unmeasured, local.reasons]))
+        """
+    )
+    assert found == [True, False, {"cpu_utilization": "psutil is not installed, or there was no time to measure yet"}]

@@ -327,7 +327,9 @@ class MultiNodeMonitor:
             }
             for device, memory in ((d, _resources.gpu_memory(d)) for d in range(_resources.gpu_count()))
         ]
-        reasons = {key: "psutil is not installed" for key, value in values.items() if value is None}
+        reasons = {key: _resources.NO_PSUTIL for key, value in values.items() if value is None}
+        if "cpu_utilization" in reasons:
+            reasons["cpu_utilization"] = _resources.NO_UTILIZATION
         found = {key: 0.0 if value is None else value for key, value in values.items()}
         return Measured({"timestamp": time.time(), **found, "gpu_metrics": gpus}).beside(reasons)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any
 
-from . import _reading, _units
+from . import _reading, _resources, _units
 from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, Source, Sums
 
 
@@ -118,7 +118,8 @@ MEASURABLE = (*NETWORK, "allreduce_time", *RESOURCES, "world_size", "local_rank"
 # Why a field is missing where nobody said so.
 _REASONS = {
     **dict.fromkeys(("gpu_memory_used", "gpu_memory_allocated"), "no GPU is used through torch"),
-    **dict.fromkeys(("cpu_memory_used", "cpu_utilization"), "psutil is not installed"),
+    "cpu_memory_used": _resources.NO_PSUTIL,
+    "cpu_utilization": _resources.NO_UTILIZATION,
     **dict.fromkeys(
         ("world_size", "local_rank", "global_rank"), "neither the environment nor torch.distributed says which rank this is"
     ),
