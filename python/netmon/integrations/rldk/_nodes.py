@@ -149,7 +149,7 @@ class DistributedMetricsCollector:
 
     def start_collection(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
-        if self.collecting:
+        if self.collecting and _alive(self.collector_thread):
             return
         self.collecting = True
         self._task = _Periodic(self._collection_loop, self.collect_interval)
@@ -245,6 +245,11 @@ class DistributedMetricsCollector:
         return dataframe(rows, _COLUMNS)
 
 
+def _alive(thread: threading.Thread | None) -> bool:
+    """Return whether the package's thread still does a task; in a forked child none does."""
+    return thread is not None and thread.is_alive()
+
+
 def _from(source: str) -> Source:
     return Source(source, None, 0.0)
 
@@ -289,7 +294,7 @@ class MultiNodeMonitor:
 
     def start_monitoring(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
-        if self.monitoring_active:
+        if self.monitoring_active and _alive(self.monitor_thread):
             return
         self.monitoring_active = True
         self._task = _Periodic(self._monitoring_loop, 1.0)
