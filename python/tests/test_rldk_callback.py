@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import errno
 import gc
@@ -551,6 +552,21 @@ def test_many_steps_lose_nothing(tmp_path: Path, loopback: None) -> None:
     callback.on_train_end(None)
     assert [row["step"] for row in lines(tmp_path / "events_r.jsonl")] == list(range(count))
     assert callback.health()["steps_not_written"] == 0
+
+
+def test_the_latest_step_costs_no_copy_of_the_history(tmp_path: Path, loopback: None) -> None:
+    class Rows(collections.deque):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            raise AssertionError("all 50,000 were gone through")
+
+    callback = monitor(tmp_path)
+    step(callback, 1, loss=2.0)
+    assert callback._run is not None
+    kept, callback._run.rows = callback._run.rows, Rows(callback._run.rows)
+    latest = callback.get_latest_metrics()
+    callback._run.rows = kept
+    callback.on_train_end(None)
+    assert latest == callback.current_metrics
 
 
 def test_history_is_bounded(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from ._distributed import dataframe
 from ._install import in_use
 from ._metrics import Counts, Sums, sums
 from ._real import RealNetworkMonitor
-from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Run
+from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Row, Run
 from ._sampling import from_environment
 from ._training_metrics import (
     DEFAULTS,
@@ -168,8 +168,8 @@ class OpenRLHFCallback:
 
     def get_latest_metrics(self) -> OpenRLHFMetrics | None:
         """Return the step that ended last, None before the first."""
-        history = self.metrics_history
-        return history[-1] if history else None
+        run = self._run
+        return _step(run.rows[-1]) if run is not None and run.rows else None
 
     @property
     def metrics_history(self) -> Sequence[OpenRLHFMetrics]:
@@ -500,10 +500,14 @@ class _History(Sequence[OpenRLHFMetrics]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        row, found, age = self._rows[place]
-        metrics = OpenRLHFMetrics.__new__(OpenRLHFMetrics)
-        metrics.__dict__.update(zip(NAMES, row, strict=True), _found=found, _age=age)
-        return metrics
+        return _step(self._rows[place])
+
+
+def _step(entry: Row) -> OpenRLHFMetrics:
+    row, found, age = entry
+    metrics = OpenRLHFMetrics.__new__(OpenRLHFMetrics)
+    metrics.__dict__.update(zip(NAMES, row, strict=True), _found=found, _age=age)
+    return metrics
 
 
 def _take_training(arguments: Mapping[str, Any], values: dict[str, Any]) -> set[str]:
