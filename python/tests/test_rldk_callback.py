@@ -218,13 +218,13 @@ def test_a_foreign_monitor_runs_off_the_training_thread(tmp_path: Path, loopback
     callback = monitor(tmp_path)
     fake = Fake(rldk.NetworkMetrics(bandwidth_mbps=80.0))
     callback._network_monitor = fake
-    callback.on_train_begin(None)
-    fake.threads.clear()
-    looked(callback, 2)
-    metrics = step(callback, 1)
-    callback.on_train_end(None)
+    for number in range(2):
+        callback.on_train_begin(None)
+        assert step(callback, number).network_bandwidth == 0.01, "a quick one has answered before the first step"
+        looked(callback, 2)
+        callback.on_train_end(None)
+    assert len(fake.threads) >= 6
     assert set(fake.threads) == {"netmon-rldk"}
-    assert metrics.network_bandwidth == 0.01
 
 
 def test_d46_every_step_carries_the_last_value_and_its_age(tmp_path: Path, loopback: None) -> None:

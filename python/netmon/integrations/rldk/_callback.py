@@ -46,6 +46,7 @@ _TRAINING = frozenset(TRAINING)
 _NESTED = ("metrics", "logs", "logs_dict")
 _OPEN_SECONDS = 2.0
 _END_SECONDS = 30.0
+_LATER = dict.fromkeys(NETWORK, "the monitor was not asked yet")
 _OWN_METRICS = RealNetworkMonitor.get_comprehensive_metrics
 
 
@@ -312,12 +313,13 @@ class OpenRLHFCallback:
             self._next_tick = run.tick(now) or now
         self._steps += 1
         newest = run.newest
-        if newest is not self._taken and (
-            self._steps % self.network_sampling_frequency == 0 or "bandwidth_mbps" in self._found.unmeasured
-        ) and newest.taken_at >= self._found.taken_at:  # fmt: skip
-            self._take(newest)
-            values.update(self._found.values)
-            self._device = _resources.current_device()
+        if newest is not self._taken:
+            lacking = "bandwidth_mbps" in self._found.unmeasured
+            due = self._steps % self.network_sampling_frequency == 0 and newest.taken_at >= self._found.taken_at
+            if lacking or due:
+                self._take(newest)
+                values.update(self._found.values)
+                self._device = _resources.current_device()
         if self._seeks_rank:
             self._seek_rank(values)
         found = self._found
@@ -415,19 +417,26 @@ class OpenRLHFCallback:
     def _look(self) -> tuple[Found, float]:
         """Return what is known now, and when to look again, on the clock of ``time.monotonic``."""
         now = time.monotonic()
+        # The first look of a run is the training thread's.
+        first = self._run is None or self._run.over
+        if first:
+            self._seen = None
+        later = False
         sample = None
         found = Found({}, {}, now, dict.fromkeys(NETWORK, "not looked at: monitoring of the network is switched off"))
         if self.enable_distributed_monitoring:
             # A sample from before something new was told would not know it.
             sample = _reading.measure() if _reading.tell_environment() else _reading.newest()
-            if sample is not None and self._run is not None:
+            if sample is not None and self._run is not None and not first:
                 seen = (sample.sequence, _reading.origin())
                 if seen == self._seen:
                     # The loop is late: nothing is new.
                     return self._run.newest, now + _reading.interval() / 4
                 self._seen = seen
             if self._looks_at_network():
-                found = self._look_at_network(sample, now)
+                # A monitor of the caller's own may take its time, but not that of training.
+                later = first and not self._measures_itself()
+                found = Found({}, {}, now, _LATER) if later else self._look_at_network(sample, now)
             found = found.plus(_job_values(_identity.identify(sample)), "job")
         if self.enable_resource_monitoring:
             found = found.plus(_resources.processor(), "psutil")
@@ -438,13 +447,15 @@ class OpenRLHFCallback:
         if sample is not None:
             # Shortly after the loop's next sample.
             again = max(sample.monotonic_seconds + interval + 0.02, now + interval / 2)
-        return found, again
+        return found, now if later else again
+
+    def _measures_itself(self) -> bool:
+        return getattr(self._get_network_monitor().get_comprehensive_metrics, "__func__", None) is _OWN_METRICS
 
     def _look_at_network(self, sample: Sample | None, now: float) -> Found:
         monitor = self._get_network_monitor()
-        if getattr(monitor.get_comprehensive_metrics, "__func__", None) is _OWN_METRICS:
+        if self._measures_itself():
             return network_values(monitor._metrics_of(sample, self._counts), now, sums(sample))
-        # A monitor of the caller's own; it may take its time here.
         return network_values(monitor.get_comprehensive_metrics(), now)
 
 
