@@ -43,14 +43,19 @@ class Library:
                 f"{path} has ABI version {version}, but this package needs {_abi.ABI_VERSION}; "
                 "install package and library from the same release"
             )
-        self.version = _prototype(holding, "netmon_version")
-        self.latest = _prototype(holding, "netmon_latest")
-        self.free = _prototype(holding, "netmon_free")
-        self.init = _prototype(releasing, "netmon_init")
-        self.close = _prototype(releasing, "netmon_close")
-        self.set_job = _prototype(releasing, "netmon_set_job")
-        self.sample = _prototype(releasing, "netmon_sample")
-        self.query = _prototype(releasing, "netmon_query")
+        try:
+            self.version = _prototype(holding, "netmon_version")
+            self.latest = _prototype(holding, "netmon_latest")
+            self.free = _prototype(holding, "netmon_free")
+            self.init = _prototype(releasing, "netmon_init")
+            self.close = _prototype(releasing, "netmon_close")
+            self.set_job = _prototype(releasing, "netmon_set_job")
+            self.sample = _prototype(releasing, "netmon_sample")
+            self.query = _prototype(releasing, "netmon_query")
+        except AttributeError as error:
+            raise LibraryError(
+                f"{path} is older than this package: {error}; install package and library from the same release"
+            ) from error
 
 
 def _prototype(library: ctypes.CDLL, name: str) -> Any:

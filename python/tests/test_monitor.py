@@ -468,6 +468,10 @@ def test_library_missing_or_another(tmp_path):
     source.write_text("int netmon_abi_version(void) { return 2; }\n")
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "newer.so", source], check=True)
     assert "has ABI version 2, but this package needs 1" in attempt(tmp_path / "newer.so")
+    # Functions are added without a new ABI version.
+    source.write_text("int netmon_abi_version(void) { return 1; }\nconst char *netmon_version(void) { return 0; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "older.so", source], check=True)
+    assert "is older than this package" in attempt(tmp_path / "older.so")
 
 
 # Threads, signals, forks
