@@ -410,10 +410,15 @@ def test_error_tree():
 
 
 def test_too_many_monitors():
-    monitors = [netmon.Monitor(interval=3600, sources=[]) for _ in range(64)]
+    monitors = [netmon.Monitor(interval=0.1) for _ in range(64)]
     try:
-        with pytest.raises(netmon.ResourceError, match="64 monitors are open"):
+        with pytest.raises(netmon.ResourceError, match="64 monitors are open in this process; close one first") as caught:
             netmon.Monitor()
+        assert caught.value.status == -10
+        assert len({monitor.handle for monitor in monitors}) == 64
+        for monitor in monitors:
+            assert monitor.latest().sequence >= 1
+            assert monitor.sample().sequence >= 2
     finally:
         for monitor in monitors:
             monitor.close()
@@ -495,26 +500,6 @@ def test_threads_sampling_while_another_closes():
             thread.join(10)
             assert not thread.is_alive()
         assert failures == []
-
-
-def test_keyboard_interrupt():
-    code = (
-        "import netmon, sys\n"
-        "m = netmon.Monitor(interval=0.01)\n"
-        "try:\n"
-        "    print('ready', flush=True)\n"
-        "    while True: m.sample(); m.latest(); m.history(0.1)\n"
-        "except KeyboardInterrupt:\n"
-        "    m.close(); print('interrupted')\n"
-    )
-    for _ in range(5):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        sent = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-        assert (out, err, process.returncode) == ("interrupted\n", "", 0)
-        assert time.monotonic() - sent < 5
 
 
 def test_signals_are_left_alone():
