@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = os.path.dirname(netmon.get_library())
             flags = [f"-I{netmon.get_include()}"] if options.cflags else []
             flags += [f"-L{folder}", "-lnetmon", f"-Wl,-rpath,{folder}"] if options.libs else []
-            print(" ".join(flags))
+            print(shlex.join(flags))
         elif options.version:
             from netmon._loader import load
 
