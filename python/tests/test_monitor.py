@@ -7,6 +7,8 @@ import json
 import math
 import os
 import pickle
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,11 +16,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import netmon
 
+ROOT = Path(__file__).resolve().parents[2]
 FAST = 0.02
 
 
@@ -70,12 +74,35 @@ def test_import_starts_nothing_and_loads_nothing():
 
 
 def test_public_names():
-    assert netmon.__all__ == sorted(netmon.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert netmon.__all__ == sorted(netmon.__all__)
+    public = {name for name, value in vars(netmon).items() if not name.startswith("_") and not isinstance(value, ModuleType)}
+    assert public - {"annotations"} == set(netmon.__all__)
     for name in netmon.__all__:
-        assert hasattr(netmon, name), name
-    assert netmon.Monitor.__module__ == "netmon"
+        assert name in dir(netmon)
+        assert getattr(netmon, name).__module__ == "netmon" or name.startswith("get_"), name
     with pytest.raises(AttributeError, match="no attribute 'speed'"):
         netmon.speed  # noqa: B018
+
+
+def test_version_is_that_of_the_header(tmp_path):
+    """In a checkout that is not installed too, built or not; whatever else is installed."""
+    header = (ROOT / "include" / "netmon.h").read_text()
+    version = re.search(r'#define NETMON_VERSION "(.*)"', header)[1]
+    assert netmon.__version__ == version
+    assert "__version__" in dir(netmon)
+    assert "__version__" not in netmon.__all__
+    bare = tmp_path / "checkout"
+    shutil.copytree(ROOT / "python" / "netmon", bare / "python" / "netmon", ignore=shutil.ignore_patterns("_native", "__pycache__"))
+
+    def said() -> str:
+        done = python("import netmon; print(netmon.__version__)", env={**os.environ, "PYTHONPATH": str(bare / "python")})
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert said() == "0+unknown"
+    (bare / "include").mkdir()
+    (bare / "include" / "netmon.h").write_text(header.replace(f'"{version}"', '"7.8.9"'))
+    assert said() == "7.8.9"
 
 
 def test_nothing_is_printed():
