@@ -195,7 +195,9 @@ class Monitor:
             raise ImportError("Monitor.to_pandas needs pandas: pip install pandas") from error
         samples = self.history(seconds)
         times = pandas.to_datetime([s.timestamp_seconds for s in samples], unit="s", utc=True)
-        return pandas.DataFrame([_flat(s.to_dict()) for s in samples], index=pandas.Index(times, name="time"))
+        rows = [_flat(s.to_dict()) for s in samples]
+        frame: pandas.DataFrame = pandas.DataFrame(rows, index=pandas.Index(times, name="time"))
+        return frame
 
     def set_job(self, **fields: Any) -> None:
         """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``...

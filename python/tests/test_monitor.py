@@ -48,14 +48,17 @@ def monitor():
 
 def loopback_traffic(amount: int) -> None:
     """Send bytes over loopback and wait until they have arrived."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as sender, server.accept()[0] as receiver:
-            thread = threading.Thread(target=lambda: sender.sendall(bytes(amount)))
-            thread.start()
-            received = 0
-            while received < amount:
-                received += len(receiver.recv(1 << 20))
-            thread.join()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as sender,
+        server.accept()[0] as receiver,
+    ):
+        thread = threading.Thread(target=lambda: sender.sendall(bytes(amount)))
+        thread.start()
+        received = 0
+        while received < amount:
+            received += len(receiver.recv(1 << 20))
+        thread.join()
 
 
 # What importing and creating does
@@ -92,7 +95,9 @@ def test_version_is_that_of_the_header(tmp_path):
     assert "__version__" in dir(netmon)
     assert "__version__" not in netmon.__all__
     bare = tmp_path / "checkout"
-    shutil.copytree(ROOT / "python" / "netmon", bare / "python" / "netmon", ignore=shutil.ignore_patterns("_native", "__pycache__"))
+    shutil.copytree(
+        ROOT / "python" / "netmon", bare / "python" / "netmon", ignore=shutil.ignore_patterns("_native", "__pycache__")
+    )
 
     def said() -> str:
         done = python("import netmon; print(netmon.__version__)", env={**os.environ, "PYTHONPATH": str(bare / "python")})
@@ -135,10 +140,11 @@ def test_sample_is_the_document(monitor):
     assert document == json.loads(sample.to_json())
     assert document["schema"] == "netmon.sample/1"
     # Every field is there, and whatever is null has its reason.
-    for section in (
+    sections = (
         "host job totals interfaces tcp udp ip sockets probes peers rdma collectives phases transport bandwidth_tests "
         "findings self unavailable"
-    ).split():
+    )
+    for section in sections.split():
         assert section in document
         if document[section] is None:
             assert section in document["unavailable"], section
@@ -208,7 +214,7 @@ def test_interfaces_by_name_and_place(monitor):
     assert interfaces[0] is interfaces[interfaces[0].name]
     assert len(list(interfaces)) == len(interfaces) == len(interfaces.names)
     assert interfaces.get("nothing") is None
-    with pytest.raises(KeyError, match="there is no interface 'eth77'; there are .*lo"):
+    with pytest.raises(KeyError, match=r"there is no interface 'eth77'; there are .*lo"):
         interfaces["eth77"]
 
 
@@ -367,7 +373,8 @@ def test_to_pandas_without_pandas():
 
 
 def test_job_from_os_environ_as_python_sees_it(monkeypatch):
-    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+    variables = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with netmon.Monitor(interval=3600) as monitor:
         job = monitor.sample().job
@@ -378,9 +385,9 @@ def test_job_from_os_environ_as_python_sees_it(monkeypatch):
         assert (job.rank, job.world_size, job.source) == (2, 4, "environment+configuration")
         monitor.set_job(rank=1, source="torch.distributed")
         assert monitor.sample().job.rank == 1
-        with pytest.raises(netmon.ConfigError, match="job key \"rank\" is -1"):
+        with pytest.raises(netmon.ConfigError, match='job key "rank" is -1'):
             monitor.set_job(rank=-1)
-        with pytest.raises(netmon.ConfigError, match="\"ranks\" is not known"):
+        with pytest.raises(netmon.ConfigError, match='"ranks" is not known'):
             monitor.set_job(ranks=1)
 
 
@@ -630,9 +637,7 @@ def test_host_that_closes_all_descriptors():
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netmon", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run([sys.executable, "-m", "netmon", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_command_for_people():
