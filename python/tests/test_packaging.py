@@ -365,6 +365,14 @@ def test_flags_compile_a_program(installed, program):
     assert run(program.with_suffix("")) == f"{VERSION} 1\n"
 
 
+def test_documented_ctypes_program_runs_on_the_installed_library(installed, tmp_path):
+    """docs/abi.md: without the package, which only says where the library is."""
+    (block,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "abi.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "documented.py").write_text(block)
+    said = run(sys.executable, "-I", "-W", "error", tmp_path / "documented.py", installed.ask("netmon.get_library()"))
+    assert re.fullmatch(r"netmon\.sample/1 sample 2 of \S+\nreceived since the start: (\d+|not known) bytes\n", said), said
+
+
 def test_pkg_config_finds_the_installed_package(installed, program):
     folder = installed.ask("netmon.get_pkgconfig_dir()")
     flags = shlex.split(run("pkg-config", "--cflags", "--libs", "netmon", PKG_CONFIG_PATH=folder))
