@@ -231,10 +231,14 @@ class Stats:
 
 def _build(cls: type[T], data: Mapping[str, Any]) -> T:
     """Make an instance of a section's class. Fields that a newer library adds are left to ``to_dict``."""
-    values = []
+    values: list[Any] = []
     for field in fields(cls):  # type: ignore[arg-type]
         value = data.get(field.name.rstrip("_"))
-        values.append(tuple(value) if isinstance(value, list) else value)
+        if isinstance(value, list):
+            value = tuple(value)
+        elif type(value) is int and str(field.type).startswith("float"):
+            value = float(value)  # JSON writes a whole number without a point
+        values.append(value)
     return cls(*values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pkgutil
+import os
 import re
 import subprocess
 import sys
@@ -13,55 +13,42 @@ import pytest
 import netmon
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ["netmon", *(m.name for m in pkgutil.walk_packages(netmon.__path__, "netmon.") if m.name != "netmon.__main__")]
+README = (ROOT / "README.md").read_text()
 
 
-def code_blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs" / name).read_text(), re.MULTILINE | re.DOTALL)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def run(code: str, cwd: Path) -> str:
-    """Run an example as a program of its own."""
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    return done.stdout
+@pytest.mark.parametrize("code", blocks("python"))
+def test_readme_python_runs(code: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=60)
 
 
-def test_examples_of_the_python_page_run(tmp_path):
-    said = []
-    for block in code_blocks("python.md", "python"):
-        if "to_pandas" in block:
-            pytest.importorskip("pandas")
-        said.append(run(block, tmp_path))
-    use, _, errors, own_calls = said
-    assert "lo         loopback" in use
-    assert errors == 'configuration key "interval_seconds" is 0; it must be from 0.01 to 3600 seconds -2\n'
-    assert own_calls == "netmon.sample/1\n"
-
-
-def test_the_python_page_knows_every_error_and_folder():
-    page = (ROOT / "docs" / "python.md").read_text()
-    for name in netmon.__all__:
-        if name.endswith("Error") or name.startswith("get_"):
-            assert name in page, name
-
-
-def test_examples_of_docstrings_run(tmp_path):
-    """All of them in one process, as one after the other in a session."""
-    code = (
-        "import doctest, importlib, sys\n"
-        "tried = 0\n"
-        "for name in sys.argv[1:]:\n"
-        "    failed, attempted = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)\n"
-        "    assert failed == 0, name\n"
-        "    tried += attempted\n"
-        "print(tried)\n"
+@pytest.mark.parametrize(("language", "file"), [("c", "first.c"), ("cpp", "first.cpp")])
+def test_readme_c_and_cpp_run(language: str, file: str, tmp_path: Path) -> None:
+    (code,) = blocks(language)
+    (tmp_path / file).write_text(code)
+    (build,) = [line for block in blocks("sh") for line in block.splitlines() if f" {file} " in line]
+    # The README's commands are given where the library was built.
+    build = build.replace("$PWD", str(ROOT))
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(ROOT / "build" / "lib" / "pkgconfig")}
+    run = subprocess.run(
+        ["bash", "-ec", build], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
-    command = [sys.executable, "-W", "error", "-c", code, *MODULES]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout) >= 5
+    assert run.returncode == 0, run.stderr
+    assert '"schema":"netmon.sample/1"' in run.stdout
+
+
+def test_readme_names_only_what_there_is() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"make ([a-z-]+)", README):
+        assert target in targets, target
+    lowest = re.search(r"^go (\d+\.\d+)", (ROOT / "go.mod").read_text(), re.MULTILINE)
+    assert lowest
+    assert f"lowest Go is {lowest[1]}" in README
 
 
 def test_metrics_page_knows_every_field():
@@ -73,8 +60,9 @@ def test_metrics_page_knows_every_field():
         document = monitor.sample().to_dict()
     for section, value in document.items():
         if value is None:
-            later = f"`{section}`" in sections["Sections of later versions"]
-            assert later or section == "window_seconds" or section in sections
+            assert (
+                f"`{section}`" in sections["Sections of later versions"] or section == "window_seconds" or section in sections
+            )
         elif section == "interfaces":
             for field in value[0]:
                 assert f"`{field}`" in sections["interfaces"] + sections["totals"], field

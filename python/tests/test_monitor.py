@@ -183,6 +183,11 @@ def test_types_mirror_the_document(monitor):
             continue
         assert {f.name for f in dataclasses.fields(section)} == set(document[name]), name
         assert dataclasses.asdict(section) == document[name], name
+        for field in dataclasses.fields(section):
+            if str(field.type).startswith("float"):
+                assert isinstance(getattr(section, field.name), (float, type(None))), f"{name}.{field.name}"
+    # JSON has no point in the rates of an idle interface, whose type is float all the same.
+    assert all(isinstance(i.receive_bytes_per_second, float) for i in sample.interfaces)
     assert [dataclasses.asdict(i) | {"addresses": list(i.addresses)} for i in sample.interfaces] == document["interfaces"]
     for name in ("schema", "sequence", "timestamp_seconds", "monotonic_seconds", "window_seconds"):
         assert getattr(sample, name) == document[name]
