@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -76,6 +77,19 @@ def get_library() -> str:
     if not os.path.isfile(path):
         raise LibraryError(f"there is no library at {path}; build it with ./build.sh, or install the wheel of libnetmon")
     return path
+
+
+def package_version() -> str:
+    """Return the version of this package, which is that of the header it brings, or was made from."""
+    for folder in (_NATIVE / "include", _NATIVE.parents[2] / "include"):
+        try:
+            text = (folder / "netmon.h").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        found = re.search(r'^#define NETMON_VERSION "(.*)"$', text, re.MULTILINE)
+        if found:
+            return found[1]
+    return "0+unknown"
 
 
 def get_include() -> str:
