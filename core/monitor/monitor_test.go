@@ -117,7 +117,7 @@ func (x *machine) start(config string) {
 	}
 	fs := kernelfs.Dir(x.root)
 	x.m, err = New(parsed, Options{
-		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true,
+		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true, Tools: (&fakeNetwork{}).tools(),
 		Publish: func(s *Snapshot) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
@@ -780,8 +780,28 @@ func TestPrimary_masterThatDoesNotResolve(t *testing.T) {
 	x := newMachine(t, `{"job": {"master_address": "no name!"}}`)
 	require.Eventually(t, func() bool { return x.now().Self.Health != "ok" }, 10*time.Second, time.Millisecond)
 	s := x.now()
-	assert.Contains(t, s.Self.Health, `the master address "no name!" does not resolve`)
+	assert.Contains(t, s.Self.Health, `the master address "no name!" is not known`)
 	assert.True(t, *find(t, s, "eth0").Primary, "the default route's, while the address is not known")
+}
+
+// A master given by name is looked up by the resolver's configuration; one that is not known is a reason.
+func TestPrimary_followsTheMastersName(t *testing.T) {
+	links := append(dockerHost()[:2], &link.Link{Index: 7, Name: "eth1", Kind: link.Physical, Hardware: true, Up: true,
+		Addresses: []string{"10.1.0.5/24"}})
+	x := newMachine(t, "{}", links...)
+	x.m.Close()
+	x.links.routes = map[netip.Addr]int{netip.MustParseAddr("10.1.0.9"): 7}
+	x.dev(row("lo", 0, 0), row("eth0", 10, 0), row("eth1", 10, 0))
+	require.NoError(t, os.MkdirAll(filepath.Join(x.root, "etc"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(x.root, "etc/hosts"), []byte("fd01::9 master7\n10.1.0.9 master7\n"), 0o600))
+	x.start(`{"job": {"master_address": "master7"}}`)
+	require.Eventually(t, func() bool { return *find(t, x.tick(), "eth1").Primary }, 10*time.Second, time.Millisecond)
+
+	x.m.Close()
+	x.start(`{"job": {"master_address": "not_a..name"}}`)
+	require.Eventually(t, func() bool {
+		return strings.Contains(x.tick().Self.Health, `the master address "not_a..name" is not known: name does not resolve`)
+	}, 10*time.Second, time.Millisecond)
 }
 
 func TestHistory_isBounded(t *testing.T) {

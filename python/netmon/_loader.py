@@ -53,6 +53,7 @@ class Library:
             self.set_job = _prototype(releasing, "netmon_set_job")
             self.sample = _prototype(releasing, "netmon_sample")
             self.query = _prototype(releasing, "netmon_query")
+            self.probe = _prototype(releasing, "netmon_probe")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"
