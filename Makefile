@@ -29,6 +29,7 @@ test: test-go test-c test-python ## All tests but the long campaigns
 test-go: ## Go tests of core, with the race detector, and a short run of every fuzz target
 	go vet ./...
 	go test -race ./core/...
+	go test -race -tags probing ./core/probe/icmp
 	$(MAKE) fuzz FUZZTIME=2s
 
 .PHONY: test-c
