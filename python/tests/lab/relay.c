@@ -6,16 +6,18 @@
 // (direction 1). LOG_DESCRIPTOR is a memory file whose beginning is `struct relay` below: the times to hold are read from it
 // for every frame, and one record for every frame is written behind it. Prints "ready" when it carries; ends with its input.
 //
-// It reads packet sockets and no TUN device, because the kernel then says when a frame arrived: the time until this process
-// came to run is part of the hold, not an error beside it. A frame is due its hold after it arrived, so a late wake-up adds
-// nothing as long as it is shorter than the hold; what it does add is in the record. Order is kept: no frame leaves before
-// one that came earlier in its direction.
+// It reads packet sockets and no TUN device, because the kernel then says when a frame arrived and when it left: the time until
+// this process came to run is part of the hold, not an error beside it. A frame is due its hold after it arrived, so a late
+// wake-up adds nothing as long as it is shorter than the hold; what it does add is in the record. Order is kept: no frame leaves
+// before one that came earlier in its direction.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <poll.h>
@@ -46,7 +48,7 @@ struct way {
 
 struct record {
   int64_t arrived_ns; // monotonic clock
-  int64_t left_ns;    // monotonic clock, just before the frame was given to the interface it leaves by
+  int64_t left_ns;    // monotonic clock; of the interface it leaves by, in a burst of this process just before it sends
   uint32_t length;    // with the Ethernet header
   uint8_t direction;
   uint8_t protocol; // of IPv4 or IPv6, 0 if it is neither
@@ -77,8 +79,15 @@ enum {
   BATCH = 64,
 };
 
-// How long before a frame is due the process stops sleeping: waking up takes tens of microseconds.
-static const int64_t AWAKE_NS = 50000;
+// Waking up takes tens of microseconds, so the process stops sleeping that much earlier and looks at the clock until a frame
+// is due, as long as that takes no more than a tenth of a processor.
+static const int64_t LEAST_AWAKE_NS = 30000;
+static const int64_t MOST_AWAKE_NS = 250000;
+static const int64_t AWAKE_SAVED_NS = 5000000;
+enum { AWAKE_SHARE = 10 };
+
+// More frames waiting than this are a burst: they leave as fast as they can, and the kernel is not asked when.
+enum { BURST_FRAMES = 8 };
 
 struct frame {
   int64_t arrived_ns;
@@ -107,10 +116,12 @@ static void fail(const char *what) {
   exit(1);
 }
 
+static int64_t to_ns(struct timespec t) { return t.tv_sec * INT64_C(1000000000) + t.tv_nsec; }
+
 static int64_t now_ns(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);
-  return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+  return to_ns(t);
 }
 
 // xorshift64*
@@ -130,6 +141,8 @@ static int open_interface(const char *name) {
   // Unfinished checksums and aggregates pass as they are.
   if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) < 0) fail("PACKET_VNET_HDR");
   if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) < 0) fail("SO_TIMESTAMPNS");
+  const int stamps = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY; // of frames that ask for it, see put()
+  if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &stamps, sizeof(stamps)) < 0) fail("SO_TIMESTAMPING");
   if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0) fail("SO_RCVBUFFORCE");
   if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0) fail("SO_SNDBUFFORCE");
   struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
@@ -160,7 +173,7 @@ static int receive(int direction) {
     if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
       struct timespec t;
       memcpy(&t, CMSG_DATA(c), sizeof(t));
-      age = realtime - (t.tv_sec * INT64_C(1000000000) + t.tv_nsec);
+      age = realtime - to_ns(t);
     }
   }
   if (age < 0 || age > INT64_C(1000000000)) { // none, or the clock was stepped
@@ -229,6 +242,53 @@ static void describe(const uint8_t *frame, uint32_t length, struct record *recor
   }
 }
 
+// Returns when the kernel says that a frame was given to an interface, on the real-time clock; 0 if it says nothing more.
+static int64_t next_stamp(int fd) {
+  _Alignas(struct cmsghdr) char control[256];
+  struct msghdr message = {.msg_control = control, .msg_controllen = sizeof(control)};
+  if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return 0;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPING) {
+      struct scm_timestamping stamps;
+      memcpy(&stamps, CMSG_DATA(c), sizeof(stamps));
+      return to_ns(stamps.ts[0]);
+    }
+  }
+  return 1; // something else, and older than any frame
+}
+
+// Gives a frame to an interface and returns when that was on the monotonic clock, -1 if it had no room.
+//
+// The kernel's stamp is taken where the interface gets the frame. What comes after it, up to the answer of a host, may run
+// before the call returns; what comes before it, up to tens of microseconds when all of it has to be fetched into the caches, is
+// part of the hold.
+static int64_t put(int fd, struct frame *frame, int ask) {
+  _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint32_t))] = {0};
+  struct iovec iov = {.iov_base = frame->bytes, .iov_len = frame->length};
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+  if (ask) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SO_TIMESTAMPING;
+    c->cmsg_len = CMSG_LEN(sizeof(uint32_t));
+    const uint32_t flags = SOF_TIMESTAMPING_TX_SOFTWARE;
+    memcpy(CMSG_DATA(c), &flags, sizeof(flags));
+    while (next_stamp(fd) != 0) { // of frames that a rate limit held
+    }
+  }
+  const int64_t realtime = now_ns(CLOCK_REALTIME);
+  int64_t left = now_ns(CLOCK_MONOTONIC);
+  if (sendmsg(fd, &message, MSG_DONTWAIT) < 0) return -1;
+  if (ask) {
+    const int64_t after = now_ns(CLOCK_REALTIME);
+    const int64_t stamp = next_stamp(fd);
+    if (stamp >= realtime && stamp <= after) left += stamp - realtime;
+  }
+  return left;
+}
+
 // Sends the first frame of a queue.
 static void release(int direction) {
   struct queue *queue = &queues[direction];
@@ -237,9 +297,8 @@ static void release(int direction) {
   const uint32_t header = sizeof(struct virtio_net_hdr);
   struct record record = {.arrived_ns = frame->arrived_ns, .length = frame->length - header, .direction = (uint8_t)direction};
   describe(frame->bytes + header, record.length, &record);
-  record.left_ns = now_ns(CLOCK_MONOTONIC);
-  // The kernel gives the frame to the host, and may run much of what follows from it, before the call returns.
-  if (send(queue->out, frame->bytes, frame->length, MSG_DONTWAIT) < 0) {
+  record.left_ns = put(queue->out, frame, queue->tail - queue->head < BURST_FRAMES);
+  if (record.left_ns < 0) {
     atomic_fetch_add(&way->dropped, 1);
   } else {
     atomic_fetch_add(&way->carried, 1);
@@ -270,6 +329,9 @@ static void carry(void) {
   struct pollfd polled[3] = {
       {.fd = queues[0].in, .events = POLLIN}, {.fd = queues[1].in, .events = POLLIN}, {.fd = STDIN_FILENO}};
   int64_t counted = 0;
+  int64_t awake = LEAST_AWAKE_NS;
+  int64_t saved = AWAKE_SAVED_NS;
+  int64_t last = now_ns(CLOCK_MONOTONIC);
   for (;;) {
     int read = 0;
     for (int direction = 0; direction < 2; direction++) {
@@ -296,18 +358,36 @@ static void carry(void) {
       counted = now;
     }
     if (read > 0) continue;
-    if (next != INT64_MAX && next - now <= AWAKE_NS) {
-      while (now_ns(CLOCK_MONOTONIC) < next) {
+
+    if (next == INT64_MAX) {
+      ppoll(polled, 3, NULL, NULL);
+    } else {
+      saved = saved + (now - last) / AWAKE_SHARE < AWAKE_SAVED_NS ? saved + (now - last) / AWAKE_SHARE : AWAKE_SAVED_NS;
+      last = now;
+      const int64_t early = saved > awake ? awake : 0;
+      if (next - now > early) {
+        const int64_t rest = next - now - early;
+        const struct timespec wait = {.tv_sec = rest / 1000000000, .tv_nsec = rest % 1000000000};
+        if (ppoll(polled, 3, &wait, NULL) == 0) {
+          // Follow how late the process wakes up: at once when it takes longer, slowly when it takes less.
+          const int64_t late = (now_ns(CLOCK_MONOTONIC) - now - rest) * 5 / 4;
+          awake = late > awake ? late : awake - (awake - late) / 64;
+          if (awake < LEAST_AWAKE_NS) awake = LEAST_AWAKE_NS;
+          if (awake > MOST_AWAKE_NS) awake = MOST_AWAKE_NS;
+        }
+      } else {
+        while (now_ns(CLOCK_MONOTONIC) < next) {
+        }
+        saved -= next - now;
       }
-      continue;
     }
-    struct timespec wait;
-    if (next != INT64_MAX) {
-      const int64_t rest = next - now - AWAKE_NS;
-      wait = (struct timespec){.tv_sec = rest / 1000000000, .tv_nsec = rest % 1000000000};
-    }
-    ppoll(polled, 3, next == INT64_MAX ? NULL : &wait, NULL);
     if ((polled[2].revents & (POLLHUP | POLLERR)) != 0) return;
+    for (int direction = 0; direction < 2; direction++) {
+      if ((polled[direction].revents & POLLERR) != 0) {
+        while (next_stamp(polled[direction].fd) != 0) {
+        }
+      }
+    }
   }
 }
 
