@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lab import leftovers, namespaces
 from lab.leftovers import VIEWS, LabError, run
@@ -25,6 +27,9 @@ _OFFLOADS = ("gro", "gso", "tso", "tx-udp-segmentation")
 
 # What finds addresses and groups, and not what a test sends: losing it would lose more than one packet, or tell the sender.
 _QUIET_TYPES = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report"
+
+
+_ERRORS = {"icmp": "destination-unreachable, time-exceeded", "icmpv6": "destination-unreachable, packet-too-big, time-exceeded"}
 
 
 class Count(NamedTuple):
@@ -113,32 +118,27 @@ class Direction:
             match = f"numgen random mod 1000000000 < {round(ratio * 1e9)}" if ratio < 1 else ""
         self._filter(f"{only} counter name {self._chain}-seen", f"{only} {match} counter name {self._chain}-dropped drop")
 
-    def black_hole(self, *, neighbours: bool = False) -> None:
-        """Drop all packets silently; ``lose_nothing`` ends it. It replaces an earlier loss of this direction.
-
-        Args:
-            neighbours: drop neighbour discovery too (ARP and its ICMPv6 like), which a sender notices in some seconds.
-        """
-        drop = f"counter name {self._chain}-seen counter name {self._chain}-dropped drop"
-        self._filter(drop, neighbours=neighbours)
+    def black_hole(self) -> None:
+        """Drop all packets silently, but neighbour discovery; ``lose_nothing`` ends it. It replaces an earlier loss."""
+        self.lose(every=1)
 
     def lose_nothing(self) -> None:
         """End loss or black hole. The counts stay."""
-        if self._lab.filters:
+        if self._lab._filters:
             self._filter()
 
     def dropped(self) -> Count:
         """Return what loss and black hole dropped since the lab is there."""
-        return self._lab.count(f"{self._chain}-dropped")
+        return self._lab._count(f"{self._chain}-dropped")
 
     def seen(self) -> Count:
         """Return what loss and black hole had to choose from, dropped or not, since the lab is there."""
-        return self._lab.count(f"{self._chain}-seen")
+        return self._lab._count(f"{self._chain}-seen")
 
-    def _filter(self, *rules: str, neighbours: bool = False) -> None:
-        passing = [] if neighbours else ["meta protocol != { ip, ip6 } return", f"icmpv6 type {{ {_QUIET_TYPES} }} return"]
+    def _filter(self, *rules: str) -> None:
+        passing = ["meta protocol != { ip, ip6 } return", f"icmpv6 type {{ {_QUIET_TYPES} }} return"]
         lines = [f"add rule bridge lab {self._chain} {rule}" for rule in ([*passing, *rules] if rules else [])]
-        self._lab.nft(f"flush chain bridge lab {self._chain}", *lines)
+        self._lab._nft(f"flush chain bridge lab {self._chain}", *lines)
 
     # Delay
 
@@ -155,20 +155,25 @@ class Direction:
         """
         if seconds < 0 or jitter_seconds < 0:
             raise ValueError(f"delay {seconds} s, jitter {jitter_seconds} s: not below 0")
-        self._host.hold(self.name, round(seconds * 1e9), round(jitter_seconds * 1e9))
+        self._host._hold(self.name, round(seconds * 1e9), round(jitter_seconds * 1e9))
 
     def lift_delay(self) -> None:
         """End the delay, if there is one. The relay leaves the link when neither direction has one; its log stays."""
-        self._host.hold(self.name, None, 0)
+        self._host._hold(self.name, None, 0)
 
     def holds(self) -> list[Hold]:
         """Return how long each packet was really held, in the order they left, since the first delay of this host."""
-        log = self._host.log
+        log = self._host._log
         return log.holds(0 if self._egress else 1) if log else []
+
+    def holds_array(self) -> Any:
+        """Return the same as a structured array of numpy, for many packets: ``array["left_ns"] - array["arrived_ns"]``."""
+        log = self._host._log
+        return (log or Log()).array(0 if self._egress else 1)
 
     def relay_counts(self) -> RelayCounts:
         """Return what the relay did with the packets of this direction since the first delay of this host."""
-        log = self._host.log
+        log = self._host._log
         return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0)
 
     def clear(self) -> None:
@@ -202,7 +207,7 @@ class Host(Namespace):
         self.egress = Direction(lab, self, "egress")
         self.ingress = Direction(lab, self, "ingress")
         self.port = self.label
-        self.log: Log | None = None
+        self._log: Log | None = None
         self._relay: Relay | None = None
         self._delayed: set[str] = set()
         self._nameservers: Sequence[str] = ()
@@ -218,7 +223,7 @@ class Host(Namespace):
     def up(self) -> None:
         """Bring the interface up again."""
         self.ip("link", "set", self.interface, "up")
-        self._lab.introduce([self])
+        self._lab._introduce([self])
 
     def unplug(self) -> None:
         """Take the other end of the link down: the host's interface stays up, without carrier."""
@@ -227,7 +232,7 @@ class Host(Namespace):
     def plug(self) -> None:
         """Bring the other end of the link up again."""
         self._lab.switch.ip("link", "set", self.port, "up")
-        self._lab.introduce([self])
+        self._lab._introduce([self])
 
     def change_address(self, address: str | None = None, address6: str | None = None) -> None:
         """Give the interface another address instead; the names file of every host says so too.
@@ -246,42 +251,88 @@ class Host(Namespace):
             self.ip("address", "add", f"{address6}/64", "dev", self.interface, "nodad")
             self.ip("address", "del", f"{self.address6}/64", "dev", self.interface)
             self.address6 = address6
-        self._lab.introduce([self])
+        self._lab._introduce([self])
         for host in self._lab.hosts:
-            host.write_view()
+            host._write_view()
 
     def set_offloads(self, interface: str | None = None, /, **offloads: bool) -> None:
         """Switch offloads of the interface by their names for ``ethtool -K``: ``set_offloads(tso=False, tx=False)``."""
         words = [word for name, on in offloads.items() for word in (name.replace("_", "-"), "on" if on else "off")]
         run(*self.command("ethtool", "-K", interface or self.interface, *words))
 
+    # Answers that are none
+
+    def reject(self, how: Literal["refused", "no_route", "host_unreachable", "prohibited"] = "refused", only: str = "") -> None:
+        """Answer what comes in with an error; ``accept`` ends it. It replaces what was rejected before.
+
+        Neighbour discovery, ICMP errors and loopback pass.
+
+        Args:
+            how: ``refused``: a reset for TCP, port unreachable for the rest; the others: the ICMP message of that name.
+            only: what to reject, as a match of nft: ``"tcp dport 5001"``. Default: all.
+        """
+        code = {"no_route": "no-route", "host_unreachable": "host-unreachable", "prohibited": "admin-prohibited"}
+        rules = ["iifname lo accept", f"icmpv6 type {{ {_QUIET_TYPES} }} accept"]
+        rules += [f"{family} type {{ {_ERRORS[family]} }} accept" for family in _ERRORS]
+        if how == "refused":
+            rules += [f"{only} meta l4proto tcp reject with tcp reset", f"{only} reject with icmpx port-unreachable"]
+        else:
+            rules += [f"{only} reject with icmpx {code[how]}"]
+        self._no_answer_limits()
+        lines = [
+            "add table inet lab",
+            "add chain inet lab input { type filter hook input priority 0; }",
+            "flush chain inet lab input",
+        ]
+        lines += [f"add rule inet lab input {rule}" for rule in rules]
+        run(*self.command("nft", "-f", "-"), given="\n".join(lines) + "\n")
+
+    def accept(self) -> None:
+        """Reject nothing any more."""
+        run(*self.command("nft", "-f", "-"), given="add table inet lab\ndelete table inet lab\n")
+
+    def _no_answer_limits(self) -> None:
+        """Let the kernel send as many ICMP errors as there is reason for; else it is one a second to each address."""
+        self.sysctl("net.ipv4.icmp_ratelimit", 0)
+        if self.address6:
+            self.sysctl("net.ipv6.icmp.ratelimit", 0)
+
+    def become_router(self) -> None:
+        """Forward packets for others."""
+        self._no_answer_limits()
+        for which in ("all", self.interface):
+            self.sysctl(f"net.ipv4.conf.{which}.send_redirects", 0)
+        self.sysctl("net.ipv4.ip_forward", 1)
+        if self.address6:
+            self.sysctl("net.ipv6.conf.all.forwarding", 1)
+
     # Delay
 
-    def hold(self, direction: str, hold_ns: int | None, jitter_ns: int) -> None:
+    def _hold(self, direction: str, hold_ns: int | None, jitter_ns: int) -> None:
         if hold_ns is None:
             if direction not in self._delayed:
                 return
             self._delayed.discard(direction)
         else:
             self._delayed.add(direction)
-            if self.log is None:
-                self.log = Log()
-        assert self.log is not None
-        before = max(sum(self.log.orders(way)) for way in (0, 1))
-        self.log.order(0 if direction == "egress" else 1, hold_ns or 0, jitter_ns)
+            if self._log is None:
+                self._log = Log()
+        assert self._log is not None
+        before = max(sum(self._log.orders(way)) for way in (0, 1))
+        self._log.order(0 if direction == "egress" else 1, hold_ns or 0, jitter_ns)
         if self._delayed and self._relay is None:
-            seed = self._lab.random.getrandbits(63)
+            seed = self._lab._random.getrandbits(63)
             inner, outer = f"r{self.number}", f"b{self.number}"
             switch = self._lab.switch
             mtu = ("mtu", str(self._lab.mtu))
             switch.ip("link", "add", inner, *mtu, "type", "veth", "peer", "name", outer, *mtu)
             switch.ip("link", "set", inner, "up")
             switch.ip("link", "set", outer, "up")
-            self._relay = Relay(switch, self.port, inner, self.log, seed)
-            self._lab.plug_in(self, outer, instead_of=self.port)
+            self._relay = Relay(switch, self.port, inner, self._log, seed)
+            self._lab._plug_in(self, outer, instead_of=self.port)
         elif not self._delayed and self._relay is not None:
             self._relay.empty(before / 1e9 + 5)
-            self._lab.plug_in(self, self.port, instead_of=f"b{self.number}")
+            self._lab._plug_in(self, self.port, instead_of=f"b{self.number}")
             self._relay.close()
             self._relay = None
             self._lab.switch.ip("link", "del", f"b{self.number}")
@@ -326,9 +377,9 @@ class Host(Namespace):
             options: of resolv.conf, as ``"timeout:1 attempts:1"``.
         """
         self._nameservers, self._names, self._options = nameservers, names or {}, options
-        self.write_view()
+        self._write_view()
 
-    def write_view(self) -> None:
+    def _write_view(self) -> None:
         """Write what this host sees as /etc/resolv.conf and /etc/hosts (``ip netns exec`` puts the files there)."""
         folder = VIEWS / self.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -380,8 +431,8 @@ class Lab:
             raise ValueError(f"{hosts} hosts: 1 to {_MOST_HOSTS}")
         self.ipv6 = ipv6
         self.mtu = mtu
-        self.random = random.Random(seed)
-        self.filters = False
+        self._random = random.Random(seed)
+        self._filters = False
         self.hosts: list[Host] = []
         with ExitStack() as stack:
             tag = stack.enter_context(namespaces.guarded())
@@ -394,7 +445,8 @@ class Lab:
             self.hosts += [Host(self, tag, number) for number in range(1, hosts + 1)]
             for host in self.hosts:
                 self._add(host, offloads, congestion_control)
-            self.introduce(self.hosts)
+            self._introduce(self.hosts)
+            self._wait_for_quiet()
             self._taken_down = stack.pop_all()
 
     def __enter__(self) -> Lab:
@@ -416,16 +468,36 @@ class Lab:
         for namespace in (*self.hosts, self.switch):
             namespace.reap()
         for host in self.hosts:
-            if host.log is not None:
-                host.log.close()
-                host.log = None
+            if host._log is not None:
+                host._log.close()
+                host._log = None
+
+    def route_through(self, path: Sequence[Host], *, mtu: int | None = None) -> None:
+        """Lead packets between the first and the last host of a path through those between, in both directions.
+
+        Args:
+            path: at least one host between the first and the last; those become routers.
+            mtu: of the path behind the first router on the way: what is larger is answered with an ICMP error.
+        """
+        if len(path) < 3:
+            raise ValueError("a path needs a host between the first and the last")
+        for router in path[1:-1]:
+            router.become_router()
+        for way in (list(path), list(reversed(path))):
+            target = way[-1]
+            for here, following in itertools.pairwise(way):
+                lock = ("mtu", "lock", str(mtu)) if mtu is not None and here is way[1] else ()
+                for ours, theirs in ((target.address, following.address), (target.address6, following.address6)):
+                    if ours and theirs:
+                        via = ("via", theirs) if following is not target else ()
+                        here.ip("route", "replace", ours, *via, "dev", here.interface, *lock)
 
     def _add(self, host: Host, offloads: bool, congestion_control: str | None) -> None:
-        host.write_view()
+        host._write_view()
         namespaces.add(host.name)
         if self.ipv6:
             settings = {"disable_ipv6": 0, "accept_ra": 0, "router_solicitations": 0, "autoconf": 0, "accept_dad": 0}
-            settings |= {"keep_addr_on_down": 1}
+            settings |= {"keep_addr_on_down": 1, "mldv2_unsolicited_report_interval": 1}
             lines = [
                 f"echo {value} >/proc/sys/net/ipv6/conf/{which}/{name}"
                 for which in ("all", "default", "lo")
@@ -442,7 +514,7 @@ class Lab:
                 words = [word for name in _OFFLOADS for word in (name, "off")]
                 run(*namespace.command("ethtool", "-K", interface, *words))
         self.switch.ip("link", "set", host.port, "up")
-        self.plug_in(host, host.port)
+        self._plug_in(host, host.port)
         host.ip("address", "add", f"{host.address}/15", "dev", host.interface)
         if host.address6:
             host.ip("address", "add", f"{host.address6}/64", "dev", host.interface, "nodad")
@@ -450,12 +522,21 @@ class Lab:
         if congestion_control is not None:
             host.sysctl("net.ipv4.tcp_congestion_control", congestion_control)
 
-    def plug_in(self, host: Host, port: str, *, instead_of: str | None = None) -> None:
+    def _wait_for_quiet(self) -> None:
+        """Wait until the hosts have announced the multicast groups of IPv6 that they are in: nothing moves from then on."""
+        moved, before = True, ""
+        while moved:
+            time.sleep(0.03)
+            ports = json.loads(self.switch.ip("-s", "-j", "link", "show"))
+            after = str([port["stats64"] for port in ports])
+            moved, before = after != before, after
+
+    def _plug_in(self, host: Host, port: str, *, instead_of: str | None = None) -> None:
         lines = [f"link set {instead_of} nomaster"] if instead_of else []
         run("ip", "-n", self.switch.name, "-batch", "-", given="\n".join([*lines, f"link set {port} master {_BRIDGE}"]))
         run("bridge", "-n", self.switch.name, "fdb", "replace", host.mac, "dev", port, "master", "static")
 
-    def introduce(self, hosts: Iterable[Host]) -> None:
+    def _introduce(self, hosts: Iterable[Host]) -> None:
         """Tell some hosts and all others of each other, so that nobody has to ask: no packet is sent to find an address."""
         known = list(hosts)
         for host in self.hosts:
@@ -466,12 +547,12 @@ class Lab:
                         lines.append(f"neighbour replace {address} lladdr {other.mac} dev {host.interface} nud permanent")
             run("ip", "-n", host.name, "-force", "-batch", "-", given="\n".join(lines))
 
-    def nft(self, *lines: str) -> None:
+    def _nft(self, *lines: str) -> None:
         """Change the filter of the switch, at once or not at all."""
-        if not self.filters:
+        if not self._filters:
             lines = (*self._filter_table(), *lines)
         run(*self.switch.command("nft", "-f", "-"), given="\n".join(lines) + "\n")
-        self.filters = True
+        self._filters = True
 
     def _filter_table(self) -> Iterator[str]:
         # Made when it is first needed, so that packets do not pass it before.
@@ -488,8 +569,8 @@ class Lab:
                 for port in (host.label, f"b{host.number}"):
                     yield f"add rule bridge lab forward {match} {port} jump {host.label}-{direction}"
 
-    def count(self, counter: str) -> Count:
-        if not self.filters:
+    def _count(self, counter: str) -> Count:
+        if not self._filters:
             return Count(0, 0)
         shown = json.loads(run(*self.switch.command("nft", "-j", "list", "counter", "bridge", "lab", counter)))
         found = next(item["counter"] for item in shown["nftables"] if "counter" in item)

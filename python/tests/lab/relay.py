@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab.leftovers import LabError, run
 from lab.namespaces import Namespace
@@ -113,6 +113,22 @@ class Log:
             raise LabError(f"the relay's log was full after {logged} packets: {unlogged} are missing")
         begin = _HEADER_BYTES + min(first, logged) * _RECORD.size
         return memoryview(self._memory[begin : _HEADER_BYTES + logged * _RECORD.size])
+
+    def array(self, direction: int) -> Any:
+        """Return the records of a direction as a structured array of numpy, with the fields of Hold."""
+        import numpy as np
+
+        fields = [
+            ("arrived_ns", "<i8"),
+            ("left_ns", "<i8"),
+            ("length", "<u4"),
+            ("way", "u1"),
+            ("protocol", "u1"),
+            ("kind", "u1"),
+        ]
+        fields += [("", "u1"), ("source_port", "<u2"), ("destination_port", "<u2"), ("pad", "<u4")]
+        found = np.frombuffer(self.records(), dtype=fields)
+        return found[found["way"] == direction]
 
     def holds(self, direction: int) -> list[Hold]:
         return [
