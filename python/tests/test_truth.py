@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lab_min
+import lab
 import pytest
 
 AGENT = Path(__file__).with_name("agent.py")
@@ -39,7 +39,7 @@ with socket.create_server(("0.0.0.0", 5001)) as server:
 class Agent:
     """A monitor in a namespace."""
 
-    def __init__(self, where: lab_min.Namespace, **arguments: Any) -> None:
+    def __init__(self, where: lab.Namespace, **arguments: Any) -> None:
         self.process = where.start(
             sys.executable, str(AGENT), json.dumps(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -63,7 +63,7 @@ class Agent:
 
 
 @contextmanager
-def agent(where: lab_min.Namespace, **arguments: Any) -> Iterator[Agent]:
+def agent(where: lab.Namespace, **arguments: Any) -> Iterator[Agent]:
     running = Agent(where, **arguments)
     try:
         yield running
@@ -73,7 +73,7 @@ def agent(where: lab_min.Namespace, **arguments: Any) -> Iterator[Agent]:
         running.process.stdout.close()
 
 
-def transfer(link: lab_min.Link, amount: int) -> tuple[float, float]:
+def transfer(link: lab.Link, amount: int) -> tuple[float, float]:
     """Send bytes from left to right; return when it began and ended on the monotonic clock."""
     server = link.right.start(sys.executable, "-c", RECEIVE, stdout=subprocess.PIPE)
     try:
@@ -90,7 +90,7 @@ def transfer(link: lab_min.Link, amount: int) -> tuple[float, float]:
 
 
 @contextmanager
-def rate_limit(link: lab_min.Link, bits_per_second: int) -> Iterator[None]:
+def rate_limit(link: lab.Link, bits_per_second: int) -> Iterator[None]:
     for end in (link.left, link.right):
         end.run("ethtool", "-K", end.interface, "tso", "off", "gso", "off", "gro", "off")
     bucket = ("tbf", "rate", str(bits_per_second), "burst", "64kb", "latency", "20ms")
