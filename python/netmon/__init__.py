@@ -1,11 +1,11 @@
 """netmon: what the network does, measured from inside a training job.
 
-    >>> import netmon                      # loads nothing, starts no thread
-    >>> with netmon.Monitor(interval=0.1) as monitor:
-    ...     sample = monitor.sample()      # measured now
-    ...     newest = monitor.latest()      # the background loop's newest values, without waiting
-    >>> sample.tcp is not None
-    True
+>>> import netmon                      # loads nothing, starts no thread
+>>> with netmon.Monitor(interval=0.1) as monitor:
+...     sample = monitor.sample()      # measured now
+...     newest = monitor.latest()      # the background loop's newest values, without waiting
+>>> sample.tcp is not None
+True
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ from ._types import (
     UDP,
     Event,
     Health,
+    Hop,
     Host,
     Interface,
     Interfaces,
     Job,
+    Path,
+    Probe,
+    Probes,
     Sample,
     SelfCost,
     Snapshot,
@@ -57,6 +61,7 @@ __all__ = [
     "Event",
     "ForkedProcessError",
     "Health",
+    "Hop",
     "Host",
     "Interface",
     "Interfaces",
@@ -66,7 +71,10 @@ __all__ = [
     "LibraryError",
     "Monitor",
     "NoDataError",
+    "Path",
     "PermissionDeniedError",
+    "Probe",
+    "Probes",
     "ResourceError",
     "Sample",
     "SelfCost",

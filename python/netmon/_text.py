@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._types import Interface, Sample
+from ._types import Interface, Path, Probe, Sample
 
 _NONE = "-"
 
@@ -41,6 +41,17 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
+def duration(seconds: float | None) -> str:
+    """Write a time in the unit that suits it."""
+    if seconds is None:
+        return _NONE
+    for factor, unit in ((1e6, "us"), (1e3, "ms")):
+        value = seconds * factor
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
 def _table(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -63,6 +74,53 @@ def _interface_row(i: Interface) -> list[str]:
         number(_sum(i.receive_errors_total, i.transmit_errors_total)),
         number(_sum(i.receive_drops_total, i.transmit_drops_total)),
     ]
+
+
+def _lost(p: Probe) -> str:
+    return _NONE if p.loss_ratio is None else f"{p.lost} of {p.sent}"
+
+
+def _probe_row(p: Probe) -> list[str]:
+    times = (p.rtt_min_seconds, p.rtt_p50_seconds, p.rtt_p99_seconds, p.jitter_seconds)
+    return [p.target, p.method or _NONE, *(duration(time) for time in times), _lost(p), p.error or ""]
+
+
+def describe_probe(p: Probe) -> str:
+    """Write what came of probing a target, for people to read."""
+    where = f" ({p.address})" if p.address not in (None, p.target) else ""
+    lines = [
+        f"{p.target}{where} by {p.method or 'no method'}: {p.received} of {p.sent} answered, {percent(p.loss_ratio)} lost",
+        f"  round trip min {duration(p.rtt_min_seconds)}, p50 {duration(p.rtt_p50_seconds)}, "
+        f"p99 {duration(p.rtt_p99_seconds)}, jitter {duration(p.jitter_seconds)}",
+    ]
+    if p.error is not None:
+        lines.append(f"  {p.error}")
+    lines += [f"  not by {method}: {reason}" for method, reason in p.methods_refused.items()]
+    return "\n".join(lines)
+
+
+def describe_path(path: Path) -> str:
+    """Write the hops to a target, for people to read."""
+    where = f" ({path.address})" if path.address not in (None, path.target) else ""
+    end = {True: "reached", False: "not reached", None: "not known whether reached"}[path.reached]
+    mtu = "path MTU not known" if path.path_mtu_bytes is None else f"path MTU {path.path_mtu_bytes} bytes"
+    lines = [f"path to {path.target}{where}: {len(path.hops)} hops, {end}, {mtu}"]
+    if path.hops:
+        rows = [
+            [
+                f"{hop.ttl:2}",
+                hop.address or "no answer",
+                f"{hop.received} of {hop.sent}",
+                duration(hop.rtt_min_seconds),
+                duration(hop.rtt_p50_seconds),
+                hop.error or "",
+            ]
+            for hop in path.hops
+        ]
+        lines += _table([["hop", "address", "answered", "rtt min", "p50", ""], *rows])
+    if path.error is not None:
+        lines.append(f"  {path.error}")
+    return "\n".join(lines)
 
 
 def describe(sample: Sample) -> str:
@@ -95,6 +153,9 @@ def describe(sample: Sample) -> str:
         header = ["interface", "kind", "state", "link", "receive", "transmit", "errors", "drops"]
         lines += ["", *_table([header, *(_interface_row(i) for i in sample.interfaces)])]
         lines.append("  * primary, + counted above; errors and drops since the start")
+    if sample.probes:
+        header = ["target", "method", "rtt min", "p50", "p99", "jitter", "lost", ""]
+        lines += ["", *_table([header, *(_probe_row(p) for p in sample.probes)])]
     cost = sample.self
     lines += ["", f"netmon    {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} us"]
     missing = {k: v for k, v in sample.unavailable.items() if v not in ("not measured by this version", "not in sources")}
