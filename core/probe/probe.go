@@ -72,7 +72,7 @@ type Prober interface {
 	// Descriptors appends what to wait for now.
 	Descriptors(set []Descriptor) []Descriptor
 	// Receive hands out what has come since the last call. Send may have found some of it, for which no descriptor wakes anybody
-	// again: call Receive after sending and before waiting.
+	// again: call Receive after sending and before waiting. yield must not use the Prober.
 	Receive(yield func(Result))
 	// Forget gives a probe up: it was lost, and an answer that comes later is dropped.
 	Forget(token uint64)
