@@ -31,6 +31,7 @@ const (
 	documents   = "every JSON document is read and written by it"
 	probes      = "what a probe is"
 	prober      = "implements its Prober"
+	stamps      = "kernel time stamps"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -46,14 +47,17 @@ var layers = map[string]rule{
 	"probe":    {layer: 1},
 	"probe/dns": {layer: 1, beside: map[string]string{
 		"golang.org/x/net/dns/dnsmessage": "the format of messages",
-		"netmon/core/probe":               probes,
+		"golang.org/x/sys/unix":           systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
 	}},
 	"probe/stamp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the errors of a probe",
 	}},
 	"probe/icmp": {layer: 1, beside: map[string]string{
-		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": stamps,
 		"github.com/prometheus-community/pro-bing": "ICMP echo where the system is not Linux",
+	}},
+	"probe/tcp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "addresses and ICMP errors",
 	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",

@@ -78,7 +78,7 @@ func statusOf(err error, wrongText C.int32_t) C.int32_t {
 		return wrongText
 	case errors.Is(err, monitor.ErrClosed):
 		return C.NETMON_ERR_CLOSED
-	case errors.Is(err, errNoMemory), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
+	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
 		return C.NETMON_ERR_RESOURCES
 	default:

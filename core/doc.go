@@ -17,6 +17,7 @@
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
 //	L1  probe/icmp   round trips by ICMP echo
+//	L1  probe/tcp    round trips by the beginning of a TCP handshake
 //	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps

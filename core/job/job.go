@@ -22,11 +22,19 @@ type Identity struct {
 	NodeRank       *int64
 	MasterAddress  *string
 	MasterPort     *int64
+	// Peers are the hosts of the job's ranks. No launcher tells them in the environment.
+	Peers []Peer
 	// Source says where the fields came from: "environment", "slurm", "open mpi", "pmi", "configuration", what the caller of
 	// netmon_set_job named, or several of these joined by "+".
 	Source *string
 	// Problems names fields, as "rank", whose variable held something that cannot be.
 	Problems map[string]string
+}
+
+// Peer is the host of a rank.
+type Peer struct {
+	Rank    *int64
+	Address string // or name
 }
 
 // Lookup reads one environment variable, as os.LookupEnv does.
@@ -202,6 +210,9 @@ func Overlay(base, over Identity) Identity {
 	number(&merged.MasterPort, over.MasterPort)
 	if over.MasterAddress != nil {
 		merged.MasterAddress, changed = over.MasterAddress, true
+	}
+	if over.Peers != nil {
+		merged.Peers, changed = over.Peers, true
 	}
 	if changed && over.Source != nil {
 		source := *over.Source

@@ -81,9 +81,9 @@ func (r *reasonSets) with(lacking []missing) *sample.Reasons {
 	return set.reasons
 }
 
-// named is a reason that concerns some of the interfaces; it names at most 8.
+// named is a reason that concerns some of the interfaces or targets; it names at most 8.
 type named struct {
-	reasons map[string][]string // reason to interfaces, in the order found
+	reasons map[string][]string // reason to names, in the order found
 	order   []string
 }
 

@@ -115,6 +115,19 @@ func (h *host) link(device string, addresses []string, peer *host, far string, t
 			end.host.run(line)
 		}
 	}
+	// Until the kernel's worker has noticed the carrier, packets are dropped.
+	h.awaitUp(device)
+	peer.awaitUp(far)
+}
+
+// awaitUp waits until an interface carries packets.
+func (h *host) awaitUp(device string) {
+	h.t.Helper()
+	namespace := fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), h.namespace)
+	require.Eventually(h.t, func() bool {
+		out, err := exec.Command("nsenter", namespace, "ip", "-o", "link", "show", device).Output()
+		return err == nil && strings.Contains(string(out), "state UP")
+	}, 10*time.Second, 5*time.Millisecond)
 }
 
 const (

@@ -64,7 +64,8 @@ type Descriptor struct {
 // waits for its descriptors.
 type Prober interface {
 	// Send sends one probe. Its end comes from Receive under the same token, which the caller never uses twice.
-	// sent are the bytes it puts on the wire for this probe, from the IP header on, all packets of its own side together.
+	// sent are the bytes it has put on the wire since the last call, from the IP header on: for this probe, and for earlier ones
+	// after their Send had returned, as the end of a handshake.
 	//
 	// Errors: what the system says at once: EACCES or EPERM where the method needs a right, ENETUNREACH where there is no route.
 	// Then nothing was sent, and no Result follows.

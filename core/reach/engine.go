@@ -55,6 +55,7 @@ func New(options Options) (*Engine, error) {
 func (e *Engine) Follow(p Plan) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.port = p.Port
 	if e.closed || e.broken || len(p.Targets) == 0 && !e.targets {
 		return
 	}
@@ -68,7 +69,7 @@ func (e *Engine) Follow(p Plan) {
 		}
 		e.results.Store(first)
 	}
-	e.plan, e.port, e.targets = &p, p.Port, len(p.Targets) > 0
+	e.plan, e.targets = &p, len(p.Targets) > 0
 	e.wake()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 )
 
 const (
@@ -184,7 +185,7 @@ func (l *loop) hide() {
 		if !a.peer {
 			continue
 		}
-		hidden := a.address.IsLoopback() || slices.Contains(l.own, a.address)
+		hidden := a.address.IsLoopback() || slices.Contains(l.own, a.address.WithZone(""))
 		for _, other := range l.aims {
 			if hidden {
 				break
@@ -465,7 +466,7 @@ func (l *loop) shoot(a *aim, r *request, method probe.Method, trial bool, now ti
 	var err error
 	if method == probe.DNS {
 		f.sent = l.clock.Monotonic()
-		f.token, err = l.ask(a.target.Host, timeout)
+		f.token = l.ask(a.target.Host, timeout)
 	} else {
 		var g *gun
 		if g, err = l.gun(method, now); err == nil {
@@ -478,6 +479,9 @@ func (l *loop) shoot(a *aim, r *request, method probe.Method, trial bool, now ti
 	}
 	if err == nil {
 		f.deadline = f.sent + timeout
+		if method == probe.DNS {
+			f.deadline += timeout / 10 // the resolver has the same timeout, and can say who did not answer
+		}
 		l.flights[f.token] = f
 		a.flying++
 		return nil
@@ -529,7 +533,7 @@ func (l *loop) came(r probe.Result) {
 	l.land(f, r)
 }
 
-func (l *loop) lookedUp(r Lookup) {
+func (l *loop) lookedUp(r dns.Answer) {
 	l.progress = true
 	if n := l.lookups[r.Token]; n != nil {
 		delete(l.lookups, r.Token)
@@ -546,7 +550,7 @@ func (l *loop) lookedUp(r Lookup) {
 			f.aim.address, f.aim.result = address, nil // what a name means is no part of how long it takes
 		}
 	}
-	l.land(f, probe.Result{Token: r.Token, Method: probe.DNS, RTT: r.Took, Err: r.Err})
+	l.land(f, probe.Result{Token: r.Token, Method: probe.DNS, RTT: r.RTT, Err: r.Err})
 }
 
 // land ends a flight.

@@ -1,7 +1,6 @@
 package reach
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -32,14 +31,11 @@ type name struct {
 // take takes over what a lookup found. An address that still holds is kept.
 func (n *name) take(addresses []netip.Addr, err error, now time.Duration) {
 	n.token, n.asked = 0, now
-	if err == nil && len(addresses) == 0 {
-		err = errors.New("name does not resolve: no address")
-	}
-	if err != nil {
+	if len(addresses) == 0 {
 		n.problem, n.due = err.Error(), now+lookupAgain
 		return
 	}
-	n.problem, n.due = "", now+lookupPeriod
+	n.problem, n.due = "", now+lookupPeriod // one family may have failed: the other will do
 	for i := range addresses {
 		addresses[i] = addresses[i].Unmap()
 	}
@@ -98,37 +94,31 @@ func (l *loop) lookUp(now time.Duration) {
 			continue
 		}
 		if n.isGateway {
+			var found []netip.Addr
 			address, err := l.tools.Gateway()
-			n.take([]netip.Addr{address}, err, now)
+			if err == nil {
+				found = []netip.Addr{address}
+			}
+			n.take(found, err, now)
 			l.renamed(n)
 			continue
 		}
 		if !l.spend(now) {
 			return
 		}
-		token, err := l.ask(n.host, lookupTimeout)
-		if err != nil {
-			n.take(nil, err, now)
-			l.renamed(n)
-			continue
-		}
-		n.token = token
-		l.lookups[token] = n
+		n.token = l.ask(n.host, lookupTimeout)
+		l.lookups[n.token] = n
 	}
 }
 
 // ask starts looking a name up.
-func (l *loop) ask(host string, timeout time.Duration) (token uint64, err error) {
+func (l *loop) ask(host string, timeout time.Duration) (token uint64) {
 	if l.resolver == nil {
-		if l.resolver, err = l.tools.Names(); err != nil {
-			l.resolver = nil
-			return 0, err
-		}
+		l.resolver = l.tools.Names()
 	}
 	l.token++
-	sent, err := l.resolver.Ask(host, l.token, timeout)
-	l.count(sent)
-	return l.token, err
+	l.resolver.Lookup(host, l.token, timeout)
+	return l.token
 }
 
 // renamed tells the aims of a name what it means now.

@@ -13,6 +13,7 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 )
 
 // Errors of requests.
@@ -80,23 +81,12 @@ type Answer struct {
 	*Result
 }
 
-// Lookup is how looking a name up ended.
-type Lookup struct {
-	Token     uint64
-	Addresses []netip.Addr
-	Took      time.Duration // holds when Err is nil
-	Err       error         // a sentence, as "name does not resolve: NXDOMAIN"; probe.ErrVoid
-}
-
-// Names looks names up by the system's resolver, as a probe.Prober does: it never blocks and is used by one goroutine.
+// Names looks names up, as a dns.Resolver does.
 type Names interface {
-	// Ask starts looking a name up. Its end comes from Receive under the same token, after timeout at the latest.
-	Ask(name string, token uint64, timeout time.Duration) (sent int, err error)
+	Lookup(name string, token uint64, timeout time.Duration)
 	Descriptors(set []probe.Descriptor) []probe.Descriptor
-	// Due is when it wants Receive to be called although nothing came, monotonic; false for never.
-	Due() (time.Duration, bool)
-	// Receive hands out what has come since the last call, and the bytes that were sent meanwhile.
-	Receive(yield func(Lookup)) (sent int)
+	Due() (at time.Duration, ok bool)
+	Receive(yield func(dns.Answer)) (sent int)
 	Forget(token uint64)
 	Close()
 }
@@ -104,7 +94,7 @@ type Names interface {
 // Tools are what an engine sends with and asks. They are called by its goroutine, in the monitor's network namespace.
 type Tools struct {
 	Prober  func(probe.Method) (probe.Prober, error) // ICMP, TCP, UDP
-	Names   func() (Names, error)
+	Names   func() Names
 	Gateway func() (netip.Addr, error)
 	// Own are the addresses of this host, loopback aside.
 	Own func() ([]netip.Addr, error)

@@ -13,6 +13,7 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 )
 
 // world is a network that a test makes up, with the loop that probes it. Time passes only while the loop waits.
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 			}
 			return &prober{world: w, method: method}, nil
 		},
-		Names: func() (Names, error) { return &resolver{world: w}, nil },
+		Names: func() Names { return &resolver{world: w} },
 		Gateway: func() (netip.Addr, error) {
 			if !w.gateway.IsValid() {
 				return w.gateway, errors.New("there is no default gateway")
@@ -269,11 +270,11 @@ type resolver struct {
 }
 
 type pending struct {
-	Lookup
+	dns.Answer
 	at time.Duration
 }
 
-func (r *resolver) Ask(name string, token uint64, timeout time.Duration) (int, error) {
+func (r *resolver) Lookup(name string, token uint64, timeout time.Duration) {
 	w := r.world
 	w.asked++
 	l, found := w.lookups[name]
@@ -284,8 +285,7 @@ func (r *resolver) Ask(name string, token uint64, timeout time.Duration) (int, e
 		l = lookup{err: errors.New("resolver 127.0.0.53 did not answer in 1 s"), takes: timeout}
 	}
 	r.under = append(r.under, pending{at: w.clock.Monotonic() + l.takes,
-		Lookup: Lookup{Token: token, Addresses: slices.Clone(l.addresses), Took: l.takes, Err: l.err}})
-	return 60, nil
+		Answer: dns.Answer{Token: token, Addresses: slices.Clone(l.addresses), RTT: l.takes, Err: l.err}})
 }
 
 func (r *resolver) Descriptors(set []probe.Descriptor) []probe.Descriptor { return set }
@@ -299,11 +299,11 @@ func (r *resolver) Due() (due time.Duration, some bool) {
 	return due, some
 }
 
-func (r *resolver) Receive(yield func(Lookup)) int {
-	var came []Lookup
+func (r *resolver) Receive(yield func(dns.Answer)) int {
+	var came []dns.Answer
 	r.under = slices.DeleteFunc(r.under, func(p pending) bool {
 		if p.at <= r.world.clock.Monotonic() {
-			came = append(came, p.Lookup)
+			came = append(came, p.Answer)
 			return true
 		}
 		return false
