@@ -51,13 +51,14 @@ def test_four_ranks_on_two_hosts(namespaces: lab_min.Link) -> None:
     assert [f["problem"] for f in found] == [None] * 4
     # Each host once, by the first of its ranks that follows, and never the own one.
     assert [f["peers"] for f in found] == [{"2": right}, {"2": right}, {"0": left}, {"0": left}]
+    assert [f["probed"] for f in found] == [[right], [right], [left], [left]]
 
 
 @pytest.mark.torch
 def test_ranks_that_do_not_look_are_not_waited_for(namespaces: lab_min.Link) -> None:
     pytest.importorskip("torch")
     found = train(namespaces, "--alone")
-    assert found[0] == {"peers": {}, "problem": "3 of 4 ranks said no address within 1 s", "done": True}
+    assert found[0] == {"peers": {}, "problem": "3 of 4 ranks said no address within 1 s", "done": True, "probed": []}
 
 
 @pytest.mark.torch
