@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _abi, _loader
 from ._environment import job_variables
-from ._errors import ClosedError, ConfigError, NoDataError, error_for
-from ._types import Event, Health, Sample, Snapshot, Stats, _build
+from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
+from ._types import Event, Health, Hop, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
@@ -24,23 +25,31 @@ _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
 # history() fetches as many samples at a time as make about this much text: decoding it takes some 20 ms, in which Ctrl-C waits.
 _PAGE_BYTES = 1 << 20
 _FIRST_PAGE, _MOST_PAGE = 8, 256
+_SLICE_SECONDS = 0.05  # how long a call may keep Python from handling a signal
 
 
 class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
-    It opens no port, starts no Python thread, and needs no privilege. It sends no packet, but to the system's resolver where
-    the job's master address is a name. What it measures is that of the network namespace of the thread that creates it. All
-    methods may be called from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the
-    monitor anew in the child, with totals from zero.
+    It probes the training peers and the targets it is given, and nobody else: without them it sends no packet, but to the
+    system's resolver where the job's master address is a name. It opens no port unasked, starts no Python thread, and needs
+    no privilege. What it measures is that of the network namespace of the thread that creates it. All methods may be called
+    from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the
+    child, with totals from zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
-        targets: whom to probe beside the training peers.
+        targets: whom to probe beside the training peers: ``"10.0.0.2"``, ``"node7"``, ``"tcp://node7:29500"``,
+            ``"udp://node7"``, ``"dns://node7"``, ``"gateway"``; docs/probes.md says how they are written.
         interfaces: which interfaces count in ``totals``, as glob patterns; ``!`` excludes; loopback only if it is named.
             Default: those with hardware behind them, and in a container its own.
         sources: which sections are read (``"interfaces"``, ``"tcp"``, ``"udp"``, ``"ip"``, ``"sockets"``...). Default: all.
-        job: what is known of the training job (``rank``, ``world_size``, ``master_address``...); wins over the environment.
+        job: what is known of the training job (``rank``, ``world_size``, ``master_address``, ``peers``...); wins over the
+            environment.
+        probe_interval: seconds between two probes of one target, 0.02 to 3600.
+        probe_timeout: seconds after which a probe without an answer is lost, 0.01 to 60.
+        udp_responder: answer the UDP echoes of other monitors: ``True`` on loopback, port 29541, or
+            ``{"address": "10.0.0.1", "port": 29541}``. Default: no port is opened.
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -63,10 +72,19 @@ class Monitor:
         interfaces: Iterable[str] | None = None,
         sources: Iterable[str] | None = None,
         job: Mapping[str, Any] | None = None,
+        probe_interval: float = 1.0,
+        probe_timeout: float = 1.0,
+        udp_responder: bool | Mapping[str, Any] = False,
     ) -> None:
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
-        config: dict[str, Any] = {"interval_seconds": interval}
+        config: dict[str, Any] = {
+            "interval_seconds": interval,
+            "probe_interval_seconds": probe_interval,
+            "probe_timeout_seconds": probe_timeout,
+        }
+        if udp_responder is not False:
+            config["udp_responder"] = udp_responder
         for name, value in (("targets", targets), ("interfaces", interfaces), ("sources", sources)):
             if value is not None:
                 # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
@@ -182,6 +200,66 @@ class Monitor:
         answer["events"] = [_build(Event, event) for event in answer["events"]]
         return _build(Health, answer)
 
+    def probe(
+        self, target: str, count: int = 5, method: str = "auto", timeout: float = 1.0, *, interval: float = 0.02
+    ) -> Probe:
+        """Measure round trips to one target now, beside what the background does.
+
+        The next probe goes out after an answer or the timeout, and not before ``interval`` has passed. Ctrl-C ends it within
+        0.1 s. A target that cannot be reached is no exception: ``error`` says what it is.
+
+        Args:
+            target: as in ``targets``.
+            count: probes, 1 to 1000.
+            method: ``"auto"``, ``"icmp"``, ``"tcp"``, ``"udp"`` or ``"dns"``.
+            timeout: seconds after which a probe without an answer is lost, 0.01 to 60.
+            interval: seconds between the sending of two probes, 0.02 to 60.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed, perhaps while this waited.
+            ResourceError: 16 probes of this monitor are under way.
+        """
+        request = {"target": target, "count": count, "method": method, "timeout_seconds": timeout, "interval_seconds": interval}
+        return _build(Probe, self._on_demand(request))
+
+    def trace(self, target: str, count: int = 3, timeout: float = 1.0) -> Path:
+        """Find the hops on the way to a target, with their round trips, and the path MTU. Needs no privilege.
+
+        Args:
+            target: an address or a name.
+            count: probes per hop, 1 to 10.
+            timeout: seconds after which a hop did not answer, 0.01 to 60.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed, perhaps while this waited.
+            ResourceError: 16 probes of this monitor are under way.
+        """
+        answer = self._on_demand({"target": target, "count": count, "method": "path", "timeout_seconds": timeout})
+        answer["hops"] = [_build(Hop, hop) for hop in answer["hops"]]
+        return _build(Path, answer)
+
+    def _on_demand(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Have the library probe, in slices between which Python handles signals."""
+        answer = self._probe({**request, "wait_seconds": 0})
+        number = answer["id"]
+        try:
+            while not answer["done"]:
+                answer = self._probe({"id": number, "wait_seconds": _SLICE_SECONDS})
+        except BaseException:
+            with contextlib.suppress(Error):
+                self._probe({"id": number, "cancel": True})
+            raise
+        return answer
+
+    def _probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        text, error = c_void_p(), c_void_p()
+        status = self._library.probe(self._handle.value or self._gone(), _encode(request), byref(text), byref(error))
+        self._check(status, error)
+        answer: dict[str, Any] = json.loads(self._take(text))
+        return answer
+
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
 
@@ -245,15 +323,19 @@ def _encode(document: Mapping[str, Any]) -> bytes:
         raise ConfigError(f"the arguments cannot be written as JSON: {error}") from error
 
 
+# Lists whose elements metrics call by name, with the field that holds it.
+_NAMED = {"interfaces": "name", "probes": "target"}
+
+
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
     """Flatten a sample document into numbers by metric name."""
     row: dict[str, Any] = {}
     for key, value in document.items():
-        if key == "interfaces":
-            for interface in value or ():
-                for field, number in interface.items():
+        if key in _NAMED:
+            for element in value or ():
+                for field, number in element.items():
                     if _numeric(number):
-                        row[f"interfaces.{interface['name']}.{field}"] = number
+                        row[f"{key}.{element[_NAMED[key]]}.{field}"] = number
         elif isinstance(value, dict):
             if key not in ("unavailable", "host"):
                 row.update({f"{key}.{field}": number for field, number in value.items() if _numeric(number)})

@@ -6,12 +6,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ._types import Interface, Interfaces, Sample
+from ._types import Interface, Interfaces, Path, Probe, Probes, Sample
 
 _NONE = "-"
 _WIDTH = 110
 _MOST_ROWS = 16
-_WORDS = 3  # columns of words, before those of numbers
 
 # What is shown, by its place in the document: only that is worth a word when it is not known.
 _SHOWN = {
@@ -54,6 +53,17 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
+def duration(seconds: float | None) -> str:
+    """Write a time in the unit that suits it."""
+    if seconds is None:
+        return _NONE
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        value = seconds * factor
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
 def printable(text: str) -> str:
     """Write a name that may hold anything, so that a terminal takes it for text."""
     return "".join(c if c.isprintable() else "?" for c in text)
@@ -68,6 +78,8 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
         lines += [f"{name:<9} {said}"] if said else []
     if sample.interfaces:
         lines += ["", *_table(sample.interfaces, None if all_interfaces else _MOST_ROWS, sample.self.uptime_seconds)]
+    if sample.probes:
+        lines += ["", *_probes(sample.probes)]
     cost = sample.self
     lines += ["", f"{'netmon':<9} {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} µs"]
     unknown = list(_unknown(sample))
@@ -121,16 +133,21 @@ def _counts(*counts: tuple[int | str | None, str]) -> str:
     return ", ".join(f"{value} {what}" for value, what in counts if value is not None)
 
 
-def _table(interfaces: Interfaces, most: int | None, uptime_seconds: float) -> list[str]:
-    shown = list(interfaces) if most is None else _those_that_matter(interfaces, most)
-    rows = [("interface", "kind", "state", "link", "receive", "transmit", "errors", "drops"), *map(_row, shown)]
+def _columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """Write rows below each other: columns of words, the first ones, begin so, and columns of numbers end so."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        # Words begin below each other, numbers end so.
         columns = enumerate(zip(row, widths, strict=True))
-        cells = (cell.ljust(width) if i < _WORDS else cell.rjust(width) for i, (cell, width) in columns)
+        cells = (cell.ljust(width) if i < words else cell.rjust(width) for i, (cell, width) in columns)
         lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _table(interfaces: Interfaces, most: int | None, uptime_seconds: float) -> list[str]:
+    shown = list(interfaces) if most is None else _those_that_matter(interfaces, most)
+    head = ("interface", "kind", "state", "link", "receive", "transmit", "errors", "drops")
+    lines = _columns([head, *map(_row, shown)], words=3)
     left = set(interfaces) - set(shown)
     if left:
         kinds = Counter(f"{i.kind or 'unknown'} {i.state or ''}".strip() for i in left)
@@ -138,6 +155,51 @@ def _table(interfaces: Interfaces, most: int | None, uptime_seconds: float) -> l
     notes = ["* primary"] if any(i.primary for i in shown) else []
     notes += ["+ counted above"] if any(i.counted for i in shown) else []
     return [*lines, "  " + ", ".join([*notes, f"errors and drops in the last {uptime_seconds:.3g} s"])]
+
+
+def _probes(probes: Probes) -> list[str]:
+    rows: list[tuple[str, ...]] = [("target", "method", "rtt min", "p50", "p99", "jitter", "lost")]
+    for p in probes:
+        times = (p.rtt_min_seconds, p.rtt_p50_seconds, p.rtt_p99_seconds, p.jitter_seconds)
+        lost = _NONE if p.loss_ratio is None else f"{p.lost} of {p.sent}"
+        rows.append((printable(p.target), p.method or _NONE, *map(duration, times), lost))
+    head, *lines = _columns(rows, words=2)
+    errors = (f"  {printable(p.error)}" if p.error else "" for p in probes)
+    return [head, *(line + error for line, error in zip(lines, errors, strict=True))]
+
+
+def describe_probe(p: Probe) -> str:
+    """Write what came of probing a target, for people to read."""
+    where = f" ({p.address})" if p.address not in (None, p.target) else ""
+    lines = [
+        f"{printable(p.target)}{where} by {p.method or 'no method'}: {p.received} of {p.sent} answered, "
+        f"{percent(p.loss_ratio)} lost",
+        f"  round trip min {duration(p.rtt_min_seconds)}, p50 {duration(p.rtt_p50_seconds)}, "
+        f"p99 {duration(p.rtt_p99_seconds)}, jitter {duration(p.jitter_seconds)}",
+    ]
+    if p.error is not None:
+        lines.append(f"  {printable(p.error)}")
+    lines += [f"  not by {method}: {printable(reason)}" for method, reason in p.methods_refused.items()]
+    return "\n".join(lines)
+
+
+def describe_path(path: Path) -> str:
+    """Write the hops to a target, for people to read."""
+    where = f" ({path.address})" if path.address not in (None, path.target) else ""
+    end = {True: "reached", False: "not reached", None: "not known whether reached"}[path.reached]
+    mtu = "path MTU not known" if path.path_mtu_bytes is None else f"path MTU {path.path_mtu_bytes} bytes"
+    lines = [f"path to {printable(path.target)}{where}: {len(path.hops)} hops, {end}, {mtu}"]
+    if path.hops:
+        rows: list[tuple[str, ...]] = [("hop", "address", "answered", "rtt min", "p50")]
+        for hop in path.hops:
+            times = (duration(hop.rtt_min_seconds), duration(hop.rtt_p50_seconds))
+            rows.append((str(hop.ttl), hop.address or "no answer", f"{hop.received} of {hop.sent}", *times))
+        head, *below = _columns(rows, words=2)
+        errors = (f"  {printable(hop.error)}" if hop.error else "" for hop in path.hops)
+        lines += [head, *(line + error for line, error in zip(below, errors, strict=True))]
+    if path.error is not None:
+        lines.append(f"  {printable(path.error)}")
+    return "\n".join(lines)
 
 
 def _those_that_matter(interfaces: Sequence[Interface], most: int) -> list[Interface]:
