@@ -221,31 +221,37 @@ func (t *watchedTopology) lookUp(name string) {
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("no address")
 	}
+	beforeAddress, beforeProblem := t.address, t.problem
 	if err != nil {
 		t.problem = fmt.Sprintf("the master address %q does not resolve: %v", name, err)
-		return
+	} else {
+		t.address, t.problem = preferIPv4(addresses), ""
 	}
-	before := t.address
-	t.address, t.problem = addresses[0].Unmap(), ""
-	for _, address := range addresses {
-		if address = address.Unmap(); address.Is4() {
-			t.address = address
-			break
-		}
-	}
-	if t.address != before {
+	if t.address != beforeAddress || t.problem != beforeProblem {
 		t.ask()
 	}
 }
 
-// close stops the reading goroutine and closes the source once it has; it does not wait.
-func (t *watchedTopology) close() {
+func preferIPv4(addresses []netip.Addr) netip.Addr {
+	for _, address := range addresses {
+		if address = address.Unmap(); address.Is4() {
+			return address
+		}
+	}
+	return addresses[0]
+}
+
+// close stops the reading goroutine and closes the source once it has; it does not wait. Samples that are under way use the
+// source under the lock sampling.
+func (t *watchedTopology) close(sampling sync.Locker) {
 	t.closing.Store(true)
 	t.resting.Wake()
 	t.ask()
 	go func() {
 		defer t.survive()
 		<-t.stopped
+		sampling.Lock()
+		defer sampling.Unlock()
 		t.source.Close()
 	}()
 }

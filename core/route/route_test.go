@@ -1,6 +1,7 @@
 package route
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,7 +55,8 @@ func TestDefaults_readsAgain(t *testing.T) {
 	folder := filepath.Join(root, "proc/net")
 	require.NoError(t, os.MkdirAll(folder, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), read(t, "linux-6.18-container", Path), 0o600))
-	d := Open(kernelfs.Dir(root))
+	d, err := Open(kernelfs.Dir(root))
+	require.ErrorIs(t, err, fs.ErrNotExist, "there is no ipv6_route")
 	defer d.Close()
 	assert.Equal(t, "eth0", d.Interface())
 	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), []byte("Iface\n"), 0o600))

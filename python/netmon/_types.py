@@ -205,9 +205,7 @@ class Health:
         document = {f.name: getattr(self, f.name) for f in fields(self)}
         document["problems"] = list(self.problems)
         document["events_total"] = dict(self.events_total)
-        document["events"] = [
-            {f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events
-        ]
+        document["events"] = [{f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events]
         return document
 
 
@@ -461,7 +459,7 @@ class Sample:
         reasons = self._decoded()["unavailable"]
         section = name.partition(".")[0]
         found: str | None = reasons.get(name) or reasons.get(section)
-        if found is None and (name.endswith("_per_second") or name.endswith("_ratio")):
+        if found is None and name.endswith(("_per_second", "_ratio")):
             found = reasons.get("window_seconds")
         return found
 

@@ -1,6 +1,7 @@
 """Two network namespaces joined by a veth link, for tests that need a network of their own.
 
-Everything is named after this process and taken away whatever happens. The addresses are those that RFC 2544 sets aside for tests of networks.
+Everything is named after this process and taken away whatever happens. The addresses are those that RFC 2544 sets aside for
+tests of networks.
 """
 
 from __future__ import annotations
