@@ -256,7 +256,10 @@ def test_run_sh_from_a_fresh_copy_and_again(namespace: str, tmp_path: Path) -> N
     inside = ["ip", "netns", "exec", namespace, str(tree / "examples" / "demo" / "run.sh")]
     # Compiling is what other tests test, and takes long in another folder.
     go = tmp_path / "go"
-    go.write_text(f"#!/bin/sh\nuntil [ $1 = -o ]; do shift; done\ncp '{ROOT}/build/lib/libnetmon.so' \"$2\"\n")
+    go.write_text(
+        f"#!/bin/sh\n[ $1 = build ] || exec '{shutil.which(os.environ.get('GO', 'go'))}' \"$@\"\n"
+        f"until [ $1 = -o ]; do shift; done\nexec cp '{ROOT}/build/lib/libnetmon.so' \"$2\"\n"
+    )
     go.chmod(0o755)
     variables = environment(PYTHON=sys.executable, GO=str(go), PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     del variables["PYTHONPATH"]
