@@ -44,7 +44,7 @@ sed "s/@VERSION@/$version/" bindings/cmake/netmon-config-version.cmake.in >"$out
 
 # The licenses of what is linked in go where the library goes. Go's own is that of its golang.org/x modules.
 mkdir -p "$out/share/doc/netmon"
-"$GO" list -deps -tags $tags -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./capi | sort -u \
+"$GO" list -deps -tags $tags -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./capi | LC_ALL=C sort -u \
   | while read -r module release folder; do
     printf '%s %s\n\n' "$module" "$release"
     find "$folder" -maxdepth 1 -iname 'licen[cs]e*' -exec cat {} +

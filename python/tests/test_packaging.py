@@ -50,16 +50,18 @@ class Venv:
 
     folder: Path
     base: str = sys.executable
+    own_pip: bool = True
 
     def __post_init__(self) -> None:
-        run(self.base, "-m", "venv", self.folder)
+        run(self.base, "-m", "venv", *([] if self.own_pip else ["--without-pip"]), self.folder)
 
     @property
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
     def install(self, *arguments: str | Path, **variables: str) -> str:
-        return run(self.python, "-m", "pip", "install", *arguments, **variables)
+        pip = [self.python, "-m", "pip"] if self.own_pip else [sys.executable, "-m", "pip", "--python", self.python]
+        return run(*pip, "install", *arguments, **variables)
 
     def run(self, *arguments: str | Path, **variables: str) -> str:
         return run(self.python, "-W", "error", *arguments, **variables)
@@ -275,17 +277,19 @@ def test_installed_wheel_works_alone(installed):
 def interpreter(version: str) -> str:
     """Find a Python on PATH, or where pyenv keeps it, and see that it runs."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)]
+    found = [shutil.which(f"python{version}")]
+    if os.access(pyenv, os.R_OK):
+        found += sorted(map(str, pyenv.glob(f"{version}.*/bin/python{version}")), reverse=True)
     for path in filter(None, found):
         done = subprocess.run([path, "-c", "import ensurepip, venv"], capture_output=True, check=False, timeout=60)
         if done.returncode == 0:
-            return str(path)
+            return path
     pytest.skip(f"there is no Python {version} here")
 
 
 @pytest.mark.parametrize("version", PYTHONS)
 def test_every_python(distributions, nothing, tmp_path, version):
-    venv = Venv(tmp_path / "venv", interpreter(version))
+    venv = Venv(tmp_path / "venv", interpreter(version), own_pip=False)
     venv.install("--no-index", distributions.wheel, PATH=nothing)
     assert venv.run(TESTS / "smoke.py").strip() == f"smoke: fine, {VERSION}"
     calls = ["sample", "latest", "history", "with", "close", "drop"]
