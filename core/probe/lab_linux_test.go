@@ -41,6 +41,7 @@ func newHost(t testing.TB) *host {
 	}
 	t.Cleanup(func() { unix.Close(h.namespace) })
 	h.run("ip link set lo up")
+	h.sysctl("net/ipv6/conf/default/accept_dad", "0") // which would keep link-local addresses from being used for a second
 	return h
 }
 

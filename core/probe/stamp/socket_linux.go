@@ -218,6 +218,11 @@ func (s *Socket) Send(packet []byte, to Address, before Moment) (sent Time, key 
 	return sent, key, nil
 }
 
+// Longest is the longest packet, from its IP header on, that the kernel would have sent when it refused one with EMSGSIZE: the MTU of
+// the interface, where the socket's own setting (IP_MTU_DISCOVER) makes it neither split packets nor mind what is known of the path.
+// 0 where it has refused none.
+func (s *Socket) Longest() uint32 { return s.box.longest }
+
 // sendto is sendto(2); unlike unix.Sendto it does not allocate.
 func (s *Socket) sendto(packet []byte, name *[unix.SizeofSockaddrInet6]byte, length int) error {
 	for {
