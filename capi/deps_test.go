@@ -71,7 +71,11 @@ var layers = map[string]rule{
 		"netmon/core/link":                   "fills its type where the system is not Linux",
 		"netmon/core/netdev":                 "fills its type where the system is not Linux",
 	}},
-	"rate":    {layer: 2},
+	"rate": {layer: 2},
+	"reach": {layer: 2, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls,
+		"netmon/core/stats":     "quantiles are defined there",
+	}},
 	"stats":   {layer: 2},
 	"job":     {layer: 3},
 	"sample":  {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},

@@ -23,6 +23,7 @@
 //	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
+//	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name

@@ -90,6 +90,9 @@ func sentBytes(ipv6 bool) int {
 	return ipv4Header + udpHeader + messageBytes
 }
 
+// AnswerBytes is what a responder puts on the wire for one answer, from the IP header on.
+func AnswerBytes(ipv6 bool) int { return sentBytes(ipv6) }
+
 // Counters are what a responder has done since it was opened.
 type Counters struct {
 	Answered uint64
