@@ -45,6 +45,9 @@ var layers = map[string]rule{
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
 	"probe":    {layer: 1},
+	"probe/path": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
+	}},
 	"probe/dns": {layer: 1, beside: map[string]string{
 		"golang.org/x/net/dns/dnsmessage": "the format of messages",
 		"golang.org/x/sys/unix":           systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,

@@ -20,6 +20,7 @@
 //	L1  probe/tcp    round trips by the beginning of a TCP handshake
 //	L1  probe/udp    round trips by UDP echo, and the responder that answers
 //	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
+//	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
 //	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand

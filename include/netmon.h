@@ -4,8 +4,9 @@
 //
 // A monitor samples the kernel's counters of one network namespace in the background (default: once a second) and on demand:
 // interfaces, TCP, UDP, IP and sockets. It prints nothing and needs no privilege; samples never wait for the network. It probes
-// the training job's peers and the targets it is given, and nobody else: without them it sends no packet. It opens a port only
-// where "udp_responder" asks for one. Link with -lnetmon (pkg-config netmon; find_package(netmon)).
+// the training job's peers and the targets it is given, and nobody else: without them it sends no packet, but to the system's
+// resolver where the job's master_address is a name. It opens a port only where "udp_responder" asks for one.
+// Link with -lnetmon (pkg-config netmon; find_package(netmon)).
 //
 //     netmon_handle monitor;
 //     char *error = NULL;
@@ -39,7 +40,8 @@
 //   made by _Fork or clone instead of fork always get that answer: the C library itself does not survive in them.
 // - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked or unblocked. Handlers
 //   without SA_ONSTACK are given that flag for signals that cannot be kept from the library's threads: SIGPROF, SIGCHLD,
-//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open.
+//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open; and once, at load, SIGILL,
+//   SIGTRAP, SIGSYS and SIGABRT. All others keep their flags.
 //
 // The JSON documents are described in docs/metrics.md, what stays the same over versions in docs/abi.md.
 // Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.

@@ -193,9 +193,18 @@ func tasksOfNode(list string, node int64) (int64, error) {
 	return 0, fmt.Errorf("names fewer nodes than SLURM_NODEID says")
 }
 
-// Overlay returns base with the fields that over knows replacing its own, and with both sources named.
+// knowsAny tells whether any field is known.
+func (id *Identity) knowsAny() bool {
+	return id.Rank != nil || id.LocalRank != nil || id.WorldSize != nil || id.LocalWorldSize != nil || id.NodeRank != nil ||
+		id.MasterAddress != nil || id.MasterPort != nil
+}
+
+// Overlay returns base with the fields that over knows replacing its own, and with both sources named, if both know any.
 func Overlay(base, over Identity) Identity {
 	merged := base
+	if !base.knowsAny() {
+		base.Source = nil
+	}
 	changed := false
 	number := func(field **int64, value *int64) {
 		if value != nil {

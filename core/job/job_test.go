@@ -81,6 +81,10 @@ func TestOverlay_configurationWinsFieldByField(t *testing.T) {
 	assert.Equal(t, text("environment+configuration"), again.Source)
 	same := Overlay(base, Identity{Source: text("configuration")})
 	assert.Equal(t, base, same, "a configuration that says nothing changes nothing")
+	told := Overlay(Overlay(base, Identity{Source: text("configuration")}), Identity{Rank: number(0), Source: text("torch.distributed")})
+	assert.Equal(t, text("environment+torch.distributed"), told.Source)
+	first := Overlay(Identity{Source: text("configuration")}, Identity{Rank: number(0), Source: text("torch.distributed")})
+	assert.Equal(t, text("torch.distributed"), first.Source, "nothing came from the configuration")
 }
 
 func FuzzFromEnvironment(f *testing.F) {

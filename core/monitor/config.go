@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"netmon/core/job"
+	"netmon/core/link"
 	"netmon/core/probe"
 	"netmon/core/units"
 )
@@ -113,7 +114,7 @@ func ParseConfig(text []byte) (Config, error) {
 		},
 		"interfaces": func(key string, value []byte) (err error) {
 			config.Interfaces, err = d.strings(key, value, maxPatterns, func(pattern string) string {
-				if _, err := path.Match(strings.TrimPrefix(pattern, "!"), ""); err != nil || pattern == "!" {
+				if err := link.CheckPattern(strings.TrimPrefix(pattern, "!")); err != nil || pattern == "!" {
 					return "is not a glob pattern such as \"eth*\" or \"!docker*\""
 				}
 				return ""
@@ -308,11 +309,23 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 			return err
 		},
 		"environment": func(key string, value []byte) error {
-			if kindOf(value) != "an object" || json.Unmarshal(value, &variables) != nil {
+			var texts map[string]json.RawMessage
+			if kindOf(value) != "an object" || json.Unmarshal(value, &texts) != nil {
 				return d.fail(key, "is %s; it must be an object of strings such as {\"RANK\": \"0\"}", describe(value))
 			}
 			if name, repeated := repeatedKey(value); repeated {
 				return d.fail(key, "gives the variable %q twice; give it once", shorten(name))
+			}
+			variables = make(map[string]string, len(texts))
+			for _, name := range slices.Sorted(maps.Keys(texts)) {
+				if string(texts[name]) == "null" {
+					continue // not set
+				}
+				text, err := d.string(key+"."+shorten(name), texts[name])
+				if err != nil {
+					return err
+				}
+				variables[name] = text
 			}
 			return nil
 		},

@@ -115,7 +115,7 @@ func TestParseConfig_wrong(t *testing.T) {
 		`{"job": {"master_address": ""}}`:                       {`"job.master_address"`, "empty"},
 		`{"job": {"color": "red"}}`:                             {`"job.color"`, "is not known", "local_rank"},
 		`{"job": {"environment": ["RANK"]}}`:                    {`"job.environment"`, "object of strings"},
-		`{"job": {"environment": {"RANK": 1}}}`:                 {`"job.environment"`},
+		`{"job": {"environment": {"RANK": 1}}}`:                 {`"job.environment.RANK" is 1; it must be a string`},
 		"{\"targets\": [\"\xff\"]}":                             {"UTF-8", "byte 14"},
 		strings.Repeat(" ", MaxConfigBytes+1):                   {"1048577 bytes", "1048576"},
 		strings.Repeat("[", 100000):                             {"is not JSON"},

@@ -2,8 +2,8 @@
 // and its statistics, and says what it cost.
 //
 // Readers of history and health take no lock that a measurement holds while it reads the kernel. Samples copy what package reach
-// knows of its targets and never wait for a probe; only Probe waits, as long as it is told. Nothing here prints, and without targets
-// nothing sends a packet.
+// knows of its targets and never wait for a probe; only Probe waits, as long as it is told. Nothing here prints, and without
+// targets nothing sends a packet, but to the system's resolver where the job names its master.
 package monitor
 
 import (
@@ -83,7 +83,7 @@ type Monitor struct {
 	interfaces interfaceTable
 	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
-	records    [2]*record // of the newest samples of the loop, newest first
+	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
 	passing    document  // room for a sample on demand, which is written and forgotten
@@ -130,17 +130,20 @@ func New(config Config, options Options) (*Monitor, error) {
 		tools = &system
 	}
 	var err error
-	if m.engine, err = reach.New(reach.Options{Clock: options.Clock, Tools: *tools}); err != nil {
-		return nil, fmt.Errorf("monitor: %w", err)
+	if m.reader, err = newReader(*options.FS, config.Sources); err != nil {
+		return nil, exhaustedError(err)
 	}
-	m.reader = newReader(*options.FS, config.Sources)
+	if m.engine, err = reach.New(reach.Options{Clock: options.Clock, Tools: *tools}); err != nil {
+		m.reader.close()
+		return nil, exhaustedError(err)
+	}
 	links := options.Links
 	if links == nil && config.Sources&Interfaces != 0 {
 		if links, err = newLinkSource(*options.FS); err != nil {
 			if isExhausted(err) {
 				m.reader.close()
 				m.engine.Close()
-				return nil, fmt.Errorf("monitor: %w", err)
+				return nil, exhaustedError(err)
 			}
 			m.noTopology = &topology{problem: err.Error()}
 		}
@@ -159,6 +162,10 @@ func New(config Config, options Options) (*Monitor, error) {
 		go m.loop()
 	}
 	return m, nil
+}
+
+func exhaustedError(err error) error {
+	return fmt.Errorf("monitor: %w; a monitor needs about 10 descriptors (ulimit -n)", err)
 }
 
 func master(j *jobState) string {
@@ -276,6 +283,9 @@ func jobReasons(j *sample.Job, problems map[string]string) map[string]string {
 	if missing == fields && len(problems) == 0 {
 		return map[string]string{"job": "no training job: neither configured nor in the environment (RANK, WORLD_SIZE, MASTER_ADDR...)"}
 	}
+	if j.Source == nil {
+		reasons["job.source"] = "no other field of the job is known"
+	}
 	return reasons
 }
 
@@ -287,7 +297,7 @@ func (m *Monitor) Close() {
 	m.waker.Wake()
 	m.engine.Close()
 	if m.topology != nil {
-		m.topology.close()
+		m.topology.close(&m.mu)
 	}
 	if m.options.NoLoop {
 		m.release()
@@ -495,6 +505,7 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 			m.interfaces.update(r, top, m.readings, elapsed, at)
 			*bytes = m.interfaces.fill(d, top, base, window)
 		} else {
+			m.interfaces.miss()
 			d.lack("totals", r.interfacesErr.Error())
 		}
 	}
@@ -559,15 +570,17 @@ func healthWord(problems []string) string {
 func (m *Monitor) remember() {
 	r := &record{
 		reading: m.readings, monotonic: m.readAt,
-		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch, counting: m.interfaces.sum.counting,
+		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch,
+		counting: m.interfaces.sum.counting, whole: m.interfaces.sum.whole,
 	}
 	for i, p := range m.protocols {
 		if m.config.Sources&p.section != 0 {
-			r.protocols[i] = p.remember()
+			r.protocols[i] = p.remember(&m.reading)
 		}
 	}
 	m.interfaces.mark(m.readings)
-	m.records[1], m.records[0] = m.records[0], r
+	copy(m.records[1:], m.records[:])
+	m.records[0] = r
 }
 
 // commonReasons renews the reasons that hold until the job or the links change.

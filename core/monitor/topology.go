@@ -228,14 +228,17 @@ func (t *watchedTopology) lookUp(name string) {
 	}
 }
 
-// close stops the reading goroutine and closes the source once it has; it does not wait.
-func (t *watchedTopology) close() {
+// close stops the reading goroutine and closes the source once it has; it does not wait. Samples that are under way use the
+// source under the lock sampling.
+func (t *watchedTopology) close(sampling sync.Locker) {
 	t.closing.Store(true)
 	t.resting.Wake()
 	t.ask()
 	go func() {
 		defer t.survive()
 		<-t.stopped
+		sampling.Lock()
+		defer sampling.Unlock()
 		t.source.Close()
 	}()
 }

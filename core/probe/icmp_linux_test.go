@@ -17,7 +17,7 @@ import (
 	"netmon/core/probe/icmp"
 )
 
-func openICMP(t *testing.T) *icmp.Prober {
+func openICMP(t testing.TB) *icmp.Prober {
 	t.Helper()
 	p, err := icmp.New()
 	require.NoError(t, err)
@@ -27,6 +27,9 @@ func openICMP(t *testing.T) *icmp.Prober {
 
 // everyone may ping in the host.
 func everyone(h *host) { h.sysctl("net/ipv4/ping_group_range", "0 2147483647") }
+
+// nobody may ping in the host, but for those who may open raw sockets.
+func nobody(h *host) { h.sysctl("net/ipv4/ping_group_range", "1 0") }
 
 // kind is the type of the prober's only socket.
 func kind(t *testing.T, p probe.Prober) int {

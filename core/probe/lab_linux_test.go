@@ -19,12 +19,12 @@ import (
 
 // host is a network namespace of its own.
 type host struct {
-	t         *testing.T
+	t         testing.TB
 	namespace int // descriptor
 }
 
 // newHost makes a host with nothing but a loopback interface. It ends with the test.
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	h := &host{t: t}
 	var err error
@@ -41,6 +41,7 @@ func newHost(t *testing.T) *host {
 	}
 	t.Cleanup(func() { unix.Close(h.namespace) })
 	h.run("ip link set lo up")
+	h.sysctl("net/ipv6/conf/default/accept_dad", "0") // which would keep link-local addresses from being used for a second
 	return h
 }
 
@@ -136,11 +137,15 @@ const (
 )
 
 // pair makes two hosts with a link between them: here with eth0, there with far0. The calling goroutine is here afterwards.
-func pair(t *testing.T) (here, there *host) {
+func pair(t testing.TB) (here, there *host) {
 	t.Helper()
 	here, there = newHost(t), newHost(t)
 	here.link("eth0", []string{here4 + "/24", here6 + "/64", "fe80::1/64"}, there, "far0",
 		[]string{there4 + "/24", there6 + "/64", "fe80::2/64"})
+	// IPv6 is ready a little later than the link is.
+	for _, address := range []string{there4, there6, "fe80::2%eth0"} {
+		here.run("ping -q -n -c 1 -i 0.2 -w 10 " + address)
+	}
 	here.enter()
 	return here, there
 }
@@ -164,7 +169,7 @@ func to(address string, port uint16) netip.AddrPort {
 }
 
 // await waits for what a prober finds, for as many results as asked for or until the time is over.
-func await(t *testing.T, p probe.Prober, results int, atMost time.Duration) (got []probe.Result) {
+func await(t testing.TB, p probe.Prober, results int, atMost time.Duration) (got []probe.Result) {
 	t.Helper()
 	for end := time.Now().Add(atMost); ; {
 		p.Receive(func(r probe.Result) { got = append(got, r) })
@@ -187,7 +192,7 @@ func await(t *testing.T, p probe.Prober, results int, atMost time.Duration) (got
 }
 
 // one sends one probe and returns how it ended; it must end.
-func one(t *testing.T, p probe.Prober, target netip.AddrPort, token uint64) probe.Result {
+func one(t testing.TB, p probe.Prober, target netip.AddrPort, token uint64) probe.Result {
 	t.Helper()
 	_, err := p.Send(target, token)
 	require.NoError(t, err)

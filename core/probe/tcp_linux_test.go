@@ -15,7 +15,7 @@ import (
 	"netmon/core/probe/tcp"
 )
 
-func openTCP(t *testing.T) *tcp.Prober {
+func openTCP(t testing.TB) *tcp.Prober {
 	p := tcp.New()
 	t.Cleanup(p.Close)
 	return p

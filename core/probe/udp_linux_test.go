@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 	"netmon/core/probe/udp"
 )
 
-func openUDP(t *testing.T) *udp.Prober {
+func openUDP(t testing.TB) *udp.Prober {
 	t.Helper()
 	p, err := udp.New()
 	require.NoError(t, err)
@@ -90,6 +91,23 @@ func (h *host) respondApart(at string) *os.Process {
 	return command.Process
 }
 
+// stop stops a process, and returns when all its threads have stopped.
+func stop(t *testing.T, process *os.Process) {
+	t.Helper()
+	require.NoError(t, process.Signal(unix.SIGSTOP))
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", process.Pid))
+		require.NoError(t, err)
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if _, rest, found := strings.Cut(string(text), ") "); err != nil || !found || rest[0] != 'T' {
+				return false
+			}
+		}
+		return len(threads) > 0
+	}, 10*time.Second, time.Millisecond)
+}
+
 func TestUDP_answered(t *testing.T) {
 	_, there := pair(t)
 	r := there.respond("[::]:29541")
@@ -106,7 +124,7 @@ func TestUDP_answered(t *testing.T) {
 			assert.Less(t, result.RTT, 100*time.Millisecond, address)
 		}
 	}
-	assert.Equal(t, udp.Counters{Answered: want}, r.Counters())
+	assert.Eventually(t, func() bool { return r.Counters() == udp.Counters{Answered: want} }, 5*time.Second, time.Millisecond, "%+v", r.Counters())
 	assert.LessOrEqual(t, len(p.Descriptors(nil)), 8)
 }
 
@@ -115,6 +133,7 @@ func TestUDP_answersFromTheAddressAsked(t *testing.T) {
 	here, there := pair(t)
 	there.run("ip addr add 10.77.0.1/32 dev lo", "ip addr add fd77::1/128 dev lo")
 	here.run("ip route add 10.77.0.1 via "+there4, "ip route add fd77::1 via "+there6)
+	here.run("ping -q -n -c 1 -i 0.2 -w 10 fd77::1") // until the kernel's worker has made the address ready
 	there.respond("[::]:29541")
 	p := openUDP(t)
 	assert.NoError(t, one(t, p, to("10.77.0.1", 29541), 1).Err)
@@ -159,7 +178,7 @@ func TestUDP_dwellIsSubtracted(t *testing.T) {
 	require.NoError(t, one(t, p, to(there4, 29541), 1).Err)
 	const stopped = 300 * time.Millisecond
 	for token := uint64(2); token < 5; token++ {
-		require.NoError(t, process.Signal(unix.SIGSTOP))
+		stop(t, process)
 		began := time.Now()
 		_, err := p.Send(to(there4, 29541), token)
 		require.NoError(t, err)

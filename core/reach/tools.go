@@ -3,6 +3,7 @@ package reach
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -17,7 +18,7 @@ import (
 )
 
 // System are the tools of this machine. They work in the network namespace of the thread that uses them.
-func System(fs kernelfs.FS, clk clock.Clock) Tools {
+func System(files kernelfs.FS, clk clock.Clock) Tools {
 	return Tools{
 		Prober: func(method probe.Method) (probe.Prober, error) {
 			switch method {
@@ -40,7 +41,7 @@ func System(fs kernelfs.FS, clk clock.Clock) Tools {
 			}
 		},
 		Gateway: func() (netip.Addr, error) {
-			defaults := route.Open(fs)
+			defaults, opened := route.Open(files)
 			defer defaults.Close()
 			v4, v6 := defaults.Read()
 			switch {
@@ -50,11 +51,13 @@ func System(fs kernelfs.FS, clk clock.Clock) Tools {
 				return v6.Gateway, nil
 			case v4.Interface != "" || v6.Interface != "":
 				return netip.Addr{}, errors.New("the default route leads to no gateway")
+			case opened != nil && !errors.Is(opened, fs.ErrNotExist):
+				return netip.Addr{}, opened
 			default:
 				return netip.Addr{}, errors.New("there is no default route")
 			}
 		},
-		Names: func() Names { return dns.New(fs, clk) },
+		Names: func() Names { return dns.New(files, clk) },
 		Own:   ownAddresses,
 	}
 }

@@ -8,6 +8,7 @@ package route
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"net/netip"
 	"strconv"
@@ -137,11 +138,21 @@ type Defaults struct {
 }
 
 // Open opens the files of the calling thread's network namespace.
-func Open(fs kernelfs.FS) *Defaults {
-	d := &Defaults{}
-	d.v4, _ = kernelfs.Open(fs.NetPath(Path))
-	d.v6, _ = kernelfs.Open(fs.NetPath(Path6))
-	return d
+//
+// Errors: what kept a file from being opened, joined; the routes of a file that was opened are known all the same.
+func Open(fs kernelfs.FS) (*Defaults, error) {
+	var d Defaults
+	var err, err6 error
+	d.v4, err = kernelfs.Open(fs.NetPath(Path))
+	d.v6, err6 = kernelfs.Open(fs.NetPath(Path6))
+	switch {
+	case err == nil:
+		return &d, err6
+	case err6 == nil:
+		return &d, err
+	default:
+		return &d, fmt.Errorf("%w; %w", err, err6)
+	}
 }
 
 // Interface is the name of the interface the default route leaves by, IPv4's first; "" when there is none or it cannot be read.

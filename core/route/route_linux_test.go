@@ -33,7 +33,8 @@ func TestDefaults_gatewaysAsIPSetThem(t *testing.T) {
 		"addr add 10.9.0.1/24 dev eth0", "addr add fd09::1/64 dev eth0 nodad"} {
 		ip(line)
 	}
-	d := Open(kernelfs.System())
+	d, err := Open(kernelfs.System())
+	require.NoError(t, err)
 	defer d.Close()
 	v4, v6 := d.Read()
 	assert.Zero(t, v4)

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,7 +93,8 @@ func TestDefaults_readsAgain(t *testing.T) {
 	folder := filepath.Join(root, "proc/net")
 	require.NoError(t, os.MkdirAll(folder, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), read(t, "linux-6.18-container", Path), 0o600))
-	d := Open(kernelfs.Dir(root))
+	d, err := Open(kernelfs.Dir(root))
+	require.ErrorIs(t, err, fs.ErrNotExist, "there is no ipv6_route")
 	defer d.Close()
 	assert.Equal(t, "eth0", d.Interface())
 	v4, v6 := d.Read()

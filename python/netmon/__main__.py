@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import shlex
 import sys
 import time
 
 import netmon
+from netmon._text import describe
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
     )
+    parser.add_argument("--all", action="store_true", help="list every interface, however many there are")
     parser.add_argument("--version", action="store_true", help="print the versions of package and library")
     parser.add_argument("--cflags", action="store_true", help="print the compiler flags for C and C++ programs")
     parser.add_argument("--libs", action="store_true", help="print the linker flags for C and C++ programs")
@@ -34,12 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0.02 <= options.seconds <= 3600:
         parser.error(f"--seconds is {options.seconds:g}; it must be from 0.02 to 3600")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of an interface or host may not be in its encoding
     try:
         if options.cflags or options.libs:
             folder = os.path.dirname(netmon.get_library())
             flags = [f"-I{netmon.get_include()}"] if options.cflags else []
             flags += [f"-L{folder}", "-lnetmon", f"-Wl,-rpath,{folder}"] if options.libs else []
-            print(" ".join(flags))
+            print(shlex.join(flags))
         elif options.version:
             from netmon._loader import load
 
@@ -49,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             with netmon.Monitor(interval=options.seconds * 1.5, interfaces=options.interfaces) as monitor:
                 time.sleep(options.seconds)
                 sample = monitor.sample()
-            print(sample.to_json() if options.json else sample)
+            print(sample.to_json() if options.json else describe(sample, all_interfaces=options.all))
     except netmon.Error as error:
         print(f"netmon: {error}", file=sys.stderr)
         return 1

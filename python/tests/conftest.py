@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-T = TypeVar("T")
 
 # The package of this checkout, for this process and those that tests start.
 sys.path.insert(0, str(ROOT / "python"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
 
-import lab_min  # noqa: E402  (beside this file)
+from lab.fixtures import FIXTURES, make_lab, namespace, namespaces  # noqa: E402, F401  (beside this file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the namespace fixtures."""
     for item in items:
-        if {"namespaces", "namespace"} & set(getattr(item, "fixturenames", ())):
+        if FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("namespaces")
 
 
@@ -42,24 +39,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} must not skip here (NETMON_REQUIRE_NAMESPACES=1): {reason}"
     return report
-
-
-def _or_skip(lab: AbstractContextManager[T]) -> Iterator[T]:
-    with ExitStack() as stack:
-        try:
-            made = stack.enter_context(lab)
-        except lab_min.LabError as error:
-            pytest.skip(f"no network namespaces here: {error}")
-        yield made
-
-
-@pytest.fixture
-def namespaces() -> Iterator[lab_min.Link]:
-    """Two namespaces joined by a veth link (``.left``, ``.right``), or a skip with the reason."""
-    yield from _or_skip(lab_min.veth_link())
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    """The name of a namespace with nothing but loopback, or a skip with the reason."""
-    yield from _or_skip(lab_min.namespace())

@@ -95,7 +95,7 @@ func (r *Resolver) local(name string) []netip.Addr {
 }
 
 // Lookup starts looking a name up. Its end comes from Receive under the same token, after timeout at the latest; the caller never
-// uses a token twice.
+// uses a token twice. Call Receive after it and before waiting.
 func (r *Resolver) Lookup(name string, token uint64, timeout time.Duration) {
 	now := r.clock.Monotonic()
 	r.waiting = append(r.waiting, &lookup{r: r, name: name, token: token, asked: now, deadline: now + timeout})
@@ -149,9 +149,7 @@ func (r *Resolver) Due() (at time.Duration, ok bool) {
 // Receive hands out the lookups that ended since the last call, and tells the bytes that were sent since, of all lookups. yield must
 // not use the Resolver.
 func (r *Resolver) Receive(yield func(Answer)) (sent int) {
-	for _, l := range slices.Clone(r.asking) {
-		l.receive()
-	}
+	r.receive()
 	now := r.clock.Monotonic()
 	for _, l := range slices.Clone(r.asking) {
 		l.tick(now)
@@ -163,13 +161,23 @@ func (r *Resolver) Receive(yield func(Answer)) (sent int) {
 		r.ready = append(r.ready, Answer{Token: l.token, Err: &failure{text: "too many names were looked up before this one", cause: probe.ErrVoid}})
 		return true
 	})
-	r.advance()
+	// Sending takes messages that come meanwhile, and no descriptor tells of them again.
+	for again := true; again; again = len(r.waiting) > 0 && len(r.asking) < mostAtATime {
+		r.advance()
+		r.receive()
+	}
 	for _, answer := range r.ready {
 		yield(answer)
 	}
 	r.ready = r.ready[:0]
 	sent, r.sent = r.sent, 0
 	return sent
+}
+
+func (r *Resolver) receive() {
+	for _, l := range slices.Clone(r.asking) {
+		l.receive()
+	}
 }
 
 // Forget gives a lookup up; nothing comes of it any more.

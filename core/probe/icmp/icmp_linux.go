@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -266,7 +267,10 @@ func (p *Prober) lose(index int) {
 }
 
 // Forget implements probe.Prober.
-func (p *Prober) Forget(token uint64) { p.flights.Forget(token) }
+func (p *Prober) Forget(token uint64) {
+	p.flights.Forget(token)
+	p.spoilt = slices.DeleteFunc(p.spoilt, func(t uint64) bool { return t == token })
+}
 
 // Close implements probe.Prober.
 func (p *Prober) Close() {

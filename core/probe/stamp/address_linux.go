@@ -17,7 +17,7 @@ func AddressFor(fd int, to netip.AddrPort) (Address, error) {
 	switch {
 	case !ip.IsValid():
 		return a, fmt.Errorf("no address: %w", unix.EINVAL)
-	case ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case ip.IsMulticast(), ip.IsUnspecified(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return a, fmt.Errorf("%s is not the address of one host: %w", ip, unix.EINVAL)
 	case ip.Zone() != "":
 		index, err := interfaceIndex(fd, ip.Zone())

@@ -5,10 +5,13 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"netmon/core/clock"
 )
 
 // message is one control message, padded.
@@ -135,4 +138,29 @@ func FuzzParseControl(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The kernel begins to stamp some time after it was asked to; by then the socket is not given out.
+func TestOpen_stampsFromTheFirstPacketOn(t *testing.T) {
+	for range 5 {
+		s, err := OpenReceiving(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		require.NoError(t, err)
+		require.NoError(t, s.Bind(Address{IP: netip.MustParseAddr("127.0.0.1")}))
+		self, err := s.Local()
+		require.NoError(t, err)
+		before := Now(clock.System())
+		_, _, err = s.Send([]byte("x"), self, before)
+		require.NoError(t, err)
+		set := []unix.PollFd{{Fd: int32(s.Number()), Events: unix.POLLIN}}
+		_, err = unix.Poll(set, 5000)
+		require.NoError(t, err)
+		p, err := s.Receive()
+		require.NoError(t, err)
+		assert.Equal(t, self, p.From)
+		assert.Equal(t, self.IP, p.Destination)
+		assert.Equal(t, "x", string(p.Data))
+		assert.GreaterOrEqual(t, p.Received, before.Wall)
+		s.Close()
+		time.Sleep(20 * time.Millisecond) // so that the kernel stops
+	}
 }

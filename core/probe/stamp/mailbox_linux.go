@@ -16,6 +16,7 @@ type Mailbox struct {
 	data    [DataBytes]byte
 	wide    []byte // instead, where there is any
 	beside  [256]byte
+	longest uint32 // packet that the kernel said it would have sent, 0: it has not refused any
 }
 
 // Event is a message of the error queue: either the stamp of a packet that was sent, or an error that came instead of an answer.
@@ -77,6 +78,9 @@ func (b *Mailbox) Event(fd int) (e Event, more bool) {
 			return e, false
 		}
 		c := b.control()
+		if c.err.origin == unix.SO_EE_ORIGIN_LOCAL && c.err.errno == uint32(unix.EMSGSIZE) {
+			b.longest = c.err.info
+		}
 		if e, is := c.event(data, b.sender()); is {
 			return e, true
 		}

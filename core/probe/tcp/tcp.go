@@ -24,6 +24,7 @@ const firstRepeat = 990 * time.Millisecond
 type handshake struct {
 	rtt     time.Duration // tcpi_rtt, 0: not told
 	repeats uint32        // tcpi_total_retrans
+	waiting bool          // tcpi_state: there was no answer yet
 }
 
 // roundTrip judges a handshake that took so long in user space.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -104,7 +105,8 @@ func (p *Prober) sent(a *attempt) int {
 // prepare sets the options of a socket. None is worth failing for.
 func prepare(fd int, ipv6 bool) {
 	stamp.HearErrors(fd, ipv6)
-	// Closing resets the connection.
+	// Closing resets the connection. That of a completed handshake would have the store of torch.distributed (libuv) print a warning
+	// each time, and a FIN would leave a TIME_WAIT here; a handshake that is not completed does neither.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	// The kernel waits with the ACK of the answer, in the hope of sending it with data; the reset comes first.
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_QUICKACK, 0)
@@ -147,16 +149,32 @@ func (p *Prober) collect(first int) {
 			kept++
 		case !a.socket.Owned():
 			p.finish(&a, 0, stamp.ErrForeign, probe.TCP)
-		default:
-			code, err := unix.GetsockoptInt(a.socket.Number(), unix.SOL_SOCKET, unix.SO_ERROR)
-			if err != nil {
-				code = int(err.(unix.Errno))
-			}
-			p.end(&a, unix.Errno(code))
+		case !p.ended(&a):
+			p.attempts[kept] = a
+			kept++
 		}
 	}
 	clear(p.attempts[kept:])
 	p.attempts = p.attempts[:kept]
+}
+
+// ended ends an attempt that something has come for, unless that is not its end.
+func (p *Prober) ended(a *attempt) bool {
+	code, err := unix.GetsockoptInt(a.socket.Number(), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		p.finish(a, 0, err, probe.TCP)
+		return true
+	}
+	if code == 0 && p.handshake(a.socket.Number()).waiting {
+		// The kernel would go on trying, but somebody has said that it is of no use.
+		unreachable := p.unreachable(a)
+		if unreachable != nil {
+			p.finish(a, 0, unreachable, probe.TCP)
+		}
+		return unreachable != nil
+	}
+	p.end(a, unix.Errno(code))
+	return true
 }
 
 // end ends an attempt whose connect(2) ended with errno.
@@ -206,7 +224,11 @@ func (p *Prober) handshake(fd int) handshake {
 	if errno != 0 {
 		return handshake{}
 	}
-	return handshake{rtt: time.Duration(p.info.Rtt) * time.Microsecond, repeats: p.info.Total_retrans}
+	const synSent, synReceived = 2, 3 // TCP_SYN_SENT, TCP_SYN_RECV (net/tcp_states.h)
+	return handshake{
+		rtt: time.Duration(p.info.Rtt) * time.Microsecond, repeats: p.info.Total_retrans,
+		waiting: p.info.State == synSent || p.info.State == synReceived,
+	}
 }
 
 // finish closes the socket and notes the result.
@@ -217,6 +239,7 @@ func (p *Prober) finish(a *attempt, rtt time.Duration, err error, method probe.M
 
 // Forget implements probe.Prober.
 func (p *Prober) Forget(token uint64) {
+	p.done = slices.DeleteFunc(p.done, func(r probe.Result) bool { return r.Token == token })
 	for i := range p.attempts {
 		if a := &p.attempts[i]; a.token == token {
 			if a.socket.Owned() {

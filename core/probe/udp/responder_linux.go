@@ -42,7 +42,10 @@ func Listen(at netip.AddrPort) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for UDP: %w", err)
 	}
-	address, err := socket.Address(netip.AddrPortFrom(ip, at.Port()))
+	address := stamp.Address{IP: ip, Port: at.Port()}
+	if !ip.IsUnspecified() {
+		address, err = socket.Address(netip.AddrPortFrom(ip, at.Port()))
+	}
 	if err == nil {
 		err = socket.Bind(address)
 	}
@@ -172,9 +175,9 @@ func (s *session) answer(m message, packet *stamp.Packet, woke time.Duration) {
 	m.kind, m.dwell = answer, 0
 	now := stamp.Now(s.clock)
 	switch {
-	case packet.Received == 0:
+	case packet.Received == 0 && !s.socket.Stamped():
 		m.dwell = now.Monotonic - woke
-	case stamp.Stepped(s.last, now):
+	case packet.Received == 0, stamp.Stepped(s.last, now):
 		m.dwell = -1
 	default:
 		m.dwell = time.Duration(now.Wall - packet.Received)

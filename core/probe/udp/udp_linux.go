@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -33,8 +34,8 @@ const (
 	mostPackets = 256     // read at a time of one socket
 )
 
-// errResponderStepped is a probe.ErrVoid.
-const errResponderStepped stamp.Spoilt = "the responder's clock was stepped during this probe"
+// errDwell is a probe.ErrVoid: the responder's clock was stepped, or its kernel did not stamp the question.
+const errDwell stamp.Spoilt = "the responder does not know how long it held the question"
 
 // New returns a prober. Its sockets are opened by the probes that need them, in the network namespace of the thread that sends.
 func New() (*Prober, error) { return &Prober{clock: clock.System(), nonce: rand.Uint64()}, nil }
@@ -142,7 +143,7 @@ func (p *Prober) answered(index int, packet *stamp.Packet, yield func(probe.Resu
 	switch {
 	case err != nil:
 	case m.dwell < 0 || m.dwell > rtt:
-		rtt, err = 0, errResponderStepped
+		rtt, err = 0, errDwell
 	default:
 		rtt -= m.dwell
 	}
@@ -183,7 +184,10 @@ func (p *Prober) lose(index int) {
 }
 
 // Forget implements probe.Prober.
-func (p *Prober) Forget(token uint64) { p.flights.Forget(token) }
+func (p *Prober) Forget(token uint64) {
+	p.flights.Forget(token)
+	p.spoilt = slices.DeleteFunc(p.spoilt, func(t uint64) bool { return t == token })
+}
 
 // Close implements probe.Prober.
 func (p *Prober) Close() {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import lab_min
+import lab
 import pytest
 
 
@@ -16,7 +17,7 @@ def existing() -> set[str]:
     return {line.split()[0] for line in lines}
 
 
-def test_the_two_ends_reach_each_other(namespaces: lab_min.Link) -> None:
+def test_the_two_ends_reach_each_other(namespaces: lab.Link) -> None:
     left, right = namespaces.left, namespaces.right
     before = left.link_counters()
     server = right.start(
@@ -41,12 +42,12 @@ def test_the_two_ends_reach_each_other(namespaces: lab_min.Link) -> None:
 
 def test_nothing_stays_when_a_test_fails() -> None:
     try:
-        with lab_min.veth_link() as link:
+        with lab.veth_link() as link:
             names = {link.left.name, link.right.name}
             assert names <= existing()
             sleeper = link.left.start("sleep", "600")
             raise ZeroDivisionError
-    except lab_min.LabError as error:
+    except lab.LabError as error:
         pytest.skip(f"no network namespaces here: {error}")
     except ZeroDivisionError:
         pass
@@ -57,7 +58,7 @@ def test_nothing_stays_when_a_test_fails() -> None:
 @pytest.mark.parametrize(("require", "outcome"), [("1", "error"), ("0", "skipped")])
 def test_a_skip_fails_where_namespaces_are_required(tmp_path: Path, require: str, outcome: str) -> None:
     (tmp_path / "conftest.py").write_text(Path(__file__).with_name("conftest.py").read_text())
-    (tmp_path / "lab_min.py").write_text(Path(__file__).with_name("lab_min.py").read_text())
+    shutil.copytree(Path(__file__).parent / "lab", tmp_path / "lab")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = namespaces: x\n")
     (tmp_path / "test_inner.py").write_text("def test_it(namespaces): pass\n")
     (tmp_path / "bin").mkdir()
