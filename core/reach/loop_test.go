@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"netmon/core/probe"
+	"netmon/core/probe/path"
 )
 
 const ms = time.Millisecond
@@ -641,6 +642,44 @@ func TestRequest_thatCannotBe(t *testing.T) {
 		assert.Contains(t, answer.Error, word, text)
 		assert.Zero(t, answer.Received)
 	}
+}
+
+func TestRequest_path(t *testing.T) {
+	w := newWorld(t)
+	w.lookups["node7"] = lookup{addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, takes: 20 * ms}
+	r := w.request(Request{Path: true, Count: 5, Timeout: 2 * time.Second}, "tcp://node7:80")
+	w.pass(50 * ms)
+	answer := r.answer.Load()
+	assert.True(t, answer.OfPath)
+	assert.False(t, answer.Done)
+	require.NotNil(t, answer.Path)
+	assert.Len(t, answer.Path.Hops, 2, "what there is so far")
+	w.finish(r)
+	answer = r.answer.Load()
+	assert.True(t, answer.Path.Reached)
+	assert.Len(t, answer.Path.Hops, 5)
+	assert.Equal(t, "10.0.0.2", answer.Address.String())
+	assert.Equal(t, 5*84, w.bytes)
+	assert.Empty(t, w.sent, "nothing else is sent")
+	assert.Equal(t, path.Options{Target: answer.Address, PerHop: 5, Timeout: 2 * time.Second, Limit: 36 * time.Second}, w.traces[0].options)
+
+	r = w.request(Request{Path: true, Count: 1000}, "10.0.0.2")
+	w.pass(100 * ms)
+	r.canceled.Store(true)
+	w.pass(time.Second)
+	assert.True(t, w.traces[1].closed)
+	assert.True(t, w.loop.idle())
+
+	for text, word := range map[string]string{"udp://10.0.0.2": "not permitted", "nobody": "NXDOMAIN", "gateway": "no default gateway"} {
+		r = w.request(Request{Path: true, Count: 3}, text)
+		w.finish(r)
+		assert.Contains(t, r.answer.Load().Error, word)
+		assert.Nil(t, r.answer.Load().Path)
+	}
+	_ = w.request(Request{Path: true, Count: 1000}, "10.0.0.2")
+	w.pass(100 * ms)
+	w.loop.close()
+	assert.True(t, w.traces[2].closed)
 }
 
 func TestWindow_neverHoldsMoreThanItsBound(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"netmon/core/probe"
 	"netmon/core/probe/dns"
 	"netmon/core/probe/icmp"
+	"netmon/core/probe/path"
 	"netmon/core/probe/tcp"
 	"netmon/core/probe/udp"
 	"netmon/core/route"
@@ -58,7 +59,14 @@ func System(files kernelfs.FS, clk clock.Clock) Tools {
 			}
 		},
 		Names: func() Names { return dns.New(files, clk) },
-		Own:   ownAddresses,
+		Trace: func(o path.Options) (Tracer, error) {
+			trace, err := path.Start(o, clk)
+			if err != nil {
+				return nil, err
+			}
+			return trace, nil
+		},
+		Own: ownAddresses,
 	}
 }
 
