@@ -191,8 +191,10 @@ def test_types_mirror_the_document(monitor):
     assert [dataclasses.asdict(i) | {"addresses": list(i.addresses)} for i in sample.interfaces] == document["interfaces"]
     for name in ("schema", "sequence", "timestamp_seconds", "monotonic_seconds", "window_seconds"):
         assert getattr(sample, name) == document[name]
-    for name in ("probes", "peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"):
+    for name in ("peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"):
         assert getattr(sample, name) is None
+    assert document["probes"] == []  # nobody to probe
+    assert len(sample.probes) == 0
     assert sample.unavailable == document["unavailable"]
 
 
