@@ -81,15 +81,16 @@ func (a *aim) portOf(method probe.Method) uint16 {
 	}
 }
 
-// aimAt takes over a new address. What was known of the old one does not hold.
-func (a *aim) aimAt(address netip.Addr) {
+// aimAt takes over a new address, for which nothing holds that was known, and tells whether it is one.
+func (a *aim) aimAt(address netip.Addr) bool {
 	if a.address == address {
-		return
+		return false
 	}
 	a.address, a.result = address, nil
 	a.window.clear()
 	a.choice, a.answered, a.silent, a.tried, a.mixed = 0, false, 0, 0, false
 	a.method, a.refused, a.trial, a.error = "", nil, 0, ""
+	return true
 }
 
 // fail notes why there is no answer.

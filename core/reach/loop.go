@@ -143,7 +143,8 @@ func (l *loop) follow(p Plan) {
 	}
 	for _, a := range before {
 		if a != nil {
-			l.forget(a)
+			l.recall(a)
+			l.dropName(a.name)
 			a.window.clear()
 		}
 	}
@@ -162,15 +163,15 @@ func (l *loop) follow(p Plan) {
 	l.hide()
 }
 
-// forget gives up what an aim has under way.
-func (l *loop) forget(a *aim) {
+// recall gives up what an aim has under way.
+func (l *loop) recall(a *aim) {
 	for token, f := range l.flights {
 		if f.aim == a {
 			l.abandon(f)
 			delete(l.flights, token)
 		}
 	}
-	l.dropName(a.name)
+	a.flying = 0
 }
 
 func (l *loop) abandon(f *flight) {
@@ -199,6 +200,7 @@ func (l *loop) hide() {
 		if hidden != a.hidden {
 			a.hidden, a.result, l.changed = hidden, nil, true
 			if hidden {
+				l.recall(a)
 				a.window.clear()
 			}
 		}
@@ -280,7 +282,10 @@ func (l *loop) canPause() bool {
 // next is when something is due.
 func (l *loop) next(now time.Duration) time.Duration {
 	next := now + mostSleep
-	if l.blocked != "" {
+	switch {
+	case l.changed:
+		return now // there is something to publish
+	case l.blocked != "":
 		return next
 	}
 	for _, f := range l.flights {
@@ -451,7 +456,7 @@ func (l *loop) pacingOf(a *aim, method probe.Method) pacing {
 // try sends one probe by a better method than the one in use.
 func (l *loop) try(a *aim, now time.Duration) {
 	a.trial = now + trialPeriod
-	if l.spend(now) {
+	if a.flying < probe.MostOutstandingPerTo-1 && l.spend(now) {
 		_ = l.shoot(a, nil, a.candidates[0], true, now)
 	}
 }
@@ -612,7 +617,7 @@ func (l *loop) expire(before time.Duration) {
 		l.abandon(f)
 		delete(l.flights, token)
 		f.aim.flying--
-		l.silent(f, max(f.deadline, before))
+		l.silent(f, f.sent+f.timeout)
 	}
 }
 
@@ -630,7 +635,8 @@ func (l *loop) finish() {
 		done := l.settled(r)
 		r.publish(done)
 		if done {
-			l.forget(r.aim)
+			l.recall(r.aim)
+			l.dropName(r.aim.name)
 			l.done = append(l.done, r)
 		}
 		return done

@@ -498,6 +498,24 @@ func TestLoop_nothingIsSentWhereItIsBlocked(t *testing.T) {
 	assert.Equal(t, "not in this namespace", r.answer.Load().Error)
 }
 
+// What is under way to an address that does not count any more does not count either.
+func TestLoop_answersOfTheOldAddress(t *testing.T) {
+	w := newWorld(t)
+	one, two := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
+	w.lookups["node7"] = lookup{addresses: []netip.Addr{one}}
+	w.behave["icmp 10.0.0.2"], w.behave["icmp 10.0.0.3"] = silence, after(ms)
+	w.plan(Plan{Timeout: 20 * time.Second}, "icmp://node7")
+	w.pass(10 * time.Second)
+	assert.Len(t, w.loop.flights, probe.MostOutstandingPerTo)
+	w.lookups["node7"] = lookup{addresses: []netip.Addr{two}}
+	w.loop.names[0].due = 0
+	w.pass(5 * time.Second)
+	r := w.result("icmp://node7")
+	assert.Equal(t, two, r.Address)
+	assert.Zero(t, r.Lost)
+	assert.InDelta(t, 5, float64(r.Received), 1)
+}
+
 // A descriptor that is always ready and that its prober does not read must not keep the processor busy.
 func TestLoop_doesNotSpin(t *testing.T) {
 	w := newWorld(t)

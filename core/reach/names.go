@@ -128,7 +128,9 @@ func (l *loop) renamed(n *name) {
 			return
 		}
 		if n.address.IsValid() {
-			a.aimAt(n.address)
+			if a.aimAt(n.address) {
+				l.recall(a)
+			}
 		} else {
 			a.fail(n.problem)
 		}
