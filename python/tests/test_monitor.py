@@ -191,8 +191,10 @@ def test_types_mirror_the_document(monitor):
     assert [dataclasses.asdict(i) | {"addresses": list(i.addresses)} for i in sample.interfaces] == document["interfaces"]
     for name in ("schema", "sequence", "timestamp_seconds", "monotonic_seconds", "window_seconds"):
         assert getattr(sample, name) == document[name]
-    for name in ("probes", "peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"):
+    for name in ("peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"):
         assert getattr(sample, name) is None
+    assert document["probes"] == []  # nobody to probe
+    assert len(sample.probes) == 0
     assert sample.unavailable == document["unavailable"]
 
 
@@ -697,3 +699,19 @@ def test_command_interrupted_and_without_reader():
         f"{sys.executable} -m netmon --seconds 0.05 | true", shell=True, capture_output=True, text=True, timeout=60, check=False
     )
     assert "Traceback" not in done.stderr
+
+
+def test_command_probes() -> None:
+    done = command("--probe", "tcp://127.0.0.1:1", "--count", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["method"], found["sent"], found["received"]) == ("tcp_refused", 3, 3)
+    done = command("--targets", "tcp://127.0.0.1:1", "--seconds", "0.3")
+    assert re.search(r"^  tcp://127.0.0.1:1 +tcp_refused .* 0 of \d+$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_command_names_a_wrong_target() -> None:
+    done = command("--probe", "ftp://127.0.0.1")
+    assert done.returncode == 1
+    assert 'target "ftp://127.0.0.1": unknown scheme "ftp"' in done.stderr
+    assert done.stdout == ""
