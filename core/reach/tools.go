@@ -43,8 +43,8 @@ func System(files kernelfs.FS, clk clock.Clock) Tools {
 		},
 		Gateway: func() (netip.Addr, error) {
 			defaults, opened := route.Open(files)
-			defer defaults.Close()
 			v4, v6 := defaults.Read()
+			defaults.Close()
 			switch {
 			case v4.Gateway.IsValid():
 				return v4.Gateway, nil
