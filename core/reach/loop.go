@@ -120,8 +120,12 @@ func (l *loop) follow(p Plan) {
 	before := l.aims
 	l.aims = make([]*aim, 0, len(p.Targets))
 	for _, t := range p.Targets[:min(len(p.Targets), probe.MostTargets)] {
-		i := slices.IndexFunc(before, func(a *aim) bool { return a != nil && a.target == t.Target && a.peer == t.Peer && a.port == p.Port })
+		i := slices.IndexFunc(before, func(a *aim) bool {
+			samePort := a != nil && (a.port == p.Port || a.target.Port != 0 || a.current() != probe.TCP)
+			return samePort && a.target == t.Target && a.peer == t.Peer
+		})
 		if i >= 0 {
+			before[i].port = p.Port
 			l.aims = append(l.aims, before[i])
 			before[i] = nil
 			continue

@@ -463,6 +463,17 @@ func TestLoop_plansThatChange(t *testing.T) {
 	assert.Equal(t, uint64(20), w.result(texts[1]).Sent, "what stays keeps its window")
 	assert.Len(t, w.loop.round, 40)
 	assert.Equal(t, 10, w.to(probe.ICMP, texts[0]))
+
+	// Another port for TCP concerns those that are probed there.
+	w.behave["tcp 10.0.0.9"] = refusal
+	w.plan(Plan{}, texts[1], "tcp://10.0.0.9", "tcp://10.0.0.9:80")
+	w.pass(5 * time.Second)
+	w.plan(Plan{Port: 29500}, texts[1], "tcp://10.0.0.9", "tcp://10.0.0.9:80")
+	w.pass(100 * ms)
+	assert.Equal(t, uint64(25), w.result(texts[1]).Sent)
+	assert.Less(t, w.result("tcp://10.0.0.9").Sent, uint64(2))
+	assert.Equal(t, uint16(29500), w.result("tcp://10.0.0.9").Port)
+	assert.Equal(t, uint64(5), w.result("tcp://10.0.0.9:80").Sent)
 	w.plan(Plan{})
 	w.loop.turn()
 	assert.Empty(t, w.targets())
