@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from lab import leftovers, namespaces
 from lab.leftovers import VIEWS, LabError, run
 from lab.namespaces import Namespace
-from lab.relay import Hold, Log, Relay, RelayCounts
+from lab.relay import Hold, Log, Relay, RelayCounts, as_array
 
 _BRIDGE = "br0"
 _MOST_HOSTS = 250
@@ -169,12 +169,12 @@ class Direction:
     def holds_array(self) -> Any:
         """Return the same as a structured array of numpy, for many packets: ``array["left_ns"] - array["arrived_ns"]``."""
         log = self._host._log
-        return (log or Log()).array(0 if self._egress else 1)
+        return as_array(log.records() if log else b"", 0 if self._egress else 1)
 
     def relay_counts(self) -> RelayCounts:
         """Return what the relay did with the packets of this direction since the first delay of this host."""
         log = self._host._log
-        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0)
+        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0, False)
 
     def clear(self) -> None:
         """Lift rate limit, loss, black hole and delay."""
@@ -242,6 +242,7 @@ class Host(Namespace):
             address6: in fd00:c612::/64.
         """
         if address is not None:
+            self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # else the new one goes with the old one
             self.ip("address", "add", f"{address}/15", "dev", self.interface)
             self.ip("address", "del", f"{self.address}/15", "dev", self.interface)
             self.address = address
