@@ -6,7 +6,13 @@ PYTHON ?= python3
 export PYTHON
 
 # The test environment (pytest, torch...) is made on first use, outside the repository, and reused.
-env = $$(python/tests/environment.sh)
+env = environment=$$(python/tests/environment.sh) && "$$environment"/bin
+
+# What the formatters and linters look at.
+c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp include/*.h \
+  bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c
+shell_files = build.sh python/tests/environment.sh $(wildcard .ci/run examples/*/*.sh)
+python_files = python $(wildcard examples)
 
 .PHONY: build
 build: ## Build libnetmon.so and header into build/, and the library for the Python package
@@ -20,22 +26,24 @@ demo: ## The main job: a training of two ranks, watched, its bytes accounted for
 test: test-go test-c test-python ## All tests but the long campaigns
 
 .PHONY: test-go
-test-go: build ## Go tests, with the race detector, and a short run of every fuzz target
+test-go: ## Go tests of core, with the race detector, and a short run of every fuzz target
 	go vet ./...
-	go test -race ./...
+	go test -race ./core/...
+	go test -race -tags probing ./core/probe/icmp
 	$(MAKE) fuzz FUZZTIME=2s
 
 .PHONY: test-c
-test-c: build ## The C ABI: symbols, bad arguments, forks, signals, sanitizers, C and C++ examples
-	$(env)/bin/python -m pytest python/tests/test_abi.py
+test-c: ## The C ABI: symbols, bad arguments, forks, signals, sanitizers, C and C++ examples
+	go test -timeout 30m ./capi
 
 .PHONY: test-python
 test-python: build ## The Python package, the drop-in, packaging, and the truth about a link
-	$(env)/bin/python -m pytest python/tests --ignore python/tests/test_abi.py
+	$(env)/python -m pytest python/tests
 
 .PHONY: test-long
-test-long: build ## Long forms of the tests: 60 s of flatness, thousands of forks
-	NETMON_LONG=1 $(env)/bin/python -m pytest python/tests
+test-long: build ## Long forms of the tests: 60 s of flatness, thousands of forks, an install without Go
+	NETMON_LONG=1 go test -timeout 3h ./capi
+	export NETMON_LONG=1 && $(env)/python -m pytest python/tests
 
 FUZZTIME ?= 60s
 .PHONY: fuzz
@@ -48,31 +56,32 @@ fuzz: ## Run every fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: build ## Measure the cost of everything and renew docs/overhead.md
-	$(env)/bin/python python/bench/run.py
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench
 
 .PHONY: lint
-lint: build ## Formatters in check mode, vet, staticcheck, compilers' warnings, shellcheck, ruff, mypy
-	test -z "$$(gofmt -l .)"
+lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
+	test -z "$$(gofmt -l capi core)"
 	go vet ./...
 	GOOS=darwin go vet ./core/...
 	GOOS=windows go vet ./core/...
 	go tool -modfile=tools.mod staticcheck ./...
-	clang-format --dry-run --Werror capi/*.c capi/*.h include/*.h bindings/cpp/*.hpp bindings/examples/c/*.c bindings/examples/cpp/*.cpp
-	shellcheck build.sh .ci/run python/tests/environment.sh examples/demo/run.sh
-	$(env)/bin/ruff format --check python examples
-	$(env)/bin/ruff check python examples
-	$(env)/bin/mypy
+	clang-format --dry-run --Werror $(c_files)
+	shellcheck $(shell_files)
+	$(env)/ruff format --check $(python_files)
+	$(env)/ruff check $(python_files)
+	$(env)/mypy
 
 .PHONY: fmt
 fmt: ## Format everything
 	gofmt -w capi core
-	clang-format -i capi/*.c capi/*.h include/*.h bindings/cpp/*.hpp bindings/examples/c/*.c bindings/examples/cpp/*.cpp
-	$(env)/bin/ruff format python examples
-	$(env)/bin/ruff check --fix python examples
+	clang-format -i $(c_files)
+	$(env)/ruff format $(python_files)
+	$(env)/ruff check --fix $(python_files)
 
 .PHONY: wheel
 wheel: ## Build the wheel into dist/
-	$(env)/bin/python -m build --wheel --no-isolation --outdir dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 .PHONY: clean
 clean: ## Remove what was built; the test environment stays

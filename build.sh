@@ -27,7 +27,8 @@ external+=" -Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2"
 
 mkdir -p "$out/lib" "$out/include"
 out=$(cd "$out" && pwd)
-"$GO" build -buildmode=c-shared -trimpath -buildvcs=false -tags netgo,osusergo \
+tags=netgo,osusergo
+"$GO" build -buildmode=c-shared -trimpath -buildvcs=false -tags $tags \
   -ldflags "-s -w -buildid= -X=runtime.godebugDefault=$runtime -extldflags '$external'" \
   -o "$out/lib/libnetmon.so" ./capi
 # Go writes a header of its own beside the library; include/netmon.h is the public one.
@@ -41,9 +42,18 @@ cp bindings/cpp/netmon.hpp "$out/include/netmon.hpp"
 cp bindings/cmake/netmon-config.cmake "$out/lib/cmake/netmon/netmon-config.cmake"
 sed "s/@VERSION@/$version/" bindings/cmake/netmon-config-version.cmake.in >"$out/lib/cmake/netmon/netmon-config-version.cmake"
 
+# The licenses of what is linked in go where the library goes. Go's own is that of its golang.org/x modules.
+mkdir -p "$out/share/doc/netmon"
+"$GO" list -deps -tags $tags -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./capi | LC_ALL=C sort -u \
+  | while read -r module release folder; do
+    printf '%s %s\n\n' "$module" "$release"
+    find "$folder" -maxdepth 1 -iname 'licen[cs]e*' -exec cat {} +
+    printf '\n\n'
+  done >"$out/share/doc/netmon/THIRD-PARTY-LICENSES"
+
 # The Python package brings all of it along.
 [ -z "${NETMON_OUT:-}" ] || exit 0
 native=python/netmon/_native
 rm -rf "$native"
 mkdir -p "$native"
-cp -R "$out/lib" "$out/include" "$native/"
+cp -R "$out/lib" "$out/include" "$out/share" "$native/"

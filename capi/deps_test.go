@@ -29,6 +29,9 @@ type rule struct {
 const (
 	systemCalls = "system calls that package syscall does not have"
 	documents   = "every JSON document is read and written by it"
+	probes      = "what a probe is"
+	prober      = "implements its Prober"
+	stamps      = "kernel time stamps"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -42,13 +45,37 @@ var layers = map[string]rule{
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
 	"probe":    {layer: 1},
+	"probe/path": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
+	}},
+	"probe/dns": {layer: 1, beside: map[string]string{
+		"golang.org/x/net/dns/dnsmessage": "the format of messages",
+		"golang.org/x/sys/unix":           systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
+	}},
+	"probe/stamp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the errors of a probe",
+	}},
+	"probe/icmp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": stamps,
+		"github.com/prometheus-community/pro-bing": "ICMP echo where the system is not Linux",
+	}},
+	"probe/tcp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "addresses and ICMP errors",
+	}},
+	"probe/udp": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
 		"netmon/core/link":                   "fills its type where the system is not Linux",
 		"netmon/core/netdev":                 "fills its type where the system is not Linux",
 	}},
-	"rate":    {layer: 2},
+	"rate": {layer: 2},
+	"reach": {layer: 2, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls,
+		"netmon/core/stats":     "quantiles are defined there",
+	}},
 	"stats":   {layer: 2},
 	"job":     {layer: 3},
 	"sample":  {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},

@@ -78,7 +78,7 @@ func statusOf(err error, wrongText C.int32_t) C.int32_t {
 		return wrongText
 	case errors.Is(err, monitor.ErrClosed):
 		return C.NETMON_ERR_CLOSED
-	case errors.Is(err, errNoMemory), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
+	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
 		return C.NETMON_ERR_RESOURCES
 	default:
@@ -135,6 +135,14 @@ func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.
 	defer guard(&status, errorOut)
 	return answer(uint64(id), &usualAnswer, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
 		return m.Query(bytesOf(request, length), text)
+	})
+}
+
+//export goNetmonProbe
+func goNetmonProbe(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return answer(uint64(id), nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
+		return m.Probe(bytesOf(request, length), text)
 	})
 }
 

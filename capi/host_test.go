@@ -37,7 +37,7 @@ func host(name string) string { return filepath.Join("testdata", "host", name+".
 
 func TestHost_arguments(t *testing.T) {
 	program := compile(t, host("arguments"), "arguments", linked(t)...)
-	runCases(t, program, "versions", "handle", "config", "job", "query", "size", "unknown")
+	runCases(t, program, "versions", "handle", "config", "job", "query", "probe", "size", "unknown")
 }
 
 func TestHost_handles(t *testing.T) {
@@ -50,7 +50,7 @@ func TestHost_handles(t *testing.T) {
 
 func TestHost_threads(t *testing.T) {
 	program := compile(t, host("threads"), "threads", linked(t)...)
-	runCases(t, program, "close "+times(100), "close-at-once "+times(50), "whole "+times(150), "no-system-call",
+	runCases(t, program, "close "+times(100), "close-probing "+times(30), "close-at-once "+times(50), "whole "+times(150), "no-system-call",
 		"frozen "+times(100), "short-lived "+times(2000))
 }
 

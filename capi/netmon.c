@@ -268,25 +268,44 @@ int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out) {
   return status;
 }
 
-int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+// take_request checks the arguments of a function that answers requests, and finds out where the call goes.
+static int32_t take_request(netmon_handle handle, const char *request_json, const char *example, char **json_out,
+                            char **error_out, size_t *length_out, target *target_out) {
   if (json_out != NULL) *json_out = NULL;
   if (error_out != NULL) *error_out = NULL;
   if (json_out == NULL) {
     return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "json_out: NULL; pass where to write the answer");
   }
   if (request_json == NULL) {
-    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
-                       "request_json: NULL; pass a request such as {\"view\": \"health\"}");
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "request_json: NULL; pass a request such as %s", example);
   }
-  size_t length = text_length(request_json);
-  if (length > NETMON_MOST_TEXT) return too_long("request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
+  *length_out = text_length(request_json);
+  if (*length_out > NETMON_MOST_TEXT) return too_long("request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
+  return locate(handle, target_out, error_out);
+}
+
+int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+  size_t length;
   target to;
-  int32_t status = locate(handle, &to, error_out);
+  int32_t status = take_request(handle, request_json, "{\"view\": \"health\"}", json_out, error_out, &length, &to);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->query(to.inner, request_json, json_out, error_out);
   sigset_t before;
   enter_go(&before);
   status = goNetmonQuery(to.inner, (char *)request_json, length, json_out, error_out);
+  leave_go(&before);
+  return status;
+}
+
+int32_t netmon_probe(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+  size_t length;
+  target to;
+  int32_t status = take_request(handle, request_json, "{\"target\": \"127.0.0.1\"}", json_out, error_out, &length, &to);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->probe(to.inner, request_json, json_out, error_out);
+  sigset_t before;
+  enter_go(&before);
+  status = goNetmonProbe(to.inner, (char *)request_json, length, json_out, error_out);
   leave_go(&before);
   return status;
 }

@@ -18,6 +18,7 @@ int32_t goNetmonInit(uint64_t id, uint32_t slot, char *config, size_t length, ch
 int32_t goNetmonClose(uint64_t id);
 int32_t goNetmonSample(uint64_t id, char **json_out, char **error_out);
 int32_t goNetmonQuery(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
+int32_t goNetmonProbe(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
@@ -55,6 +56,7 @@ typedef struct netmon_api {
   int32_t (*sample)(netmon_handle, char **, char **);
   int32_t (*latest)(netmon_handle, netmon_snapshot *);
   int32_t (*query)(netmon_handle, const char *, char **, char **);
+  int32_t (*probe)(netmon_handle, const char *, char **, char **);
 } netmon_api;
 
 // Where calls go in this process.

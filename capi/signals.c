@@ -10,8 +10,8 @@
 #include "shim.h"
 
 static sigset_t mask_before_load;
-static struct sigaction pipe_before_load;
-static int load_noted;
+static struct sigaction handled_before_load[NSIG];
+static int noted_before_load[NSIG];
 
 // asynchronous fills set with the signals that are held back. Those that a thread raises itself are not among them, nor is
 // SIGURG, which the Go runtime sends to its threads.
@@ -29,18 +29,9 @@ void netmon_signals_block(sigset_t *before) {
 
 void netmon_signals_restore(const sigset_t *before) { pthread_sigmask(SIG_SETMASK, before, NULL); }
 
-// Constructors with a priority run before Go's own entry, those without one after it.
-__attribute__((constructor(101))) static void before_go(void) {
-  load_noted = sigaction(SIGPIPE, NULL, &pipe_before_load) == 0;
-  netmon_signals_block(&mask_before_load);
-}
-
-__attribute__((constructor)) static void after_go(void) {
-  if (!load_noted) return;
-  // Go takes SIGPIPE over. Ignored stays ignored, also across exec; Go's threads have it blocked and get EPIPE either way.
-  sigaction(SIGPIPE, &pipe_before_load, NULL);
-  netmon_signals_restore(&mask_before_load);
-}
+// Go leaves these open in its threads, and opens them in a thread's first call. 34 is SIGRTMIN to programs.
+static const int open_to_go[] = {SIGPROF, SIGCHLD, SIGURG, SIGSTKFLT, 34};
+enum { OPEN_TO_GO = sizeof open_to_go / sizeof open_to_go[0] };
 
 static int same_action(const struct sigaction *a, const struct sigaction *b) {
   return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags && memcmp(&a->sa_mask, &b->sa_mask, 8) == 0;
@@ -48,6 +39,36 @@ static int same_action(const struct sigaction *a, const struct sigaction *b) {
 
 static int lacks_stack(const struct sigaction *action) {
   return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN && (action->sa_flags & SA_ONSTACK) == 0;
+}
+
+// give_back takes SA_ONSTACK from a handler that had been installed before the load without it: Go gives it to all. The stack for
+// signals that a thread gets from Go is too small for many a handler that ran on the thread's own before.
+static void give_back(int signal, const struct sigaction *before) {
+  struct sigaction given = *before, found, replaced;
+  given.sa_flags |= SA_ONSTACK;
+  if (!lacks_stack(before) || sigaction(signal, NULL, &found) != 0 || !same_action(&found, &given)) return;
+  // Another thread may have installed its handler in between.
+  if (sigaction(signal, before, &replaced) == 0 && !same_action(&replaced, &given)) sigaction(signal, &replaced, NULL);
+}
+
+// Constructors with a priority run before Go's own entry, those without one after it.
+__attribute__((constructor(101))) static void before_go(void) {
+  for (int signal = 1; signal < NSIG; signal++) {
+    noted_before_load[signal] = sigaction(signal, NULL, &handled_before_load[signal]) == 0;
+  }
+  netmon_signals_block(&mask_before_load);
+}
+
+__attribute__((constructor)) static void after_go(void) {
+  // Go takes SIGPIPE over. Ignored stays ignored, also across exec; Go's threads have it blocked and get EPIPE either way.
+  if (noted_before_load[SIGPIPE]) sigaction(SIGPIPE, &handled_before_load[SIGPIPE], NULL);
+  sigset_t held_back;
+  asynchronous(&held_back);
+  for (size_t i = 0; i < OPEN_TO_GO; i++) sigdelset(&held_back, open_to_go[i]);
+  for (int signal = 1; signal < NSIG; signal++) {
+    if (noted_before_load[signal] && sigismember(&held_back, signal) == 1) give_back(signal, &handled_before_load[signal]);
+  }
+  netmon_signals_restore(&mask_before_load);
 }
 
 // mend adds SA_ONSTACK to the handler of a signal. The host may install another at any time, also between reading and writing
@@ -67,7 +88,5 @@ static void mend(int signal) {
 }
 
 void netmon_signals_mend(void) {
-  // Go leaves these open in its threads, and opens them in a thread's first call. 34 is SIGRTMIN to programs.
-  static const int open_to_go[] = {SIGPROF, SIGCHLD, SIGURG, SIGSTKFLT, 34};
-  for (size_t i = 0; i < sizeof open_to_go / sizeof open_to_go[0]; i++) mend(open_to_go[i]);
+  for (size_t i = 0; i < OPEN_TO_GO; i++) mend(open_to_go[i]);
 }

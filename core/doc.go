@@ -15,8 +15,15 @@
 //	L1  link       kinds, states, speeds and addresses of interfaces, and routes to an address, from rtnetlink and ethtool
 //	L1  route      which interface the default route leaves by
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
+//	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
+//	L1  probe/icmp   round trips by ICMP echo
+//	L1  probe/tcp    round trips by the beginning of a TCP handshake
+//	L1  probe/udp    round trips by UDP echo, and the responder that answers
+//	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
+//	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
+//	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name

@@ -3,8 +3,10 @@
 // 1. Introduction
 //
 // A monitor samples the kernel's counters of one network namespace in the background (default: once a second) and on demand:
-// interfaces, TCP, UDP, IP and sockets. It sends no packet, opens no port, prints nothing, needs no privilege and never waits
-// for the network. Link with -lnetmon (pkg-config netmon; find_package(netmon)).
+// interfaces, TCP, UDP, IP and sockets. It prints nothing and needs no privilege; samples never wait for the network. It probes
+// the training job's peers and the targets it is given, and nobody else: without them it sends no packet, but to the system's
+// resolver where the job's master_address is a name. It opens a port only where "udp_responder" asks for one.
+// Link with -lnetmon (pkg-config netmon; find_package(netmon)).
 //
 //     netmon_handle monitor;
 //     char *error = NULL;
@@ -23,7 +25,7 @@
 // Rules that hold for every function unless its comment says otherwise:
 //
 // - It may be called from any thread at any time, also while another thread closes the monitor, but not from a signal handler
-//   (netmon_latest may). It never blocks for longer than 0.1 s.
+//   (netmon_latest may). It never blocks for longer than 0.1 s, but for netmon_probe, which waits as long as it is told.
 // - It returns a status: NETMON_OK (0) or a negative NETMON_ERR_ value.
 // - Out-parameters are set to zero or NULL first. Text handed out is UTF-8, ends with a zero byte, belongs to the caller and
 //   is freed with netmon_free.
@@ -38,7 +40,8 @@
 //   made by _Fork or clone instead of fork always get that answer: the C library itself does not survive in them.
 // - After the library was loaded, SIGPIPE is handled as it was before, and no signal is left blocked or unblocked. Handlers
 //   without SA_ONSTACK are given that flag for signals that cannot be kept from the library's threads: SIGPROF, SIGCHLD,
-//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open.
+//   SIGURG, SIGSTKFLT and 34 (SIGRTMIN), at every call and every sample while a monitor is open; and once, at load, SIGILL,
+//   SIGTRAP, SIGSYS and SIGABRT. All others keep their flags.
 //
 // The JSON documents are described in docs/metrics.md, what stays the same over versions in docs/abi.md.
 // Units: _ns nanoseconds, _bytes bytes, _per_second per second, _ratio 0 to 1.
@@ -98,7 +101,12 @@ typedef uint64_t netmon_handle;
 //                       it is named. Default: those with hardware behind them, in a container its own
 //   "sources"           list of what is read, of "interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma",
 //                       "collectives"; default all
-//   "targets"           list of strings: whom to probe beside the training peers
+//   "targets"           list of at most 256 strings: whom to probe beside the training peers (section 7)
+//   "probe_interval_seconds"  number, 0.02 to 3600, default 1: time between two probes of one target
+//   "probe_timeout_seconds"   number, 0.01 to 60, default 1: a probe without an answer is lost after it
+//   "udp_responder"     true, or an object such as {"address": "127.0.0.1", "port": 29541}: answer the UDP echoes of other
+//                       monitors. true means loopback and port 29541; an address that others reach has to be named. Default:
+//                       no port is opened
 //   "job"               object as for netmon_set_job
 // A key may be given once.
 // handle_out receives the handle, 0 on failure.
@@ -115,8 +123,9 @@ NETMON_API int32_t netmon_close(netmon_handle handle);
 
 // netmon_set_job tells a monitor what became known of the training job after netmon_init: a JSON object with any of "rank",
 // "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source"
-// (strings) and "environment" (an object of environment variables, which replaces those read before). Keys that are given
-// replace what was known; others stay.
+// (strings), "peers" (a list of the ranks' hosts, as "10.0.0.2" or {"rank": 1, "address": "10.0.0.2"}) and "environment" (an
+// object of environment variables, which replaces those read before). Keys that are given replace what was known; others stay.
+// The master and the peers are probed, but for this host's own addresses.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CONFIG, _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out);
@@ -153,8 +162,8 @@ typedef struct netmon_snapshot {
   uint64_t drops_in_window;                 // receive and transmit drops of counted interfaces
   double tcp_retransmit_ratio;              // segments retransmitted / sent in the window; unknown when none was sent
   uint64_t tcp_established;                 // connections
-  uint64_t rtt_p50_ns;                      // not measured by this version
-  double loss_ratio;                        // not measured by this version
+  uint64_t rtt_p50_ns;                      // median of the round trips to all targets in the last 60 s
+  double loss_ratio;                        // probes lost / sent in the last 60 s, all targets
 } netmon_snapshot;
 
 // netmon_latest copies the newest sample's values as the background loop published them. It takes no lock, makes no system call
@@ -173,7 +182,8 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //       a list of sample documents, oldest first; the rest is fetched with the last one's sequence as "after_sequence"
 //   {"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
 //       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is
-//       0. Metrics are named as in the document, interfaces by name: "tcp.retransmit_ratio", "interfaces.eth0.receive_drops_total"
+//       0. Metrics are named as in the document, interfaces and targets by name: "tcp.retransmit_ratio",
+//       "interfaces.eth0.receive_drops_total", "probes.10.0.0.2.rtt_p50_seconds"
 //   {"view": "health"}
 //       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
 //       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,
@@ -183,6 +193,45 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood), _ERR_CLOSED, _ERR_FORKED,
 // _ERR_RESOURCES, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+// 7. Probes
+
+// A monitor probes its targets in the background: the job's master and peers, and those of "targets". What comes of it is in the
+// samples' "probes". A target is written as one of
+//   "10.0.0.2"  "fe80::1%eth0"  "node7"      by the best method that works there: ICMP echo, else TCP
+//   "node7:29500"  "[::1]:29500"             the same, with this TCP port
+//   "icmp://node7"                           ICMP echo
+//   "tcp://node7:29500"  "tcp://node7"       TCP handshake, or its refusal; without a port that of the job's master, else 7
+//   "udp://node7:29541"  "udp://node7"       UDP echo to a monitor with "udp_responder"; default port 29541
+//   "dns://node7"                            time to resolve the name by the system's resolver
+//   "gateway"                                the default gateway
+// Limits that no configuration lifts: 256 targets, 1000 probes a second, 64 bytes above IP and protocol headers, 20 ms between
+// two probes of one target.
+
+// netmon_probe measures round trips to one target on demand, beside the background. request_json is one of
+//   {"target": "10.0.0.2", "method": "auto", "count": 5, "timeout_seconds": 1, "interval_seconds": 0.02, "wait_seconds": 0.1}
+//       starts probing and waits. All keys but "target" may be left out:
+//       "method"            "auto" (default: the target's own, else the best that works), "icmp", "tcp", "udp", "dns", "path"
+//       "count"             1 to 1000, default 1: probes; with "path" 1 to 10, default 3: probes per hop
+//       "timeout_seconds"   0.01 to 60, default 1: a probe without an answer is lost after it
+//       "interval_seconds"  0.02 to 60, default 0.02: the next probe goes out after an answer or timeout, and not before this time
+//       "wait_seconds"      0 to 60; default: until all is done
+//   {"id": 7, "wait_seconds": 0.1}
+//       goes on waiting for a request that was started
+//   {"id": 7, "cancel": true}
+//       ends it
+// The answer tells what there is so far: an object with "id", "done" (when true, the id holds no longer) and the fields of the
+// document's "probes"; with "path" "target", "address", "hops" (a list of objects: "ttl", "address", "sent", "received",
+// "rtt_min_seconds", "rtt_p50_seconds", "error"), "reached", "path_mtu_bytes" and "error".
+// What becomes of probes is in the answer, "error" included: a target that cannot be reached, refuses, or whose name does not
+// resolve is NETMON_OK. At most 16 requests of a monitor are unfinished or not fetched; one that is finished and not fetched for
+// 60 s is forgotten.
+//
+// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
+// _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (16 requests, no memory), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_probe(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
 
 #ifdef __cplusplus
 }

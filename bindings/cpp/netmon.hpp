@@ -211,12 +211,12 @@ struct Snapshot {
   std::optional<double> transmit_bytes_per_second;
   std::optional<double> primary_receive_bytes_per_second; // the interface that routes to the master address, or by default
   std::optional<double> primary_transmit_bytes_per_second;
-  std::optional<std::uint64_t> errors_in_window; // receive and transmit errors of counted interfaces
-  std::optional<std::uint64_t> drops_in_window;  // receive and transmit drops of counted interfaces
-  std::optional<double> tcp_retransmit_ratio;    // segments retransmitted / sent in the window
-  std::optional<std::uint64_t> tcp_established;  // connections
-  std::optional<std::chrono::nanoseconds> rtt_p50;
-  std::optional<double> loss_ratio;
+  std::optional<std::uint64_t> errors_in_window;   // receive and transmit errors of counted interfaces
+  std::optional<std::uint64_t> drops_in_window;    // receive and transmit drops of counted interfaces
+  std::optional<double> tcp_retransmit_ratio;      // segments retransmitted / sent in the window
+  std::optional<std::uint64_t> tcp_established;    // connections
+  std::optional<std::chrono::nanoseconds> rtt_p50; // median of the round trips to all targets in the last 60 s
+  std::optional<double> loss_ratio;                // probes lost / sent in the last 60 s, all targets
 };
 
 // 6. Monitors
@@ -305,6 +305,16 @@ public:
   Result<Text> query(TextArgument request) const noexcept {
     char *json = nullptr, *error = nullptr;
     const std::int32_t status = netmon_query(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
+  // Measures round trips to one target on demand, a JSON request and answer (netmon_probe). Waits as long as the request says.
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
+  Result<Text> probe(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_probe(handle_, request.c_str(), &json, &error);
     if (status != NETMON_OK) return failed(status, error);
     return Text(json);
   }

@@ -22,11 +22,19 @@ type Identity struct {
 	NodeRank       *int64
 	MasterAddress  *string
 	MasterPort     *int64
+	// Peers are the hosts of the job's ranks. No launcher tells them in the environment.
+	Peers []Peer
 	// Source says where the fields came from: "environment", "slurm", "open mpi", "pmi", "configuration", what the caller of
 	// netmon_set_job named, or several of these joined by "+".
 	Source *string
 	// Problems names fields, as "rank", whose variable held something that cannot be.
 	Problems map[string]string
+}
+
+// Peer is the host of a rank.
+type Peer struct {
+	Rank    *int64
+	Address string // or name
 }
 
 // Lookup reads one environment variable, as os.LookupEnv does.
@@ -185,9 +193,18 @@ func tasksOfNode(list string, node int64) (int64, error) {
 	return 0, fmt.Errorf("names fewer nodes than SLURM_NODEID says")
 }
 
-// Overlay returns base with the fields that over knows replacing its own, and with both sources named.
+// knowsAny tells whether any field is known.
+func (id *Identity) knowsAny() bool {
+	return id.Rank != nil || id.LocalRank != nil || id.WorldSize != nil || id.LocalWorldSize != nil || id.NodeRank != nil ||
+		id.MasterAddress != nil || id.MasterPort != nil
+}
+
+// Overlay returns base with the fields that over knows replacing its own, and with both sources named, if both know any.
 func Overlay(base, over Identity) Identity {
 	merged := base
+	if !base.knowsAny() {
+		base.Source = nil
+	}
 	changed := false
 	number := func(field **int64, value *int64) {
 		if value != nil {
@@ -202,6 +219,9 @@ func Overlay(base, over Identity) Identity {
 	number(&merged.MasterPort, over.MasterPort)
 	if over.MasterAddress != nil {
 		merged.MasterAddress, changed = over.MasterAddress, true
+	}
+	if over.Peers != nil {
+		merged.Peers, changed = over.Peers, true
 	}
 	if changed && over.Source != nil {
 		source := *over.Source

@@ -73,10 +73,18 @@ func TestOverlay_configurationWinsFieldByField(t *testing.T) {
 	merged := Overlay(base, Identity{Rank: number(0), MasterAddress: text("a"), Source: text("configuration")})
 	assert.Equal(t, Identity{Rank: number(0), WorldSize: number(2), MasterAddress: text("a"),
 		Source: text("environment+configuration")}, merged)
+	peers := []Peer{{Rank: number(1), Address: "10.0.0.2"}}
+	merged.Peers = peers
+	assert.Equal(t, peers, Overlay(merged, Identity{Rank: number(1)}).Peers)
+	assert.Empty(t, Overlay(merged, Identity{Peers: []Peer{}}).Peers, "none are none")
 	again := Overlay(merged, Identity{Rank: number(1), Source: text("configuration")})
 	assert.Equal(t, text("environment+configuration"), again.Source)
 	same := Overlay(base, Identity{Source: text("configuration")})
 	assert.Equal(t, base, same, "a configuration that says nothing changes nothing")
+	told := Overlay(Overlay(base, Identity{Source: text("configuration")}), Identity{Rank: number(0), Source: text("torch.distributed")})
+	assert.Equal(t, text("environment+torch.distributed"), told.Source)
+	first := Overlay(Identity{Source: text("configuration")}, Identity{Rank: number(0), Source: text("torch.distributed")})
+	assert.Equal(t, text("torch.distributed"), first.Source, "nothing came from the configuration")
 }
 
 func FuzzFromEnvironment(f *testing.F) {

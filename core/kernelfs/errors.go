@@ -1,6 +1,13 @@
 package kernelfs
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrForeign means that a descriptor now belongs to something else: the host process closed it, as os.closerange does, and the
+// number may have been used again.
+var ErrForeign = errors.New("descriptor was closed by the host process")
 
 // ParseError says which row of which kernel file could not be understood.
 type ParseError struct {

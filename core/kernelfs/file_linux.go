@@ -9,15 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrForeign means that the descriptor of a File now belongs to something else: the host process closed it, as
-// os.closerange does, and the number was used again.
-var ErrForeign = errors.New("descriptor was closed by the host process")
-
 // File is a kernel file kept open. It is not safe for concurrent use.
 type File struct {
-	path     string
-	fd       int
-	dev, ino uint64
+	Descriptor
+	path string
 }
 
 // Open opens the file at path, with its descriptor closed on exec.
@@ -26,12 +21,11 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernelfs: open %s: %w", path, err)
 	}
-	dev, ino, err := Identity(fd)
+	descriptor, err := Own(fd)
 	if err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("kernelfs: stat %s: %w", path, err)
 	}
-	return &File{path: path, fd: fd, dev: dev, ino: ino}, nil
+	return &File{Descriptor: descriptor, path: path}, nil
 }
 
 func openRetry(path string) (int, error) {
@@ -41,16 +35,6 @@ func openRetry(path string) (int, error) {
 			return fd, err
 		}
 	}
-}
-
-// Identity is the device and inode a descriptor refers to. It tells whether a number still means what it meant when it was
-// opened: the host process may close any descriptor of its process.
-func Identity(fd int) (dev, ino uint64, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, 0, err
-	}
-	return st.Dev, st.Ino, nil
 }
 
 // Path is the path the file was opened with.
@@ -130,18 +114,4 @@ func (f *File) explain(err error) error {
 		return err
 	}
 	return ErrForeign
-}
-
-// Owned tells whether the descriptor still refers to the file that was opened.
-func (f *File) Owned() bool {
-	dev, ino, err := Identity(f.fd)
-	return err == nil && dev == f.dev && ino == f.ino
-}
-
-// Close closes the descriptor, unless the host process did so before and its number now means something else.
-func (f *File) Close() {
-	if f.Owned() {
-		unix.Close(f.fd)
-	}
-	f.fd = -1
 }

@@ -4,9 +4,6 @@ package kernelfs
 
 import "errors"
 
-// ErrForeign means that the descriptor of a File now belongs to something else.
-var ErrForeign = errors.New("descriptor was closed by the host process")
-
 // File is a kernel file kept open; this system has none.
 type File struct{}
 

@@ -57,3 +57,8 @@ func (fs FS) ReadFile(path string) ([]byte, error) {
 func (fs FS) Readlink(path string) (string, error) {
 	return os.Readlink(filepath.Join(fs.root, path))
 }
+
+// Stat describes the file that a path below the root leads to. Two descriptions tell whether it was replaced or written in between.
+func (fs FS) Stat(path string) (os.FileInfo, error) {
+	return os.Stat(filepath.Join(fs.root, path))
+}

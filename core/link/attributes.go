@@ -252,7 +252,8 @@ func build(all []attributes, addresses map[int][]string) []*Link {
 		// The other end of a veth pair is no lower interface, and an index of another namespace means nothing here.
 		_, listed := names[a.lower]
 		below := a.lower != 0 && a.lower != a.index && !a.lowerAbroad && listed && kind != Veth
-		l.Upper = hasMembers[a.index] || below
+		// Packets are sent into an ifb by another interface, on which they come or go.
+		l.Upper = hasMembers[a.index] || below || a.kind == "ifb"
 		if l.Addresses == nil {
 			l.Addresses = []string{}
 		}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -69,10 +70,10 @@ func (l *Link) HasAddress(address netip.Addr) bool {
 
 // Counted says which interfaces make up the totals, in the order of links, so that each byte counts once.
 //
-// Without patterns these are the interfaces with hardware behind them. In a namespace that has none, as a container's, they
+// Without patterns these are the interfaces with hardware behind them, of a device and its members the device. In a namespace that has none, as a container's, they
 // are all that are not loopback, not a member of a bridge or bond, and do not carry bytes that another one carries too;
 // tunnels only where nothing else is left, because their bytes leave through another interface. With patterns
-// (path.Match; a leading ! excludes) they are those that match one pattern and no exclusion, loopback included; if there are
+// (those of glob(7); a leading ! excludes) they are those that match one pattern and no exclusion, loopback included; if there are
 // only exclusions they narrow the default.
 func Counted(links []*Link, patterns []string) []bool {
 	counted := make([]bool, len(links))
@@ -98,7 +99,12 @@ func Counted(links []*Link, patterns []string) []bool {
 }
 
 func countDefault(links []*Link, counted []bool) {
-	if mark(links, counted, func(l *Link) bool { return l.Hardware }) {
+	devices := make(map[string]bool)
+	for _, l := range links {
+		devices[l.Name] = l.Hardware
+	}
+	// A device that is member of another one, as a virtual function of a hypervisor's card, is counted there too.
+	if mark(links, counted, func(l *Link) bool { return l.Hardware && !(l.Enslaved && devices[l.Master]) }) {
 		return
 	}
 	own := func(l *Link) bool { return l.Kind != Loopback && !l.Enslaved && !l.Upper }
@@ -118,9 +124,35 @@ func mark(links []*Link, counted []bool, accept func(*Link) bool) (any bool) {
 
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		ok, err := path.Match(pattern, name)
+		ok, err := path.Match(goPattern(pattern), name)
 		return err == nil && ok
 	})
+}
+
+// CheckPattern returns path.ErrBadPattern where a pattern of Counted, without its leading !, is malformed.
+func CheckPattern(pattern string) error {
+	_, err := path.Match(goPattern(pattern), "")
+	return err
+}
+
+// goPattern is a glob(7) pattern as package path understands it, which writes [^...] where everybody else writes [!...].
+func goPattern(pattern string) string {
+	text := []byte(pattern)
+	inClass := false
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\':
+			i++
+		case inClass:
+			inClass = text[i] != ']'
+		case text[i] == '[':
+			inClass = true
+			if i+1 < len(text) && text[i+1] == '!' {
+				text[i+1] = '^'
+			}
+		}
+	}
+	return string(text)
 }
 
 // Primary is the interface that the job's traffic is expected on: the one the route to master leaves by; if master is an
@@ -129,6 +161,12 @@ func matches(patterns []string, name string) bool {
 // defaultName is the default route's interface, "" for none.
 func Primary(links []*Link, counted []bool, master netip.Addr, route func(netip.Addr) int, defaultName string) *Link {
 	if master.IsValid() {
+		// A link-local address with a zone (fe80::1%eth0) is reached by the interface that the zone names.
+		for _, l := range links {
+			if zone := master.Zone(); l.Kind != Loopback && zone != "" && (l.Name == zone || strconv.Itoa(l.Index) == zone) {
+				return l
+			}
+		}
 		if l := byIndex(links, route(master)); l != nil && l.Kind != Loopback {
 			return l
 		}

@@ -115,6 +115,16 @@ func TestBuild_whatALinkSays(t *testing.T) {
 	assert.Equal(t, "unknown", links[2].State)
 }
 
+// What passes through an ifb comes from another interface and is counted there.
+func TestCounted_ifbBesideVeth(t *testing.T) {
+	links := parse(t,
+		message(2, ether, running, word(iflaIfname, "eth0"), info("veth"), u32(iflaLink, 7), u32(iflaLinkNetnsid, 0)),
+		message(3, ether, running, word(iflaIfname, "ifb0"), info("ifb")),
+	)
+	assert.Equal(t, []bool{true, false}, Counted(links, nil))
+	assert.Equal(t, []bool{false, true}, Counted(links, []string{"ifb*"}), "by name all the same")
+}
+
 func TestParseLink_malformed(t *testing.T) {
 	good := message(2, ether, running, word(iflaIfname, "eth0"))
 	for name, m := range map[string][]byte{
@@ -172,10 +182,12 @@ func TestCounted(t *testing.T) {
 		patterns []string
 		want     []string
 	}{
-		"one card":                  {[]*Link{lo, eth0}, nil, []string{"eth0"}},
-		"docker host":               {[]*Link{lo, eth0, named(Bridge, "docker0", upper), named(Veth, "veth1", enslaved)}, nil, []string{"eth0"}},
-		"bridge over a card":        {[]*Link{lo, named(Physical, "eth0", enslaved), named(Bridge, "br0", upper)}, nil, []string{"eth0"}},
-		"bond over two cards":       {[]*Link{lo, named(BondMember, "eth0", hardware, enslaved), named(BondMember, "eth1", hardware, enslaved), named(Bond, "bond0", upper)}, nil, []string{"eth0", "eth1"}},
+		"one card":            {[]*Link{lo, eth0}, nil, []string{"eth0"}},
+		"docker host":         {[]*Link{lo, eth0, named(Bridge, "docker0", upper), named(Veth, "veth1", enslaved)}, nil, []string{"eth0"}},
+		"bridge over a card":  {[]*Link{lo, named(Physical, "eth0", enslaved), named(Bridge, "br0", upper)}, nil, []string{"eth0"}},
+		"bond over two cards": {[]*Link{lo, named(BondMember, "eth0", hardware, enslaved), named(BondMember, "eth1", hardware, enslaved), named(Bond, "bond0", upper)}, nil, []string{"eth0", "eth1"}},
+		"virtual function of a card": {[]*Link{lo, named(Physical, "eth0", upper), named(Physical, "enP1s1", enslaved, func(l *Link) { l.Master = "eth0" })},
+			nil, []string{"eth0"}},
 		"VLAN over a card":          {[]*Link{lo, eth0, named(VLAN, "eth0.100", upper)}, nil, []string{"eth0"}},
 		"VPN over a card":           {[]*Link{lo, eth0, named(Tunnel, "wg0")}, nil, []string{"eth0"}},
 		"container, a lone veth":    {[]*Link{lo, named(Veth, "eth0")}, nil, []string{"eth0"}},
@@ -189,6 +201,10 @@ func TestCounted(t *testing.T) {
 		"nothing at all":            {nil, nil, nil},
 		"loopback by name":          {[]*Link{lo, eth0}, []string{"lo"}, []string{"lo"}},
 		"glob":                      {[]*Link{lo, eth0, eth1}, []string{"eth*"}, []string{"eth0", "eth1"}},
+		"glob, one of these":        {[]*Link{lo, eth0, eth1}, []string{"eth[0-7]"}, []string{"eth0", "eth1"}},
+		"glob, none of these":       {[]*Link{lo, eth0, eth1}, []string{"[!l]*", "!eth[!0]"}, []string{"eth0"}},
+		"glob, none, Go's way":      {[]*Link{lo, eth0, eth1}, []string{"[^l]*"}, []string{"eth0", "eth1"}},
+		"glob, taken as it is":      {[]*Link{named(Other, "[!x]"), named(Other, "a!"), eth0}, []string{`\[!x]`, "a[x!]", "[[!]?x]"}, []string{"[!x]", "a!"}},
 		"exclusion narrows":         {[]*Link{lo, eth0, eth1}, []string{"!eth1"}, []string{"eth0"}},
 		"exclusion wins":            {[]*Link{lo, eth0, eth1}, []string{"!eth1", "eth*"}, []string{"eth0"}},
 		"no match":                  {[]*Link{lo, eth0}, []string{"ib*"}, nil},
@@ -222,6 +238,9 @@ func TestPrimary(t *testing.T) {
 		{"the route to the master", "10.1.0.9", "eth0", both, eth1},
 		{"the master is here: who holds its address", "10.0.0.1", "eth1", both, eth0},
 		{"the same over IPv6", "fd00::1", "eth1", both, eth0},
+		{"a link-local address: the interface of its zone", "fe80::9%eth1", "eth0", both, eth1},
+		{"a zone by its index", "fe80::9%3", "eth0", both, eth1},
+		{"a zone that is not here: the default route", "fe80::9%eth7", "eth0", both, eth0},
 		{"loopback says nothing: the default route", "127.0.0.1", "eth1", both, eth1},
 		{"no route to it: the default route", "192.168.9.9", "eth0", both, eth0},
 		{"no master: the default route", "", "eth0", both, eth0},

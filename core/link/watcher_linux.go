@@ -43,10 +43,10 @@ func Watch(fs kernelfs.FS) (*Watcher, error) {
 	}
 	request, err := openNetlink(0, 0)
 	if err != nil {
-		events.close()
+		events.Close()
 		return nil, err
 	}
-	_ = unix.SetsockoptTimeval(request.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: answerTimeout})
+	_ = unix.SetsockoptTimeval(request.Number(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: answerTimeout})
 	return &Watcher{fs: fs, events: events, request: request, buffer: make([]byte, 64<<10)}, nil
 }
 
@@ -54,10 +54,10 @@ func Watch(fs kernelfs.FS) (*Watcher, error) {
 func (w *Watcher) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.request.close()
+	w.request.Close()
 	w.eventsMu.Lock()
 	defer w.eventsMu.Unlock()
-	w.events.close()
+	w.events.Close()
 }
 
 // Changed tells what may have changed since it was asked the last time. It never blocks.
@@ -65,13 +65,13 @@ func (w *Watcher) Changed() (change Change) {
 	// Closed while it is read here, the descriptor could be somebody else's by the time of the next recv.
 	w.eventsMu.Lock()
 	defer w.eventsMu.Unlock()
-	if !w.events.owned() {
+	if !w.events.Owned() {
 		return 0
 	}
 	// Only the header is read and the rest of each message dropped: what changed is read anew as a whole.
 	var header [unix.SizeofNlMsghdr]byte
 	for {
-		_, err := recv(w.events.fd, header[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		_, err := recv(w.events.Number(), header[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		switch {
 		case err == nil:
 			switch binary.NativeEndian.Uint16(header[4:]) {
@@ -119,7 +119,7 @@ func (w *Watcher) Read() ([]*Link, error) {
 		}
 	}
 	for _, l := range links {
-		readSpeed(w.request.fd, l)
+		readSpeed(w.request.Number(), l)
 	}
 	return links, nil
 }
@@ -196,7 +196,7 @@ func (w *Watcher) Route(destination netip.Addr) int {
 
 // exchange sends one request and hands the payload of every answering message to f.
 func (w *Watcher) exchange(kind uint16, flags uint16, body []byte, answer uint16, f func([]byte) error) error {
-	if !w.request.owned() {
+	if !w.request.Owned() {
 		return kernelfs.ErrForeign
 	}
 	w.request.sequence++
@@ -206,11 +206,11 @@ func (w *Watcher) exchange(kind uint16, flags uint16, body []byte, answer uint16
 	binary.NativeEndian.PutUint16(message[6:], unix.NLM_F_REQUEST|flags)
 	binary.NativeEndian.PutUint32(message[8:], w.request.sequence)
 	message = append(message, body...)
-	if err := unix.Sendto(w.request.fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(w.request.Number(), message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
 	for {
-		n, err := recv(w.request.fd, w.buffer, 0)
+		n, err := recv(w.request.Number(), w.buffer, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -256,41 +256,25 @@ func (w *Watcher) answers(datagram []byte, answer uint16, f func([]byte) error) 
 	return false, nil
 }
 
-// netlinkSocket is a routing socket that knows whether its descriptor is still its own. Every use asks first: were the host
-// process to close it and open a connection under the same number, a request would be sent into that connection.
+// netlinkSocket is a routing socket.
 type netlinkSocket struct {
-	fd       int
-	ino      uint64
+	kernelfs.Descriptor
 	sequence uint32
 }
 
-func openNetlink(flags int, groups uint32) (s netlinkSocket, err error) {
+func openNetlink(flags int, groups uint32) (netlinkSocket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|flags, unix.NETLINK_ROUTE)
 	if err != nil {
-		return s, fmt.Errorf("link: open a routing socket: %w", err)
+		return netlinkSocket{}, fmt.Errorf("link: open a routing socket: %w", err)
 	}
-	if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err == nil {
-		_, s.ino, err = kernelfs.Identity(fd)
+	descriptor, err := kernelfs.Own(fd)
+	if err == nil {
+		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+			descriptor.Close()
+		}
 	}
 	if err != nil {
-		unix.Close(fd)
-		return s, fmt.Errorf("link: bind a routing socket: %w", err)
+		return netlinkSocket{}, fmt.Errorf("link: bind a routing socket: %w", err)
 	}
-	s.fd = fd
-	return s, nil
-}
-
-func (s *netlinkSocket) owned() bool {
-	if s.fd < 0 {
-		return false
-	}
-	_, ino, err := kernelfs.Identity(s.fd)
-	return err == nil && ino == s.ino
-}
-
-func (s *netlinkSocket) close() {
-	if s.owned() {
-		unix.Close(s.fd)
-	}
-	s.fd = -1
+	return netlinkSocket{Descriptor: descriptor}, nil
 }

@@ -211,7 +211,7 @@ func TestWatcher_manyLinksThatComeAndGo(t *testing.T) {
 func TestWatcher_descriptorTakenOverByTheHost(t *testing.T) {
 	w, err := Watch(kernelfs.System())
 	require.NoError(t, err)
-	numbers := []int{w.events.fd, w.request.fd}
+	numbers := []int{w.events.Number(), w.request.Number()}
 	var others []int
 	for _, fd := range numbers {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)

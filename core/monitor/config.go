@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
-	"path"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/goccy/go-json"
 
 	"netmon/core/job"
+	"netmon/core/link"
+	"netmon/core/probe"
 	"netmon/core/units"
 )
 
@@ -41,16 +44,21 @@ func sectionNames() []string {
 
 // Config says how a monitor works. Make one with ParseConfig or DefaultConfig.
 type Config struct {
-	Interval   time.Duration // between two samples of the loop
-	Targets    []string      // whom to probe beside the training peers
-	Interfaces []string      // patterns of the interfaces that count in totals; empty: by kind
-	Sources    Section
-	Job        job.Identity      // what the configuration says of the job
-	Variables  map[string]string // environment variables handed over; nil: the process's own
+	Interval      time.Duration  // between two samples of the loop
+	Targets       []probe.Target // whom to probe beside the training peers
+	ProbeInterval time.Duration  // between two probes of one target
+	ProbeTimeout  time.Duration  // a probe without an answer is lost after it
+	Responder     netip.AddrPort // where UDP echoes are answered, invalid for nowhere
+	Interfaces    []string       // patterns of the interfaces that count in totals; empty: by kind
+	Sources       Section
+	Job           job.Identity      // what the configuration says of the job
+	Variables     map[string]string // environment variables handed over; nil: the process's own
 }
 
 // DefaultConfig is what an empty configuration means.
-func DefaultConfig() Config { return Config{Interval: time.Second, Sources: allSections} }
+func DefaultConfig() Config {
+	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections}
+}
 
 // Limits of the configuration.
 const (
@@ -58,7 +66,9 @@ const (
 	minInterval    = 0.01
 	maxInterval    = 3600
 	maxPatterns    = 256
-	maxTargets     = 256
+	maxPeers       = 1 << 16
+
+	maxProbeInterval = 3600 * time.Second
 )
 
 // TextError is something wrong in a text the caller gave. Its message says what, where, and what would be right.
@@ -87,12 +97,24 @@ func ParseConfig(text []byte) (Config, error) {
 			return err
 		},
 		"targets": func(key string, value []byte) (err error) {
-			config.Targets, err = d.strings(key, value, maxTargets, nil)
+			config.Targets, err = d.targets(key, value)
+			return err
+		},
+		"probe_interval_seconds": func(key string, value []byte) (err error) {
+			config.ProbeInterval, err = d.duration(key, value, probe.LeastInterval, maxProbeInterval)
+			return err
+		},
+		"probe_timeout_seconds": func(key string, value []byte) (err error) {
+			config.ProbeTimeout, err = d.duration(key, value, probe.LeastTimeout, probe.MostTimeout)
+			return err
+		},
+		"udp_responder": func(key string, value []byte) (err error) {
+			config.Responder, err = d.responder(key, value)
 			return err
 		},
 		"interfaces": func(key string, value []byte) (err error) {
 			config.Interfaces, err = d.strings(key, value, maxPatterns, func(pattern string) string {
-				if _, err := path.Match(strings.TrimPrefix(pattern, "!"), ""); err != nil || pattern == "!" {
+				if err := link.CheckPattern(strings.TrimPrefix(pattern, "!")); err != nil || pattern == "!" {
 					return "is not a glob pattern such as \"eth*\" or \"!docker*\""
 				}
 				return ""
@@ -212,6 +234,11 @@ func (d *decoder) integer(key string, value []byte, least, most int64) (*int64, 
 	return &number, nil
 }
 
+func (d *decoder) duration(key string, value []byte, least, most time.Duration) (time.Duration, error) {
+	seconds, err := d.number(key, value, units.Seconds(least), units.Seconds(most), "seconds")
+	return units.Duration(seconds), err
+}
+
 func (d *decoder) string(key string, value []byte) (string, error) {
 	var word string
 	if kindOf(value) != "a string" || json.Unmarshal(value, &word) != nil {
@@ -248,7 +275,7 @@ func (d *decoder) strings(key string, value []byte, most int, check func(string)
 }
 
 func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity, variables map[string]string, err error) {
-	const most = math.MaxInt32
+	const most = math.MaxInt32 // of numbers
 	integer := func(field **int64, least, most int64) func(string, []byte) error {
 		return func(key string, value []byte) (err error) {
 			*field, err = d.integer(key, value, least, most)
@@ -277,12 +304,28 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 		"master_address":   word(&identity.MasterAddress),
 		"master_port":      integer(&identity.MasterPort, 1, 65535),
 		"source":           word(&identity.Source),
+		"peers": func(key string, value []byte) (err error) {
+			identity.Peers, err = d.peers(key, value)
+			return err
+		},
 		"environment": func(key string, value []byte) error {
-			if kindOf(value) != "an object" || json.Unmarshal(value, &variables) != nil {
+			var texts map[string]json.RawMessage
+			if kindOf(value) != "an object" || json.Unmarshal(value, &texts) != nil {
 				return d.fail(key, "is %s; it must be an object of strings such as {\"RANK\": \"0\"}", describe(value))
 			}
 			if name, repeated := repeatedKey(value); repeated {
 				return d.fail(key, "gives the variable %q twice; give it once", shorten(name))
+			}
+			variables = make(map[string]string, len(texts))
+			for _, name := range slices.Sorted(maps.Keys(texts)) {
+				if string(texts[name]) == "null" {
+					continue // not set
+				}
+				text, err := d.string(key+"."+shorten(name), texts[name])
+				if err != nil {
+					return err
+				}
+				variables[name] = text
 			}
 			return nil
 		},

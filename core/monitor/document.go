@@ -81,9 +81,9 @@ func (r *reasonSets) with(lacking []missing) *sample.Reasons {
 	return set.reasons
 }
 
-// named is a reason that concerns some of the interfaces; it names at most 8.
+// named is a reason that concerns some of the interfaces or targets; it names at most 8.
 type named struct {
-	reasons map[string][]string // reason to interfaces, in the order found
+	reasons map[string][]string // reason to names, in the order found
 	order   []string
 }
 
@@ -118,6 +118,10 @@ func (n *named) String() string {
 	return text
 }
 
+// keptRecords is how many samples of the loop a window may begin at. One that comes late is followed by the next at once, and
+// that by another when it is due, so three may be younger than half an interval; the fourth is older than a whole one.
+const keptRecords = 4
+
 // record is what later samples need of a sample of the loop to make rates.
 type record struct {
 	reading   uint64 // number of the reading it was made of
@@ -125,11 +129,12 @@ type record struct {
 	totals    [trafficCounters]uint64
 	epoch     uint64 // of totals
 	counting  bool   // some interface counted
+	whole     bool   // all that counted were read
 	protocols [protocolSections]protocolRecord
 }
 
 type protocolRecord struct {
 	epoch  uint64
-	valid  bool
+	valid  bool // snmp was read
 	totals []uint64
 }

@@ -52,7 +52,7 @@ type interfaceState struct {
 	born    uint64 // number of the first
 	changed uint64 // number of the last reading that counted something
 
-	marks [2]mark // totals at the two newest samples of the loop, newest first
+	marks [keptRecords]mark // totals at the newest samples of the loop, newest first
 
 	// row is the last row built, reused while nothing in it changes.
 	row        *interfaceRow
@@ -91,6 +91,7 @@ type trafficMeter struct {
 	epoch    uint64
 	counting bool // some interface counts now
 	ever     bool // some interface has counted
+	whole    bool // the newest reading has all that count
 }
 
 // interfaceTable follows all interfaces of the namespace. Not safe for concurrent use.
@@ -172,16 +173,24 @@ func (t *interfaceTable) update(r *reading, top *topology, number uint64, elapse
 	clear(t.rows[kept:])
 	t.rows = t.rows[:kept]
 	t.sum.ever = t.sum.ever || t.sum.counting
-	// While a name is not known yet, or a row not understood, the interface that seems gone may still be there.
-	if len(t.byKey) != kept && !unknown {
-		for key, state := range t.byKey {
-			if state.seen != number {
-				delete(t.byKey, key)
-				t.log.add(at, eventVanished, state.name, "interface %s vanished", state.name)
-			}
+	t.sum.whole = true
+	if len(t.byKey) == kept {
+		return
+	}
+	for key, state := range t.byKey {
+		switch {
+		case state.seen == number:
+		case unknown: // while a name is not known yet, or a row not understood, what seems gone may still be there
+			t.sum.whole = t.sum.whole && !state.counted
+		default:
+			delete(t.byKey, key)
+			t.log.add(at, eventVanished, state.name, "interface %s vanished", state.name)
 		}
 	}
 }
+
+// miss notes a reading that has no interface at all.
+func (t *interfaceTable) miss() { t.sum.whole = false }
 
 func (t *interfaceTable) count(state *interfaceState, row *netdev.Row, number uint64, elapsed time.Duration, at moment) {
 	for i, counter := range t.order {
@@ -288,22 +297,35 @@ func (s *interfaceState) describe(place int, top *topology) {
 
 // before is what the interface had counted at a record, and what rates follow.
 func (s *interfaceState) before(base *record) (m *mark, kind rates) {
-	if base == nil || s.born > base.reading {
+	switch m = s.markOf(base); {
+	case m == nil || m.epoch != s.meter.Epoch():
 		return nil, noRates
+	case s.changed <= base.reading:
+		return m, idleRates
+	default:
+		return m, realRates
 	}
+}
+
+func (s *interfaceState) markOf(base *record) *mark {
 	for i := range s.marks {
-		if s.marks[i].reading == base.reading {
-			switch {
-			case s.marks[i].epoch != s.meter.Epoch():
-				return nil, noRates
-			case s.changed <= base.reading:
-				return &s.marks[i], idleRates
-			default:
-				return &s.marks[i], realRates
-			}
+		if base != nil && s.marks[i].reading == base.reading {
+			return &s.marks[i]
 		}
 	}
-	return nil, noRates
+	return nil
+}
+
+// whyNoRates is why before has none, where there is a window.
+func (s *interfaceState) whyNoRates(base *record) string {
+	switch {
+	case s.born > base.reading:
+		return "appeared in this window"
+	case s.markOf(base) == nil:
+		return "not read when this window began"
+	default:
+		return "counters were reset in this window"
+	}
 }
 
 // build makes the row of an interface for a sample whose window began at base and is so long. A passing sample is written and
@@ -364,10 +386,13 @@ func (row *interfaceRow) point(told *[netdev.Counters]bool, order [netdev.Counte
 	}
 }
 
-// mark remembers what all interfaces have counted, for the rates of samples to come.
+// mark remembers what the interfaces of a reading have counted, for the rates of samples to come.
 func (t *interfaceTable) mark(number uint64) {
 	for _, s := range t.rows {
-		s.marks[1] = s.marks[0]
+		if s.seen != number {
+			continue
+		}
+		copy(s.marks[1:], s.marks[:])
 		m := &s.marks[0]
 		m.reading, m.epoch = number, s.meter.Epoch()
 		for i := range m.totals {
@@ -394,11 +419,7 @@ func (t *interfaceTable) fill(d *document, top *topology, base *record, window t
 			bytes += rowBytes + row.KeptBytes()
 		}
 		if base != nil && row.ReceiveBytesPerSecond == nil {
-			reason := "appeared in this window"
-			if s.born <= base.reading {
-				reason = "counters were reset in this window"
-			}
-			without.add(reason, s.name)
+			without.add(s.whyNoRates(base), s.name)
 		}
 	}
 	if len(without.order) > 0 {
@@ -444,6 +465,10 @@ func (t *interfaceTable) fillTotals(d *document, top *topology, base *record, wi
 	case base == nil: // unavailable["window_seconds"] says why
 	case !t.sum.counting:
 		reason = "no interface counts now: " + t.whyNoTotals(top)
+	case !t.sum.whole:
+		reason = "not all counted interfaces could be read"
+	case !base.whole:
+		reason = "not all counted interfaces were read when this window began"
 	case !base.counting:
 		reason = "no interface counted when this window began"
 	case base.epoch != t.sum.epoch:
@@ -497,9 +522,15 @@ func (t *interfaceTable) whyNoTotals(top *topology) string {
 	if top.links == nil {
 		return "kinds of interfaces are not known: " + top.problem
 	}
-	var present named
-	for _, l := range top.links {
+	var present, unread named
+	for i, l := range top.links {
+		if top.counted[i] {
+			unread.add("no counters are known of what is chosen to count", l.Name)
+		}
 		present.add("none of the interfaces here is chosen to count", fmt.Sprintf("%s (%s)", l.Name, l.Kind))
+	}
+	if len(unread.order) > 0 {
+		return unread.String()
 	}
 	return present.String()
 }

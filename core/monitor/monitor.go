@@ -1,8 +1,9 @@
 // Package monitor puts the sources together: it samples at an interval in the background and on demand, keeps a bounded history
 // and its statistics, and says what it cost.
 //
-// Readers of history and health take no lock that a measurement holds while it reads the kernel. Nothing here sends a packet,
-// opens a port, prints, or waits for the network.
+// Readers of history and health take no lock that a measurement holds while it reads the kernel. Samples copy what package reach
+// knows of its targets and never wait for a probe; only Probe waits, as long as it is told. Nothing here prints, and without
+// targets nothing sends a packet, but to the system's resolver where the job names its master.
 package monitor
 
 import (
@@ -21,6 +22,7 @@ import (
 	"netmon/core/inventory"
 	"netmon/core/job"
 	"netmon/core/kernelfs"
+	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/units"
 )
@@ -34,6 +36,7 @@ type Options struct {
 	FS      *kernelfs.FS
 	Clock   clock.Clock
 	Links   LinkSource
+	Tools   *reach.Tools // what probes are sent with
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
 	// Released is called once when the loop has ended and everything is closed.
@@ -65,6 +68,9 @@ type Monitor struct {
 	health  atomic.Pointer[[]string] // problems of the newest sample
 	job     atomic.Pointer[jobState]
 
+	engine     *reach.Engine
+	aimProblem atomic.Pointer[string] // why somebody cannot be probed
+
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
 	readings   uint64
@@ -75,8 +81,9 @@ type Monitor struct {
 	topology   *watchedTopology
 	noTopology *topology // where links cannot be known
 	interfaces interfaceTable
+	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
-	records    [2]*record // of the newest samples of the loop, newest first
+	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
 	passing    document  // room for a sample on demand, which is written and forgotten
@@ -85,6 +92,7 @@ type Monitor struct {
 type jobState struct {
 	document sample.Job
 	reasons  map[string]string
+	peers    []job.Peer
 	identity job.Identity
 	base     job.Identity // without what the configuration says
 }
@@ -116,20 +124,36 @@ func New(config Config, options Options) (*Monitor, error) {
 	m.started = m.clock.Monotonic()
 	m.describeHost()
 	m.setJob(config.Job, config.Variables)
-	m.reader = newReader(*options.FS, config.Sources)
+	tools := options.Tools
+	if tools == nil {
+		system := reach.System(*options.FS, options.Clock)
+		tools = &system
+	}
+	var err error
+	if m.reader, err = newReader(*options.FS, config.Sources); err != nil {
+		return nil, exhaustedError(err)
+	}
+	if m.engine, err = reach.New(reach.Options{Clock: options.Clock, Tools: *tools}); err != nil {
+		m.reader.close()
+		return nil, exhaustedError(err)
+	}
 	links := options.Links
 	if links == nil && config.Sources&Interfaces != 0 {
-		var err error
 		if links, err = newLinkSource(*options.FS); err != nil {
 			if isExhausted(err) {
 				m.reader.close()
-				return nil, fmt.Errorf("monitor: %w", err)
+				m.engine.Close()
+				return nil, exhaustedError(err)
 			}
 			m.noTopology = &topology{problem: err.Error()}
 		}
 	}
 	if links != nil {
-		m.topology = watchTopology(links, config.Interfaces, master(m.job.Load()), firstWait)
+		m.topology = watchTopology(*options.FS, links, config.Interfaces, master(m.job.Load()), firstWait)
+	}
+	m.aim()
+	if config.Responder.IsValid() {
+		m.engine.Respond(config.Responder)
 	}
 	m.Tick()
 	if options.NoLoop {
@@ -138,6 +162,10 @@ func New(config Config, options Options) (*Monitor, error) {
 		go m.loop()
 	}
 	return m, nil
+}
+
+func exhaustedError(err error) error {
+	return fmt.Errorf("monitor: %w; a monitor needs about 10 descriptors (ulimit -n)", err)
 }
 
 func master(j *jobState) string {
@@ -149,7 +177,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections that this version does not have.
 func notMeasured() []string {
-	return []string{"probes", "peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"}
+	return []string{"peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -191,6 +219,7 @@ func (m *Monitor) SetJob(identity job.Identity, variables map[string]string) err
 		return ErrClosed
 	}
 	m.setJob(identity, variables)
+	m.aim()
 	if m.topology != nil {
 		m.topology.setMaster(master(m.job.Load()))
 		m.topology.refresh(patience)
@@ -221,6 +250,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 			LocalWorldSize: merged.LocalWorldSize, NodeRank: merged.NodeRank,
 			MasterAddress: merged.MasterAddress, MasterPort: merged.MasterPort, Source: merged.Source,
 		}
+		next.peers = merged.Peers
 		next.reasons = jobReasons(&next.document, next.base.Problems)
 		if m.job.CompareAndSwap(before, &next) {
 			return
@@ -253,6 +283,9 @@ func jobReasons(j *sample.Job, problems map[string]string) map[string]string {
 	if missing == fields && len(problems) == 0 {
 		return map[string]string{"job": "no training job: neither configured nor in the environment (RANK, WORLD_SIZE, MASTER_ADDR...)"}
 	}
+	if j.Source == nil {
+		reasons["job.source"] = "no other field of the job is known"
+	}
 	return reasons
 }
 
@@ -262,8 +295,9 @@ func (m *Monitor) Close() {
 		return
 	}
 	m.waker.Wake()
+	m.engine.Close()
 	if m.topology != nil {
-		m.topology.close()
+		m.topology.close(&m.mu)
 	}
 	if m.options.NoLoop {
 		m.release()
@@ -273,10 +307,12 @@ func (m *Monitor) Close() {
 	for waited := time.Duration(0); waited < most; waited += step {
 		select {
 		case <-m.stopped:
-			return
+			if m.engine.Ended() {
+				return
+			}
 		default:
-			clock.Sleep(step)
 		}
+		clock.Sleep(step)
 	}
 }
 
@@ -469,6 +505,7 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 			m.interfaces.update(r, top, m.readings, elapsed, at)
 			*bytes = m.interfaces.fill(d, top, base, window)
 		} else {
+			m.interfaces.miss()
 			d.lack("totals", r.interfacesErr.Error())
 		}
 	}
@@ -480,6 +517,9 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 	m.fillProtocols(d, r, base)
 	if m.config.Sources&Sockets != 0 {
 		m.fillSockets(d, r)
+	}
+	if m.config.Sources&Probes != 0 {
+		*bytes += m.probes.fill(d, m.engine.Results(), at.monotonic)
 	}
 	for _, err := range []error{r.snmpErr, r.netstatErr, r.snmp6Err, r.sockstatErr, r.sockstat6Err} {
 		// A file that this kernel does not have is no defect.
@@ -494,12 +534,14 @@ func (m *Monitor) fillSelf(d *document, problems []string, top *topology, began 
 	if top != nil && top.problem != "" {
 		problems = append(problems, top.problem)
 	}
+	problems = append(problems, m.probeProblems()...)
 	m.health.Store(&problems)
 	d.Self = &d.self
 	d.self.Version = m.options.Version
 	d.self.UptimeSeconds = units.Seconds(m.readAt - m.started)
-	if cpu := m.cpu.Load(); cpu > 0 {
-		d.cpu = units.Seconds(time.Duration(cpu))
+	d.self.ProbeBytesTotal = m.engine.Bytes()
+	if cpu := m.cpuTime(); cpu > 0 {
+		d.cpu = units.Seconds(cpu)
 		d.self.CPUSecondsTotal = &d.cpu
 	} else {
 		d.lack("self.cpu_seconds_total", "not known before the first sample has ended, or not told by this system")
@@ -509,6 +551,9 @@ func (m *Monitor) fillSelf(d *document, problems []string, top *topology, began 
 	d.self.Health = healthWord(problems)
 	d.self.SampleSeconds = units.Seconds(m.clock.Monotonic() - began)
 }
+
+// cpuTime is what samples and probes have used.
+func (m *Monitor) cpuTime() time.Duration { return time.Duration(m.cpu.Load()) + m.engine.CPU() }
 
 func healthWord(problems []string) string {
 	switch len(problems) {
@@ -525,15 +570,17 @@ func healthWord(problems []string) string {
 func (m *Monitor) remember() {
 	r := &record{
 		reading: m.readings, monotonic: m.readAt,
-		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch, counting: m.interfaces.sum.counting,
+		totals: m.interfaces.sum.totals, epoch: m.interfaces.sum.epoch,
+		counting: m.interfaces.sum.counting, whole: m.interfaces.sum.whole,
 	}
 	for i, p := range m.protocols {
 		if m.config.Sources&p.section != 0 {
-			r.protocols[i] = p.remember()
+			r.protocols[i] = p.remember(&m.reading)
 		}
 	}
 	m.interfaces.mark(m.readings)
-	m.records[1], m.records[0] = m.records[0], r
+	copy(m.records[1:], m.records[:])
+	m.records[0] = r
 }
 
 // commonReasons renews the reasons that hold until the job or the links change.
@@ -602,6 +649,9 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	}
 	if d.TCP != nil {
 		s.TCPRetransmitRatio, s.TCPEstablished = real(d.TCP.RetransmitRatio), count(d.TCP.Established)
+	}
+	if d.Probes != nil {
+		fillSnapshot(&s, m.probes.of)
 	}
 	return s
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func (x *machine) start(config string) {
 	}
 	fs := kernelfs.Dir(x.root)
 	x.m, err = New(parsed, Options{
-		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true,
+		Version: "0.0.0-test", FS: &fs, Clock: x.clock, Links: x.links, NoLoop: true, Tools: (&fakeNetwork{}).tools(),
 		Publish: func(s *Snapshot) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
@@ -375,6 +376,24 @@ func TestSample_windows(t *testing.T) {
 	assert.Equal(t, uint64(1), x.published[0].Sequence)
 }
 
+// The loop catches up: a sample comes late, the next at once, and another when it is due.
+func TestSample_windowAfterLateTicks(t *testing.T) {
+	x := newMachine(t, "{}", dockerHost()[:2]...)
+	x.dev(row("lo", 0, 0), row("eth0", 10000, 0))
+	x.tick()
+	x.dev(row("lo", 0, 0), row("eth0", 31000, 0))
+	for _, after := range []time.Duration{1980 * time.Millisecond, 5 * time.Millisecond, 15 * time.Millisecond} {
+		x.clock.Advance(after)
+		x.m.Tick()
+	}
+	x.clock.Advance(100 * time.Millisecond)
+	s := x.now()
+	require.NotNil(t, s.WindowSeconds)
+	assert.InDelta(t, 2.1, *s.WindowSeconds, 1e-9, "from the newest sample half an interval old")
+	assert.InDelta(t, 10000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+	assert.InDelta(t, 10000, *find(t, s, "eth0").ReceiveBytesPerSecond, 1e-9)
+}
+
 func TestSample_onDemandRates(t *testing.T) {
 	x := newMachine(t, "{}", dockerHost()[:2]...)
 	x.dev(row("lo", 0, 0), row("eth0", 10000, 0))
@@ -587,6 +606,86 @@ func TestReading_brokenRowRecovers(t *testing.T) {
 	assert.Equal(t, "ok", s.Self.Health)
 }
 
+// What was counted while nothing could be read belongs to no window.
+func TestReading_noRateAfterAReadingThatFailed(t *testing.T) {
+	card := func(index int, name string) *link.Link {
+		return &link.Link{Index: index, Name: name, Kind: link.Physical, Hardware: true, Up: true, LinkSpeedBits: 1e9, Addresses: []string{}}
+	}
+	broken := []any{"eth1", "x", 0, 0, 0, 0, 0, 0, 0}
+	for name, tt := range map[string]struct {
+		failing   [][]any // rows of the reading that fails
+		fileFails bool
+	}{
+		"the file":            {fileFails: true},
+		"a row":               {failing: [][]any{row("eth0", 2000, 0), broken}},
+		"a row on demand":     {failing: [][]any{row("eth0", 2000, 0), broken}},
+		"the file, on demand": {fileFails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newMachine(t, "{}", card(2, "eth0"), card(3, "eth1"))
+			x.dev(row("eth0", 0, 0), row("eth1", 0, 0))
+			x.tick()
+			x.dev(row("eth0", 1000, 0), row("eth1", 1000, 0))
+			s := x.tick()
+			require.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+			total := *s.Totals.ReceiveBytesTotal
+
+			x.dev(tt.failing...)
+			if tt.fileFails {
+				require.NoError(t, os.WriteFile(x.path("dev"), []byte("nonsense\n"), 0o600))
+			}
+			if strings.HasSuffix(name, "on demand") {
+				x.now()
+				x.dev(row("eth0", 2000, 0), row("eth1", 2000, 0))
+				s = x.tick()
+				assert.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9, "the window began before")
+				assert.InDelta(t, 1000, *find(t, s, "eth1").ReceiveBytesPerSecond, 1e-9)
+				return
+			}
+			s = x.tick()
+			assert.True(t, s.Totals == nil || s.Totals.ReceiveBytesPerSecond == nil, "eth1 is missing")
+			assert.Equal(t, uint64(UnknownCount), x.published[len(x.published)-1].DropsInWindow)
+
+			x.dev(row("eth0", 3000, 0), row("eth1", 3000, 0))
+			s = x.tick()
+			assert.Equal(t, total+4000, *s.Totals.ReceiveBytesTotal)
+			assert.Nil(t, s.Totals.ReceiveBytesPerSecond)
+			assert.Equal(t, "not all counted interfaces were read when this window began", s.Unavailable["totals.receive_bytes_per_second"])
+			assert.Nil(t, find(t, s, "eth1").ReceiveBytesPerSecond)
+			assert.Contains(t, s.Unavailable["interfaces.receive_bytes_per_second"], "not read when this window began: ")
+			assert.Equal(t, !tt.fileFails, find(t, s, "eth0").ReceiveBytesPerSecond != nil)
+
+			x.dev(row("eth0", 4000, 0), row("eth1", 4000, 0))
+			s = x.tick()
+			assert.InDelta(t, 2000, *s.Totals.ReceiveBytesPerSecond, 1e-9)
+			assert.InDelta(t, 1000, *find(t, s, "eth1").ReceiveBytesPerSecond, 1e-9)
+		})
+	}
+}
+
+func TestProtocols_noRatioAfterAReadingThatFailed(t *testing.T) {
+	x := newMachine(t, "{}")
+	snmp, err := os.ReadFile(x.path("snmp"))
+	require.NoError(t, err)
+	snmp = bytes.Replace(snmp, []byte("653161 594855 348 98"), []byte("653261 594955 353 98"), 1)
+	require.NoError(t, os.WriteFile(x.path("snmp"), []byte("nonsense\n"), 0o600))
+	assert.Nil(t, x.tick().TCP.RetransmitRatio)
+	require.NoError(t, os.WriteFile(x.path("snmp"), snmp, 0o600))
+	s := x.tick()
+	assert.Equal(t, uint64(5), *s.TCP.SegmentsRetransmittedTotal)
+	assert.Nil(t, s.TCP.RetransmitRatio, "sent and repeated in another window")
+	assert.Equal(t, "not read when this window began", s.Unavailable["tcp.retransmit_ratio"])
+}
+
+func TestTotals_countedButNotRead(t *testing.T) {
+	x := newMachine(t, "{}", dockerHost()[:2]...)
+	x.dev(row("lo", 0, 0), []any{"eth0", "x", 0, 0, 0, 0, 0, 0, 0})
+	x.start("{}")
+	s := x.tick()
+	assert.Nil(t, s.Totals)
+	assert.Equal(t, "no counters are known of what is chosen to count: eth0", s.Unavailable["totals"])
+}
+
 func TestTotals_noneCounts(t *testing.T) {
 	x := newMachine(t, `{"interfaces": ["ib*"]}`)
 	s := x.tick()
@@ -674,6 +773,35 @@ func TestPrimary_followsTheMaster(t *testing.T) {
 	assert.Equal(t, int64(3), *s.Job.Rank)
 	assert.Equal(t, "torch.distributed", *s.Job.Source)
 	assert.InDelta(t, 2000, x.published[len(x.published)-1].PrimaryReceiveBytesPerSecond, 1e-9)
+}
+
+// A name that cannot be one is refused before any resolver is asked. What came of it is told at once, not at the next refresh.
+func TestPrimary_masterThatDoesNotResolve(t *testing.T) {
+	x := newMachine(t, `{"job": {"master_address": "no name!"}}`)
+	require.Eventually(t, func() bool { return x.now().Self.Health != "ok" }, 10*time.Second, time.Millisecond)
+	s := x.now()
+	assert.Contains(t, s.Self.Health, `the master address "no name!" is not known`)
+	assert.True(t, *find(t, s, "eth0").Primary, "the default route's, while the address is not known")
+}
+
+// A master given by name is looked up by the resolver's configuration; one that is not known is a reason.
+func TestPrimary_followsTheMastersName(t *testing.T) {
+	links := append(dockerHost()[:2], &link.Link{Index: 7, Name: "eth1", Kind: link.Physical, Hardware: true, Up: true,
+		Addresses: []string{"10.1.0.5/24"}})
+	x := newMachine(t, "{}", links...)
+	x.m.Close()
+	x.links.routes = map[netip.Addr]int{netip.MustParseAddr("10.1.0.9"): 7}
+	x.dev(row("lo", 0, 0), row("eth0", 10, 0), row("eth1", 10, 0))
+	require.NoError(t, os.MkdirAll(filepath.Join(x.root, "etc"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(x.root, "etc/hosts"), []byte("fd01::9 master7\n10.1.0.9 master7\n"), 0o600))
+	x.start(`{"job": {"master_address": "master7"}}`)
+	require.Eventually(t, func() bool { return *find(t, x.tick(), "eth1").Primary }, 10*time.Second, time.Millisecond)
+
+	x.m.Close()
+	x.start(`{"job": {"master_address": "not_a..name"}}`)
+	require.Eventually(t, func() bool {
+		return strings.Contains(x.tick().Self.Health, `the master address "not_a..name" is not known: name does not resolve`)
+	}, 10*time.Second, time.Millisecond)
 }
 
 func TestHistory_isBounded(t *testing.T) {
@@ -781,6 +909,45 @@ func TestClose(t *testing.T) {
 }
 
 // The loop on real clocks and files, with everybody else at it too.
+// slowLinks tells when it is asked for changes, and answers when it may.
+type slowLinks struct {
+	*fakeLinks
+	asked, answer, closed chan struct{}
+}
+
+func (s slowLinks) Changed() link.Change {
+	s.asked <- struct{}{}
+	<-s.answer
+	return 0
+}
+
+func (s slowLinks) Close() { close(s.closed) }
+
+// A descriptor that is closed while a sample uses it may be another one's by then.
+func TestClose_leavesLinksToTheSampleUnderWay(t *testing.T) {
+	x := newMachine(t, "{}")
+	links := slowLinks{x.links, make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
+	config, err := ParseConfig([]byte("{}"))
+	require.NoError(t, err)
+	go func() { links.answer <- struct{}{} }()
+	fs := kernelfs.Dir(x.root)
+	m, err := New(config, Options{FS: &fs, Clock: x.clock, Links: links, NoLoop: true})
+	require.NoError(t, err)
+	<-links.asked
+	go func() { _ = m.Sample(&bytes.Buffer{}) }()
+	<-links.asked
+	go m.Close()
+	require.Eventually(t, m.topology.closing.Load, 10*time.Second, time.Millisecond)
+	<-m.topology.stopped
+	select {
+	case <-links.closed:
+		require.Fail(t, "the links were closed")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(links.answer)
+	<-links.closed
+}
+
 func TestLoop_concurrentUse(t *testing.T) {
 	config, err := ParseConfig([]byte(`{"interval_seconds": 0.01}`))
 	require.NoError(t, err)

@@ -138,12 +138,12 @@ func whyMissing(c snmp.Counter, r *reading) string {
 }
 
 // remember is what later samples need to make ratios.
-func (p *protocolMeter) remember() protocolRecord {
+func (p *protocolMeter) remember(r *reading) protocolRecord {
 	totals := make([]uint64, len(p.counters))
 	for i := range totals {
 		totals[i] = p.meter.Total(i)
 	}
-	return protocolRecord{epoch: p.meter.Epoch(), valid: true, totals: totals}
+	return protocolRecord{epoch: p.meter.Epoch(), valid: r.snmpErr == nil, totals: totals}
 }
 
 // fillProtocols writes the sections tcp, udp and ip of a sample.

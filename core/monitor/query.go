@@ -159,11 +159,11 @@ func (m *Monitor) healthReport() sample.Health {
 	answer := sample.Health{
 		Status: "ok", Problems: problems, IntervalSeconds: units.Seconds(m.config.Interval),
 		UptimeSeconds: units.Seconds(now - m.started), SamplesTotal: m.samples.Load(), DroppedTotal: m.dropped.Load(),
-		HistorySamples: samples, HistoryBytes: bytes, HistorySpanSeconds: units.Seconds(span), LastSampleAge: &age,
+		ProbeBytesTotal: m.engine.Bytes(), HistorySamples: samples, HistoryBytes: bytes, HistorySpanSeconds: units.Seconds(span), LastSampleAge: &age,
 	}
 	answer.Events, answer.EventsTotal = m.events.copy()
-	if cpu := m.cpu.Load(); cpu > 0 {
-		seconds := units.Seconds(time.Duration(cpu))
+	if cpu := m.cpuTime(); cpu > 0 {
+		seconds := units.Seconds(cpu)
 		answer.CPUSecondsTotal = &seconds
 	}
 	if late := now - newest; late > 3*m.config.Interval && late > time.Second {

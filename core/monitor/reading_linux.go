@@ -37,7 +37,9 @@ func (r *procReader) files() [6]*procFile {
 	return [...]*procFile{&r.dev, &r.snmp, &r.netstat, &r.snmp6, &r.sockstat, &r.sockstat6}
 }
 
-func newReader(fs kernelfs.FS, sections Section) reader {
+// newReader opens what the sections need. A file that cannot be opened is tried again with every sample of the loop; it is an
+// error when no descriptor was left for any of them.
+func newReader(fs kernelfs.FS, sections Section) (reader, error) {
 	r := &procReader{fs: fs, parser: snmp.NewParser()}
 	r.namespace, _ = inventory.NetworkNamespace(fs)
 	r.dev = procFile{path: netdev.Path, sections: Interfaces}
@@ -46,13 +48,22 @@ func newReader(fs kernelfs.FS, sections Section) reader {
 	r.snmp6 = procFile{path: snmp.PathSNMP6, sections: UDP | IP, record: true}
 	r.sockstat = procFile{path: sockstat.Path, sections: Sockets, record: true}
 	r.sockstat6 = procFile{path: sockstat.Path6, sections: Sockets, record: true}
+	var exhausted error
+	opened := false
 	for _, f := range r.files() {
 		if sections&f.sections != 0 {
 			f.path = fs.NetPath(f.path)
 			f.file, f.err = kernelfs.Open(f.path)
+			opened = opened || f.err == nil
+			if isExhausted(f.err) {
+				exhausted = f.err
+			}
 		}
 	}
-	return r
+	if !opened && exhausted != nil {
+		return nil, exhausted
+	}
+	return r, nil
 }
 
 func newLinkSource(fs kernelfs.FS) (LinkSource, error) {
@@ -63,7 +74,14 @@ func newLinkSource(fs kernelfs.FS) (LinkSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &linuxLinks{Watcher: watcher, defaults: route.Open(fs)}, nil
+	// Without these files, as where the kernel has no IPv6, there are no such routes; but they are not tried again.
+	defaults, err := route.Open(fs)
+	links := &linuxLinks{Watcher: watcher, defaults: defaults}
+	if isExhausted(err) {
+		links.Close()
+		return nil, err
+	}
+	return links, nil
 }
 
 // linuxLinks joins the kernel's two ways of telling about links and routes.

@@ -12,7 +12,7 @@ import (
 // gopsutilReader reads interface counters through gopsutil. Protocol counters are not read on these systems.
 type gopsutilReader struct{ last reading }
 
-func newReader(kernelfs.FS, Section) reader { return &gopsutilReader{} }
+func newReader(kernelfs.FS, Section) (reader, error) { return &gopsutilReader{}, nil }
 
 func newLinkSource(kernelfs.FS) (LinkSource, error) { return inventory.Watcher{}, nil }
 

@@ -1,10 +1,7 @@
 package monitor
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -13,7 +10,9 @@ import (
 	"time"
 
 	"netmon/core/clock"
+	"netmon/core/kernelfs"
 	"netmon/core/link"
+	"netmon/core/probe/dns"
 )
 
 // LinkSource tells what interfaces there are: a link.Watcher with route.Defaults, or a test's own.
@@ -55,6 +54,7 @@ func (t *topology) same(other *topology) bool {
 // watchedTopology keeps a topology up to date beside the sampling path: reading links may wait for a lock of the kernel, and no
 // sample waits for that. One goroutine reads; a sample that finds a change asks it to and gives it a moment.
 type watchedTopology struct {
+	fs       kernelfs.FS // holds the resolver's configuration
 	source   LinkSource
 	patterns []string
 	current  atomic.Pointer[topology]
@@ -80,13 +80,14 @@ const (
 	restShare = 20
 	mostRest  = time.Second
 	// Speeds may change without a word, and a master's name may come to mean another address.
-	refreshPeriod  = time.Minute
-	resolveTimeout = 5 * time.Second
+	refreshPeriod = time.Minute
+	// The resolver's configuration may give the first of its servers 5 s before another is asked.
+	resolveTimeout = 15 * time.Second
 )
 
 // watchTopology starts watching and waits at most most for the first reading.
-func watchTopology(source LinkSource, patterns []string, master string, most time.Duration) *watchedTopology {
-	t := &watchedTopology{source: source, patterns: patterns, stopped: make(chan struct{}), work: make(chan struct{}, 1)}
+func watchTopology(fs kernelfs.FS, source LinkSource, patterns []string, master string, most time.Duration) *watchedTopology {
+	t := &watchedTopology{fs: fs, source: source, patterns: patterns, stopped: make(chan struct{}), work: make(chan struct{}, 1)}
 	t.current.Store(&topology{problem: "links were not read yet"})
 	t.setMaster(master)
 	go t.run()
@@ -201,7 +202,7 @@ func (t *watchedTopology) masterAddress() (netip.Addr, string) {
 	return t.address, t.problem
 }
 
-// lookUp asks the system's resolver for the job's own master, preferring IPv4 as torch's stores do.
+// lookUp asks the system's resolver for the job's own master. IPv4 comes first, as in torch's stores.
 func (t *watchedTopology) lookUp(name string) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -210,42 +211,34 @@ func (t *watchedTopology) lookUp(name string) {
 			t.mu.Unlock()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	addresses, err := dns.Resolve(t.fs, name, resolveTimeout)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.master != name || t.closing.Load() {
 		return
 	}
-	if err == nil && len(addresses) == 0 {
-		err = errors.New("no address")
-	}
+	address, problem := t.address, t.problem
 	if err != nil {
-		t.problem = fmt.Sprintf("the master address %q does not resolve: %v", name, err)
-		return
+		t.problem = fmt.Sprintf("the master address %q is not known: %v", name, err)
+	} else {
+		t.address, t.problem = addresses[0], ""
 	}
-	before := t.address
-	t.address, t.problem = addresses[0].Unmap(), ""
-	for _, address := range addresses {
-		if address = address.Unmap(); address.Is4() {
-			t.address = address
-			break
-		}
-	}
-	if t.address != before {
+	if t.address != address || t.problem != problem {
 		t.ask()
 	}
 }
 
-// close stops the reading goroutine and closes the source once it has; it does not wait.
-func (t *watchedTopology) close() {
+// close stops the reading goroutine and closes the source once it has; it does not wait. Samples that are under way use the
+// source under the lock sampling.
+func (t *watchedTopology) close(sampling sync.Locker) {
 	t.closing.Store(true)
 	t.resting.Wake()
 	t.ask()
 	go func() {
 		defer t.survive()
 		<-t.stopped
+		sampling.Lock()
+		defer sampling.Unlock()
 		t.source.Close()
 	}()
 }

@@ -6,6 +6,7 @@
 package probe
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -36,12 +37,21 @@ const (
 	MostOutstandingPerTo = 4    // probes under way to one target
 )
 
+// Errors of a Result. Every other error is something that came instead of an answer, which counts as lost.
+var (
+	// ErrLost: the method itself found out that the probe was lost, as where only a repeated SYN got an answer.
+	ErrLost = errors.New("no answer")
+	// ErrVoid: something happened to this host while the probe was under way, and the probe tells nothing about the network: its
+	// clock was stepped, or the process closed the socket. Neither lost nor a round trip.
+	ErrVoid = errors.New("the probe was spoilt")
+)
+
 // Result is how one probe ended.
 type Result struct {
 	Token  uint64        // as given to Send
 	Method Method        // how it was timed
 	RTT    time.Duration // the round trip; holds when Err is nil
-	Err    error         // what came instead of a round trip: an errno such as EHOSTUNREACH, wrapped in a sentence
+	Err    error         // what came instead of a round trip: an errno such as EHOSTUNREACH, wrapped in a sentence; ErrLost, ErrVoid
 }
 
 // Descriptor is something to wait for with poll(2).
@@ -54,14 +64,16 @@ type Descriptor struct {
 // waits for its descriptors.
 type Prober interface {
 	// Send sends one probe. Its end comes from Receive under the same token, which the caller never uses twice.
-	// sent are the bytes it puts on the wire for this probe, from the IP header on, all packets of its own side together.
+	// sent are the bytes it has put on the wire since the last call, from the IP header on: for this probe, and for earlier ones
+	// after their Send had returned, as the end of a handshake.
 	//
 	// Errors: what the system says at once: EACCES or EPERM where the method needs a right, ENETUNREACH where there is no route.
 	// Then nothing was sent, and no Result follows.
 	Send(to netip.AddrPort, token uint64) (sent int, err error)
 	// Descriptors appends what to wait for now.
 	Descriptors(set []Descriptor) []Descriptor
-	// Receive hands out what has come since the last call.
+	// Receive hands out what has come since the last call. Send may have found some of it, for which no descriptor wakes anybody
+	// again: call Receive after sending and before waiting. yield must not use the Prober.
 	Receive(yield func(Result))
 	// Forget gives a probe up: it was lost, and an answer that comes later is dropped.
 	Forget(token uint64)

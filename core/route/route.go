@@ -1,4 +1,4 @@
-// Package route finds the interface that the default route leaves by.
+// Package route finds the interface that the default route leaves by, and the gateway it leads to.
 //
 // Source: /proc/net/route and /proc/net/ipv6_route (proc_net(5), net/ipv4/fib_trie.c, net/ipv6/route.c), where default routes
 // stand at the beginning. No more than 64 KiB of a file is read, so that a machine holding the internet's routes costs no more.
@@ -6,7 +6,11 @@
 package route
 
 import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 
 	"netmon/core/kernelfs"
@@ -23,13 +27,20 @@ const mostBytes = 64 << 10
 
 // Flags of a route (linux/route.h).
 const (
-	flagUp     = 0x1
-	flagReject = 0x200
+	flagUp      = 0x1
+	flagGateway = 0x2
+	flagReject  = 0x200
 )
 
-// ParseDefault returns the interface of the IPv4 default route with the lowest metric, "" when there is none. Lines that are
-// not understood are passed over: the text may be cut anywhere.
-func ParseDefault(text []byte) (interfaceName string) {
+// Default is a default route. The zero value: there is none.
+type Default struct {
+	Interface string     // it leaves by
+	Gateway   netip.Addr // it leads to, with the interface as zone where link-local; invalid on a link that has no gateway
+}
+
+// ParseDefault returns the IPv4 default route with the lowest metric. Lines that are not understood are passed over: the text may
+// be cut anywhere.
+func ParseDefault(text []byte) (found Default) {
 	best := uint64(math.MaxUint64)
 	for len(text) > 0 {
 		var line []byte
@@ -45,14 +56,28 @@ func ParseDefault(text []byte) (interfaceName string) {
 			continue
 		}
 		if metric < best {
-			best, interfaceName = metric, string(fields[0])
+			best, found = metric, Default{Interface: string(fields[0])}
+			if flags&flagGateway != 0 {
+				found.Gateway = parseGateway(fields[2])
+			}
 		}
 	}
-	return interfaceName
+	return found
 }
 
-// ParseDefault6 returns the interface of the IPv6 default route with the lowest metric, "" when there is none.
-func ParseDefault6(text []byte) (interfaceName string) {
+// parseGateway reads an IPv4 address as the kernel writes it here: the number that its four bytes are on this machine.
+func parseGateway(text []byte) netip.Addr {
+	number, err := strconv.ParseUint(string(text), 16, 32)
+	if err != nil || number == 0 {
+		return netip.Addr{}
+	}
+	var octets [4]byte
+	binary.NativeEndian.PutUint32(octets[:], uint32(number))
+	return netip.AddrFrom4(octets)
+}
+
+// ParseDefault6 returns the IPv6 default route with the lowest metric.
+func ParseDefault6(text []byte) (found Default) {
 	best := uint64(math.MaxUint64)
 	for len(text) > 0 {
 		var line []byte
@@ -68,10 +93,32 @@ func ParseDefault6(text []byte) (interfaceName string) {
 			continue
 		}
 		if metric < best {
-			best, interfaceName = metric, string(fields[9])
+			best, found = metric, Default{Interface: string(fields[9])}
+			if flags&flagGateway != 0 {
+				found.Gateway = parseGateway6(fields[4], found.Interface)
+			}
 		}
 	}
-	return interfaceName
+	return found
+}
+
+// parseGateway6 reads an IPv6 address as the kernel writes it here: its sixteen bytes in order.
+func parseGateway6(text []byte, interfaceName string) netip.Addr {
+	var octets [16]byte
+	if len(text) != hex.EncodedLen(len(octets)) {
+		return netip.Addr{}
+	}
+	if _, err := hex.Decode(octets[:], text); err != nil {
+		return netip.Addr{}
+	}
+	gateway := netip.AddrFrom16(octets)
+	if gateway.IsUnspecified() {
+		return netip.Addr{}
+	}
+	if gateway.IsLinkLocalUnicast() {
+		gateway = gateway.WithZone(interfaceName)
+	}
+	return gateway
 }
 
 // split fills fields with those of a line and tells whether there were enough.
@@ -91,24 +138,42 @@ type Defaults struct {
 }
 
 // Open opens the files of the calling thread's network namespace.
-func Open(fs kernelfs.FS) *Defaults {
-	d := &Defaults{}
-	d.v4, _ = kernelfs.Open(fs.NetPath(Path))
-	d.v6, _ = kernelfs.Open(fs.NetPath(Path6))
-	return d
+//
+// Errors: what kept a file from being opened, joined; the routes of a file that was opened are known all the same.
+func Open(fs kernelfs.FS) (*Defaults, error) {
+	var d Defaults
+	var err, err6 error
+	d.v4, err = kernelfs.Open(fs.NetPath(Path))
+	d.v6, err6 = kernelfs.Open(fs.NetPath(Path6))
+	switch {
+	case err == nil:
+		return &d, err6
+	case err6 == nil:
+		return &d, err
+	default:
+		return &d, fmt.Errorf("%w; %w", err, err6)
+	}
 }
 
 // Interface is the name of the interface the default route leaves by, IPv4's first; "" when there is none or it cannot be read.
-func (d *Defaults) Interface() (name string) {
-	if d.v4 != nil {
-		d.buffer, _ = d.v4.ReadHead(d.buffer, mostBytes)
-		name = ParseDefault(d.buffer)
+func (d *Defaults) Interface() string {
+	if v4 := d.read(d.v4, ParseDefault); v4.Interface != "" {
+		return v4.Interface
 	}
-	if d.v6 != nil && name == "" {
-		d.buffer, _ = d.v6.ReadHead(d.buffer, mostBytes)
-		name = ParseDefault6(d.buffer)
+	return d.read(d.v6, ParseDefault6).Interface
+}
+
+// Read returns the default routes of both families.
+func (d *Defaults) Read() (v4, v6 Default) {
+	return d.read(d.v4, ParseDefault), d.read(d.v6, ParseDefault6)
+}
+
+func (d *Defaults) read(file *kernelfs.File, parse func([]byte) Default) Default {
+	if file == nil {
+		return Default{}
 	}
-	return name
+	d.buffer, _ = file.ReadHead(d.buffer, mostBytes)
+	return parse(d.buffer)
 }
 
 // Close closes the files.

@@ -1,6 +1,8 @@
 package route
 
 import (
+	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,12 +21,49 @@ func read(t testing.TB, capture, name string) []byte {
 }
 
 func TestParse_captures(t *testing.T) {
-	for capture, want := range map[string][2]string{
-		"linux-6.18-virtio-host": {"eth0", "eth0"},
-		"linux-6.18-container":   {"eth0", ""},
+	address := netip.MustParseAddr
+	for capture, want := range map[string][2]Default{
+		"linux-6.18-virtio-host": {{"eth0", address("192.0.2.1")}, {"eth0", address("fd00::1")}},
+		"linux-6.18-container":   {{"eth0", address("10.9.0.2")}, {}},
 	} {
 		assert.Equal(t, want[0], ParseDefault(read(t, capture, Path)), capture)
 		assert.Equal(t, want[1], ParseDefault6(read(t, capture, Path6)), capture)
+	}
+}
+
+func TestParse_gateways(t *testing.T) {
+	tests := map[string]struct {
+		gateway, flags string
+		want           netip.Addr
+	}{
+		"a link without gateway":  {"00000000", "0001", netip.Addr{}},
+		"flag without address":    {"00000000", "0003", netip.Addr{}},
+		"address without flag":    {"010200C0", "0001", netip.Addr{}},
+		"not a number":            {"gateway!", "0003", netip.Addr{}},
+		"longer than an address":  {"010200C001", "0003", netip.Addr{}},
+		"an address with a flag":  {"010200C0", "0003", netip.MustParseAddr("192.0.2.1")},
+		"the next hop's own flag": {"FE0200C0", "0007", netip.MustParseAddr("192.0.2.254")},
+	}
+	for name, tt := range tests {
+		got := ParseDefault([]byte("eth0\t00000000\t" + tt.gateway + "\t" + tt.flags + "\t0\t0\t0\t00000000\t0\t0\t0\n"))
+		assert.Equal(t, Default{"eth0", tt.want}, got, name)
+	}
+	tests6 := map[string]struct {
+		gateway, flags string
+		want           netip.Addr
+	}{
+		"a router's link-local address": {"fe800000000000000000000000000001", "00450003", netip.MustParseAddr("fe80::1%eth0")},
+		"a global address":              {"20010db8000000000000000000000001", "00000003", netip.MustParseAddr("2001:db8::1")},
+		"no gateway":                    {"00000000000000000000000000000000", "00000001", netip.Addr{}},
+		"flag without address":          {"00000000000000000000000000000000", "00000003", netip.Addr{}},
+		"half an address":               {"fe80000000000000", "00000003", netip.Addr{}},
+		"an odd digit":                  {"fe8000000000000000000000000000012", "00000003", netip.Addr{}},
+		"not hexadecimal":               {"fe80::000000000000000000000000001", "00000003", netip.Addr{}},
+	}
+	const zeros = "00000000000000000000000000000000"
+	for name, tt := range tests6 {
+		got := ParseDefault6([]byte(zeros + " 00 " + zeros + " 00 " + tt.gateway + " 00000400 00000002 00000000 " + tt.flags + "     eth0\n"))
+		assert.Equal(t, Default{"eth0", tt.want}, got, name)
 	}
 }
 
@@ -45,7 +84,7 @@ func TestParseDefault_lowestMetricWins(t *testing.T) {
 		"same metric, first is": {row("a", "00000000", "0003", "0", "00000000") + row("b", "00000000", "0003", "0", "00000000"), "a"},
 	}
 	for name, tt := range tests {
-		assert.Equal(t, tt.want, ParseDefault([]byte(header+tt.rows)), name)
+		assert.Equal(t, tt.want, ParseDefault([]byte(header+tt.rows)).Interface, name)
 	}
 }
 
@@ -54,9 +93,13 @@ func TestDefaults_readsAgain(t *testing.T) {
 	folder := filepath.Join(root, "proc/net")
 	require.NoError(t, os.MkdirAll(folder, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), read(t, "linux-6.18-container", Path), 0o600))
-	d := Open(kernelfs.Dir(root))
+	d, err := Open(kernelfs.Dir(root))
+	require.ErrorIs(t, err, fs.ErrNotExist, "there is no ipv6_route")
 	defer d.Close()
 	assert.Equal(t, "eth0", d.Interface())
+	v4, v6 := d.Read()
+	assert.Equal(t, Default{"eth0", netip.MustParseAddr("10.9.0.2")}, v4)
+	assert.Zero(t, v6)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, Path), []byte("Iface\n"), 0o600))
 	assert.Equal(t, "", d.Interface())
 }

@@ -8,15 +8,16 @@ import (
 )
 
 // Metric reads one number out of samples by the name it has in the document: "totals.receive_bytes_per_second",
-// "tcp.retransmit_ratio", "interfaces.eth0.mtu", "window_seconds".
+// "tcp.retransmit_ratio", "interfaces.eth0.mtu", "probes.10.0.0.2.rtt_p50_seconds", "window_seconds".
 type Metric struct {
 	name          string
 	section       int    // field of Sample
 	interfaceName string // set for the section interfaces
+	target        string // set for the section probes
 	field         []int  // in the section, nil for a number of Sample itself
 }
 
-// FindMetric looks a name up. Interface names may hold dots themselves.
+// FindMetric looks a name up. Names of interfaces and targets may hold dots themselves.
 // Errors: a sentence that names what is not known and what is.
 func FindMetric(name string) (Metric, error) {
 	m := Metric{name: name}
@@ -36,6 +37,13 @@ func FindMetric(name string) (Metric, error) {
 		}
 		m.interfaceName, rest = rest[:dot], rest[dot+1:]
 		kind = reflect.TypeOf(Interface{})
+	case section == "probes":
+		dot := strings.LastIndexByte(rest, '.')
+		if dot < 1 {
+			return m, fmt.Errorf("metric %q: targets are named as in \"probes.10.0.0.2.rtt_p50_seconds\"", name)
+		}
+		m.target, rest = rest[:dot], rest[dot+1:]
+		kind = reflect.TypeOf(Probe{})
 	case isNumber(kind):
 		if nested {
 			return m, fmt.Errorf("metric %q: %q is a number and has no fields", name, section)
@@ -57,6 +65,13 @@ func FindMetric(name string) (Metric, error) {
 // Value is the number in a sample; ok is false where it was not measured.
 func (m Metric) Value(s *Sample) (value float64, ok bool) {
 	v := reflect.ValueOf(s).Elem().Field(m.section)
+	if m.target != "" {
+		i := slices.IndexFunc(s.Probes, func(p Probe) bool { return p.Target == m.target })
+		if i < 0 {
+			return 0, false
+		}
+		v = reflect.ValueOf(&s.Probes[i])
+	}
 	if m.interfaceName != "" {
 		i := slices.IndexFunc(s.Interfaces, func(i *Interface) bool { return i.Name == m.interfaceName })
 		if i < 0 {

@@ -25,7 +25,7 @@ type Sample struct {
 	UDP            *UDP              `json:"udp"`
 	IP             *IP               `json:"ip"`
 	Sockets        *Sockets          `json:"sockets"`
-	Probes         []struct{}        `json:"probes"`
+	Probes         []Probe           `json:"probes"`
 	Peers          []struct{}        `json:"peers"`
 	RDMA           []struct{}        `json:"rdma"`
 	Collectives    []struct{}        `json:"collectives"`
@@ -153,6 +153,39 @@ type Sockets struct {
 	TCPTimeWait    *uint64 `json:"tcp_time_wait"`
 	TCPMemoryBytes *uint64 `json:"tcp_memory_bytes"`
 	UDPInUse       *uint64 `json:"udp_in_use"`
+}
+
+// Probe is what is known of one target when the sample was taken.
+type Probe struct {
+	*Reach
+	AgeSeconds *float64 `json:"age_seconds"`
+}
+
+// Reach is what probes found out about one target. Samples share it while nothing changes.
+type Reach struct {
+	Target         string            `json:"target"`
+	Address        *string           `json:"address"`
+	Port           *int64            `json:"port"`
+	Method         *string           `json:"method"`
+	MethodsRefused map[string]string `json:"methods_refused"`
+	Sent           uint64            `json:"sent"`
+	Received       uint64            `json:"received"`
+	Lost           uint64            `json:"lost"`
+	LossRatio      *float64          `json:"loss_ratio"`
+	RTTMinSeconds  *float64          `json:"rtt_min_seconds"`
+	RTTP50Seconds  *float64          `json:"rtt_p50_seconds"`
+	RTTP99Seconds  *float64          `json:"rtt_p99_seconds"`
+	RTTLastSeconds *float64          `json:"rtt_last_seconds"`
+	JitterSeconds  *float64          `json:"jitter_seconds"`
+	WindowSeconds  *float64          `json:"window_seconds"`
+	Error          *string           `json:"error"`
+}
+
+// ProbeAnswer is what a request for probes on demand is answered.
+type ProbeAnswer struct {
+	ID   uint64 `json:"id"`
+	Done bool   `json:"done"`
+	Probe
 }
 
 // Self is what the monitor itself cost.

@@ -27,7 +27,7 @@ func fill(v reflect.Value, next *float64) {
 			}
 		}
 	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Struct {
+		if v.Type().Elem().Kind() == reflect.Struct && v.Type().Elem().NumField() == 0 {
 			return // sections of later versions
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -121,18 +121,24 @@ func TestWriteHistory(t *testing.T) {
 func TestMetric(t *testing.T) {
 	s := full()
 	s.Interfaces[0].Name, s.Interfaces[1].Name = "eth0", "eth0.100"
+	s.Probes[0].Target, s.Probes[1].Target = "10.0.0.2", "tcp://[::1]:29500"
 	for name, want := range map[string]float64{
-		"window_seconds":                      *s.WindowSeconds,
-		"sequence":                            float64(s.Sequence),
-		"totals.receive_bytes_per_second":     *s.Totals.ReceiveBytesPerSecond,
-		"totals.utilization_ratio":            *s.Totals.UtilizationRatio,
-		"tcp.retransmit_ratio":                *s.TCP.RetransmitRatio,
-		"interfaces.eth0.mtu":                 float64(*s.Interfaces[0].MTU),
-		"interfaces.eth0.100.mtu":             float64(*s.Interfaces[1].MTU),
-		"interfaces.eth0.index":               float64(*s.Interfaces[0].Index),
-		"interfaces.eth0.receive_bytes_total": float64(*s.Interfaces[0].ReceiveBytesTotal),
-		"self.sample_seconds":                 s.Self.SampleSeconds,
-		"job.rank":                            float64(*s.Job.Rank),
+		"window_seconds":                       *s.WindowSeconds,
+		"sequence":                             float64(s.Sequence),
+		"totals.receive_bytes_per_second":      *s.Totals.ReceiveBytesPerSecond,
+		"totals.utilization_ratio":             *s.Totals.UtilizationRatio,
+		"tcp.retransmit_ratio":                 *s.TCP.RetransmitRatio,
+		"interfaces.eth0.mtu":                  float64(*s.Interfaces[0].MTU),
+		"interfaces.eth0.100.mtu":              float64(*s.Interfaces[1].MTU),
+		"interfaces.eth0.index":                float64(*s.Interfaces[0].Index),
+		"interfaces.eth0.receive_bytes_total":  float64(*s.Interfaces[0].ReceiveBytesTotal),
+		"probes.10.0.0.2.rtt_p50_seconds":      *s.Probes[0].RTTP50Seconds,
+		"probes.10.0.0.2.sent":                 float64(s.Probes[0].Sent),
+		"probes.10.0.0.2.port":                 float64(*s.Probes[0].Port),
+		"probes.tcp://[::1]:29500.loss_ratio":  *s.Probes[1].LossRatio,
+		"probes.tcp://[::1]:29500.age_seconds": *s.Probes[1].AgeSeconds,
+		"self.sample_seconds":                  s.Self.SampleSeconds,
+		"job.rank":                             float64(*s.Job.Rank),
 	} {
 		m, err := FindMetric(name)
 		require.NoError(t, err, name)
@@ -157,7 +163,10 @@ func TestFindMetric_saysWhatThereIs(t *testing.T) {
 		"interfaces.eth0.name":   `no number "name"`,
 		"interfaces.eth0.":       `no number ""`,
 		"window_seconds.x":       "has no fields",
-		"probes.rtt_p50_seconds": "holds no numbers",
+		"probes.rtt_p50_seconds": "probes.10.0.0.2.rtt_p50_seconds",
+		"probes":                 "probes.10.0.0.2.rtt_p50_seconds",
+		"probes.a.error":         `no number "error"; it has port, sent, received`,
+		"peers.rtt_seconds":      "holds no numbers",
 		"schema":                 "holds no numbers",
 		"unavailable.totals":     "holds no numbers",
 		"host.hostname":          `no number "hostname"`,
@@ -171,7 +180,7 @@ func TestFindMetric_saysWhatThereIs(t *testing.T) {
 }
 
 func FuzzFindMetric(f *testing.F) {
-	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "...", "self."} {
+	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "probes.10.0.0.2.sent", "...", "self."} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(_ *testing.T, name string) {

@@ -1,16 +1,14 @@
 """netmon: what the network does, measured from inside a training job.
 
-    >>> import netmon                      # loads nothing, starts no thread
-    >>> with netmon.Monitor(interval=0.1) as monitor:
-    ...     sample = monitor.sample()      # measured now
-    ...     newest = monitor.latest()      # the background loop's newest values, without waiting
-    >>> sample.tcp is not None
-    True
+>>> import netmon                      # loads nothing, starts no thread
+>>> with netmon.Monitor(interval=0.1) as monitor:
+...     sample = monitor.sample()      # measured now
+...     newest = monitor.latest()      # the background loop's newest values, without waiting
+>>> sample.tcp is not None
+True
 """
 
 from __future__ import annotations
-
-from importlib import metadata as _metadata
 
 from ._errors import (
     ClosedError,
@@ -35,10 +33,14 @@ from ._types import (
     UDP,
     Event,
     Health,
+    Hop,
     Host,
     Interface,
     Interfaces,
     Job,
+    Path,
+    Probe,
+    Probes,
     Sample,
     SelfCost,
     Snapshot,
@@ -47,17 +49,16 @@ from ._types import (
     Totals,
 )
 
-__all__ = [
-    "IP",
-    "TCP",
-    "UDP",
+__all__ = [  # noqa: RUF022 - plainly sorted
     "ClosedError",
     "ConfigError",
     "Error",
     "Event",
     "ForkedProcessError",
     "Health",
+    "Hop",
     "Host",
+    "IP",
     "Interface",
     "Interfaces",
     "InternalError",
@@ -66,15 +67,20 @@ __all__ = [
     "LibraryError",
     "Monitor",
     "NoDataError",
+    "Path",
     "PermissionDeniedError",
+    "Probe",
+    "Probes",
     "ResourceError",
     "Sample",
     "SelfCost",
     "Snapshot",
     "Sockets",
     "Stats",
+    "TCP",
     "TimedOutError",
     "Totals",
+    "UDP",
     "UnreachableError",
     "UnsupportedError",
     "get_cmake_dir",
@@ -89,10 +95,13 @@ for _name in __all__:
 
 
 def __getattr__(name: str) -> str:
-    # Looking the version up reads files, so it is done when it is asked for.
+    # Found out when it is asked for: importing reads no file.
     if name == "__version__":
-        try:
-            return _metadata.version("libnetmon")
-        except _metadata.PackageNotFoundError:
-            return "0+unknown"
+        from ._loader import package_version
+
+        return package_version()
     raise AttributeError(f"module 'netmon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "__version__"])

@@ -1,19 +1,23 @@
-"""python -m netmon: one sample for people, or its document."""
+"""python -m netmon: one sample, the round trips to a target, or the path there; for people, or as documents."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
+import shlex
 import sys
 import time
 
 import netmon
+from netmon._text import describe
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m netmon",
-        description="Measure the network counters of this machine for a moment and print what they say.",
+        description="Measure the network of this machine for a moment and print what its counters, and probes, say.",
     )
     parser.add_argument("--json", action="store_true", help="print the sample document (docs/metrics.md)")
     parser.add_argument(
@@ -22,10 +26,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
     )
+    parser.add_argument(
+        "--targets", nargs="+", metavar="TARGET", help="whom to probe meanwhile, as 10.0.0.2 or tcp://node7:29500"
+    )
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--probe", metavar="TARGET", help="measure round trips to a target instead (docs/probes.md)")
+    alone.add_argument("--trace", metavar="TARGET", help="find the path to a target instead")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="probes of --probe (default: 5), per hop of --trace (default: 3)"
+    )
+    parser.add_argument("--all", action="store_true", help="list every interface, however many there are")
     parser.add_argument("--version", action="store_true", help="print the versions of package and library")
     parser.add_argument("--cflags", action="store_true", help="print the compiler flags for C and C++ programs")
     parser.add_argument("--libs", action="store_true", help="print the linker flags for C and C++ programs")
     return parser
+
+
+def _measure(options: argparse.Namespace) -> None:
+    if options.probe is not None or options.trace is not None:
+        count = {} if options.count is None else {"count": options.count}
+        with netmon.Monitor(interval=3600, sources=[]) as monitor:
+            found = monitor.probe(options.probe, **count) if options.trace is None else monitor.trace(options.trace, **count)
+        print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found)
+        return
+    # The window begins with the monitor's first sample, half an interval ago at least; a target is probed some times in it.
+    with netmon.Monitor(
+        interval=options.seconds * 1.5,
+        interfaces=options.interfaces,
+        targets=options.targets,
+        probe_interval=min(1.0, max(0.02, options.seconds / 10)),
+    ) as monitor:
+        time.sleep(options.seconds)
+        sample = monitor.sample()
+    print(sample.to_json() if options.json else describe(sample, all_interfaces=options.all))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,22 +67,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0.02 <= options.seconds <= 3600:
         parser.error(f"--seconds is {options.seconds:g}; it must be from 0.02 to 3600")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of an interface or host may not be in its encoding
     try:
         if options.cflags or options.libs:
             folder = os.path.dirname(netmon.get_library())
             flags = [f"-I{netmon.get_include()}"] if options.cflags else []
             flags += [f"-L{folder}", "-lnetmon", f"-Wl,-rpath,{folder}"] if options.libs else []
-            print(" ".join(flags))
+            print(shlex.join(flags))
         elif options.version:
             from netmon._loader import load
 
             print(f"netmon {netmon.__version__} (library {load().version().decode()})")
         else:
-            # The window begins with the monitor's first sample, half an interval ago at least.
-            with netmon.Monitor(interval=options.seconds * 1.5, interfaces=options.interfaces) as monitor:
-                time.sleep(options.seconds)
-                sample = monitor.sample()
-            print(sample.to_json() if options.json else sample)
+            _measure(options)
     except netmon.Error as error:
         print(f"netmon: {error}", file=sys.stderr)
         return 1

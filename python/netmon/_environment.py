@@ -1,7 +1,7 @@
 """The environment variables that say which process of a job this is.
 
-The library reads them itself in C programs. It cannot see what Python changed after the process started (``os.environ``), so they
-are handed over; what they mean is decided in one place, the library.
+The library reads them itself in C programs. It cannot see what Python changed after the process started (``os.environ``),
+so they are handed over; what they mean is decided in one place, the library.
 """
 
 from __future__ import annotations

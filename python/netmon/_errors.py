@@ -1,6 +1,6 @@
 """The errors of netmon.
 
-Error
+netmon.Error
 ├── LibraryError            the library cannot be found, loaded, or used here
 ├── InvalidArgumentError    also a ValueError
 ├── ConfigError             also a ValueError

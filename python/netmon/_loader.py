@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -43,14 +44,20 @@ class Library:
                 f"{path} has ABI version {version}, but this package needs {_abi.ABI_VERSION}; "
                 "install package and library from the same release"
             )
-        self.version = _prototype(holding, "netmon_version")
-        self.latest = _prototype(holding, "netmon_latest")
-        self.free = _prototype(holding, "netmon_free")
-        self.init = _prototype(releasing, "netmon_init")
-        self.close = _prototype(releasing, "netmon_close")
-        self.set_job = _prototype(releasing, "netmon_set_job")
-        self.sample = _prototype(releasing, "netmon_sample")
-        self.query = _prototype(releasing, "netmon_query")
+        try:
+            self.version = _prototype(holding, "netmon_version")
+            self.latest = _prototype(holding, "netmon_latest")
+            self.free = _prototype(holding, "netmon_free")
+            self.init = _prototype(releasing, "netmon_init")
+            self.close = _prototype(releasing, "netmon_close")
+            self.set_job = _prototype(releasing, "netmon_set_job")
+            self.sample = _prototype(releasing, "netmon_sample")
+            self.query = _prototype(releasing, "netmon_query")
+            self.probe = _prototype(releasing, "netmon_probe")
+        except AttributeError as error:
+            raise LibraryError(
+                f"{path} is older than this package: {error}; install package and library from the same release"
+            ) from error
 
 
 def _prototype(library: ctypes.CDLL, name: str) -> Any:
@@ -71,6 +78,19 @@ def get_library() -> str:
     if not os.path.isfile(path):
         raise LibraryError(f"there is no library at {path}; build it with ./build.sh, or install the wheel of libnetmon")
     return path
+
+
+def package_version() -> str:
+    """Return the version of this package, which is that of the header it brings, or was made from."""
+    for folder in (_NATIVE / "include", _NATIVE.parents[2] / "include"):
+        try:
+            text = (folder / "netmon.h").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        found = re.search(r'^#define NETMON_VERSION "(.*)"$', text, re.MULTILINE)
+        if found:
+            return found[1]
+    return "0+unknown"
 
 
 def get_include() -> str:

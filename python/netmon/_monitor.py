@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ctypes import byref, c_uint64, c_void_p
+from functools import partial
+from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _abi, _loader
 from ._environment import job_variables
-from ._errors import ClosedError, ConfigError, NoDataError, error_for
-from ._types import Event, Health, Sample, Snapshot, Stats, _build
+from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
+from ._types import Event, Health, Hop, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
 
 _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
-_HISTORY_PAGE = 64
+
+# history() fetches as many samples at a time as make about this much text: decoding it takes some 20 ms, in which Ctrl-C waits.
+_PAGE_BYTES = 1 << 20
+_FIRST_PAGE, _MOST_PAGE = 8, 256
+_SLICE_SECONDS = 0.05  # how long a call may keep Python from handling a signal
 
 
 class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
-    It sends no packet, opens no port, starts no Python thread, and needs no privilege. What it measures is that of the network
-    namespace of the thread that creates it. All methods may be called from any thread. After a fork, ``latest`` reads what the
-    parent measures; the other methods open the monitor anew in the child, with totals from zero.
+    It probes the training peers and the targets it is given, and nobody else: without them it sends no packet, but to the
+    system's resolver where the job's master address is a name. It opens no port unasked, starts no Python thread, and needs
+    no privilege. What it measures is that of the network namespace of the thread that creates it. All methods may be called
+    from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the
+    child, with totals from zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
-        targets: whom to probe beside the training peers.
-        interfaces: which interfaces count in ``totals``, as glob patterns; ``!`` excludes; loopback only if it is named. Default:
-            those with hardware behind them, and in a container its own.
+        targets: whom to probe beside the training peers: ``"10.0.0.2"``, ``"node7"``, ``"tcp://node7:29500"``,
+            ``"udp://node7"``, ``"dns://node7"``, ``"gateway"``; docs/probes.md says how they are written.
+        interfaces: which interfaces count in ``totals``, as glob patterns; ``!`` excludes; loopback only if it is named.
+            Default: those with hardware behind them, and in a container its own.
         sources: which sections are read (``"interfaces"``, ``"tcp"``, ``"udp"``, ``"ip"``, ``"sockets"``...). Default: all.
-        job: what is known of the training job (``rank``, ``world_size``, ``master_address``...); wins over the environment.
+        job: what is known of the training job (``rank``, ``world_size``, ``master_address``, ``peers``...); wins over the
+            environment.
+        probe_interval: seconds between two probes of one target, 0.02 to 3600.
+        probe_timeout: seconds after which a probe without an answer is lost, 0.01 to 60.
+        udp_responder: answer the UDP echoes of other monitors: ``True`` on loopback, port 29541, or
+            ``{"address": "10.0.0.1", "port": 29541}``. Default: no port is opened.
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -57,9 +72,19 @@ class Monitor:
         interfaces: Iterable[str] | None = None,
         sources: Iterable[str] | None = None,
         job: Mapping[str, Any] | None = None,
+        probe_interval: float = 1.0,
+        probe_timeout: float = 1.0,
+        udp_responder: bool | Mapping[str, Any] = False,
     ) -> None:
-        self._handle = 0
-        config: dict[str, Any] = {"interval_seconds": interval}
+        # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
+        self._handle = c_uint64()
+        config: dict[str, Any] = {
+            "interval_seconds": interval,
+            "probe_interval_seconds": probe_interval,
+            "probe_timeout_seconds": probe_timeout,
+        }
+        if udp_responder is not False:
+            config["udp_responder"] = udp_responder
         for name, value in (("targets", targets), ("interfaces", interfaces), ("sources", sources)):
             if value is not None:
                 # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
@@ -68,10 +93,9 @@ class Monitor:
         text = _encode(config)
         self._library = _loader.load()
         self._latest = self._library.latest
-        handle, error = c_uint64(), c_void_p()
-        status = self._library.init(text, byref(handle), byref(error))
-        self._check(status, error)
-        self._handle = handle.value
+        self._finally = partial(self._library.close, self._handle)
+        error = c_void_p()
+        self._check(self._library.init(text, byref(self._handle), byref(error)), error)
 
     def _check(self, status: int, error: c_void_p) -> None:
         if status != _abi.OK:
@@ -88,12 +112,12 @@ class Monitor:
     @property
     def handle(self) -> int:
         """The library's handle, for calls of your own through ctypes; 0 after ``close``."""
-        return self._handle
+        return self._handle.value
 
     @property
     def closed(self) -> bool:
         """Whether the monitor was closed."""
-        return self._handle == 0
+        return self._handle.value == 0
 
     def sample(self) -> Sample:
         """Measure now.
@@ -106,11 +130,13 @@ class Monitor:
             ForkedProcessError: this is a forked child in which the library cannot be used.
         """
         text, error = c_void_p(), c_void_p()
-        self._check(self._library.sample(self._handle or self._gone(), byref(text), byref(error)), error)
+        self._check(self._library.sample(self._handle.value or self._gone(), byref(text), byref(error)), error)
         return Sample(self._take(text))
 
     def latest(self) -> Snapshot:
-        """Return the values of the background loop's newest sample, without waiting: under a microsecond, also in a forked child.
+        """Return the values of the background loop's newest sample, without waiting, also in a forked child.
+
+        It takes under a microsecond.
 
         Raises:
             ClosedError: the monitor was closed.
@@ -122,7 +148,7 @@ class Monitor:
         return snapshot
 
     def _no_snapshot(self, snapshot: Snapshot) -> None:
-        status = self._latest(self._handle or self._gone(), byref(snapshot))
+        status = self._latest(self._handle.value or self._gone(), byref(snapshot))
         if status == _abi.CLOSED:
             raise ClosedError("the monitor was closed")
         if status != _abi.OK:
@@ -131,12 +157,12 @@ class Monitor:
     def _gone(self) -> int:
         raise ClosedError("the monitor was closed")
 
-    def _query(self, request: Mapping[str, Any]) -> Any:
+    def _query(self, request: Mapping[str, Any]) -> bytes:
         text, error = c_void_p(), c_void_p()
         request = {key: value for key, value in request.items() if value is not None}
-        status = self._library.query(self._handle or self._gone(), _encode(request), byref(text), byref(error))
+        status = self._library.query(self._handle.value or self._gone(), _encode(request), byref(text), byref(error))
         self._check(status, error)
-        return json.loads(self._take(text))
+        return self._take(text)
 
     def history(self, seconds: float | None = None) -> list[Sample]:
         """Return the samples of the background loop, oldest first.
@@ -145,13 +171,15 @@ class Monitor:
             seconds: how far back, default all that is kept: 600 s, or 4 MiB.
         """
         samples: list[Sample] = []
-        after = 0
+        after, limit = 0, _FIRST_PAGE
         while True:
-            page = self._query({"view": "history", "seconds": seconds, "after_sequence": after, "limit": _HISTORY_PAGE})
+            text = self._query({"view": "history", "seconds": seconds, "after_sequence": after, "limit": limit})
+            page = json.loads(text)
             samples.extend(Sample(document) for document in page)
-            if len(page) < _HISTORY_PAGE:
+            if len(page) < limit:
                 return samples
             after = page[-1]["sequence"]
+            limit = max(1, min(_MOST_PAGE, _PAGE_BYTES * len(page) // len(text)))
 
     def stats(self, metric: str, seconds: float | None = None) -> Stats:
         """Return count, min, max, mean, standard deviation and quantiles of a metric as the loop recorded it.
@@ -164,13 +192,73 @@ class Monitor:
         Raises:
             InvalidArgumentError: there is no such metric; the text says which there are.
         """
-        return _build(Stats, self._query({"view": "stats", "metric": metric, "seconds": seconds}))
+        return _build(Stats, json.loads(self._query({"view": "stats", "metric": metric, "seconds": seconds})))
 
     def health(self) -> Health:
         """Return how the monitor is doing: problems, cost, dropped samples, and what happened to interfaces and counters."""
-        answer = self._query({"view": "health"})
+        answer = json.loads(self._query({"view": "health"}))
         answer["events"] = [_build(Event, event) for event in answer["events"]]
         return _build(Health, answer)
+
+    def probe(
+        self, target: str, count: int = 5, method: str = "auto", timeout: float = 1.0, *, interval: float = 0.02
+    ) -> Probe:
+        """Measure round trips to one target now, beside what the background does.
+
+        The next probe goes out after an answer or the timeout, and not before ``interval`` has passed. Ctrl-C ends it within
+        0.1 s. A target that cannot be reached is no exception: ``error`` says what it is.
+
+        Args:
+            target: as in ``targets``.
+            count: probes, 1 to 1000.
+            method: ``"auto"``, ``"icmp"``, ``"tcp"``, ``"udp"`` or ``"dns"``.
+            timeout: seconds after which a probe without an answer is lost, 0.01 to 60.
+            interval: seconds between the sending of two probes, 0.02 to 60.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed, perhaps while this waited.
+            ResourceError: 16 probes of this monitor are under way.
+        """
+        request = {"target": target, "count": count, "method": method, "timeout_seconds": timeout, "interval_seconds": interval}
+        return _build(Probe, self._on_demand(request))
+
+    def trace(self, target: str, count: int = 3, timeout: float = 1.0) -> Path:
+        """Find the hops on the way to a target, with their round trips, and the path MTU. Needs no privilege.
+
+        Args:
+            target: an address or a name.
+            count: probes per hop, 1 to 10.
+            timeout: seconds after which a hop did not answer, 0.01 to 60.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed, perhaps while this waited.
+            ResourceError: 16 probes of this monitor are under way.
+        """
+        answer = self._on_demand({"target": target, "count": count, "method": "path", "timeout_seconds": timeout})
+        answer["hops"] = [_build(Hop, hop) for hop in answer["hops"]]
+        return _build(Path, answer)
+
+    def _on_demand(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Have the library probe, in slices between which Python handles signals."""
+        answer = self._probe({**request, "wait_seconds": 0})
+        number = answer["id"]
+        try:
+            while not answer["done"]:
+                answer = self._probe({"id": number, "wait_seconds": _SLICE_SECONDS})
+        except BaseException:
+            with contextlib.suppress(Error):
+                self._probe({"id": number, "cancel": True})
+            raise
+        return answer
+
+    def _probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        text, error = c_void_p(), c_void_p()
+        status = self._library.probe(self._handle.value or self._gone(), _encode(request), byref(text), byref(error))
+        self._check(status, error)
+        answer: dict[str, Any] = json.loads(self._take(text))
+        return answer
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
@@ -186,7 +274,9 @@ class Monitor:
             raise ImportError("Monitor.to_pandas needs pandas: pip install pandas") from error
         samples = self.history(seconds)
         times = pandas.to_datetime([s.timestamp_seconds for s in samples], unit="s", utc=True)
-        return pandas.DataFrame([_flat(s.to_dict()) for s in samples], index=pandas.Index(times, name="time"))
+        rows = [_flat(s.to_dict()) for s in samples]
+        frame: pandas.DataFrame = pandas.DataFrame(rows, index=pandas.Index(times, name="time"))
+        return frame
 
     def set_job(self, **fields: Any) -> None:
         """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``...
@@ -195,30 +285,35 @@ class Monitor:
             ConfigError: a field is not known or wrong.
         """
         error = c_void_p()
-        status = self._library.set_job(self._handle or self._gone(), _encode(fields), byref(error))
+        status = self._library.set_job(self._handle.value or self._gone(), _encode(fields), byref(error))
         self._check(status, error)
 
     def close(self) -> None:
         """Stop the background loop. Closing twice is fine."""
-        handle, self._handle = self._handle, 0
-        if handle:
-            self._library.close(handle)
+        if self._handle.value:
+            self._library.close(self._handle)
+            self._handle.value = 0
 
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # Without its library, as after a failed __init__, there is nothing to close.
-        if getattr(self, "_handle", 0):
-            self.close()
+    # What is dropped is closed. The interpreter throws away what is raised in a finalizer, so one written in Python would
+    # swallow a Ctrl-C that comes meanwhile. This one runs no Python: it fetches a call into the library and calls it.
+    # (Without a library, as after a failed __init__, it calls bool.)
+    _finally: Callable[[], object] = bool
+    __del__ = property(attrgetter("_finally"))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a netmon.Monitor cannot be pickled or copied: it measures in the process that made it; "
+            "make one in the other process (a forked one inherits it)"
+        )
 
     def __repr__(self) -> str:
-        return f"<netmon.Monitor {'closed' if self.closed else f'0x{self._handle:x}'}>"
+        return f"<netmon.Monitor {'closed' if self.closed else f'0x{self.handle:x}'}>"
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:
@@ -228,15 +323,19 @@ def _encode(document: Mapping[str, Any]) -> bytes:
         raise ConfigError(f"the arguments cannot be written as JSON: {error}") from error
 
 
+# Lists whose elements metrics call by name, with the field that holds it.
+_NAMED = {"interfaces": "name", "probes": "target"}
+
+
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
     """Flatten a sample document into numbers by metric name."""
     row: dict[str, Any] = {}
     for key, value in document.items():
-        if key == "interfaces":
-            for interface in value or ():
-                for field, number in interface.items():
+        if key in _NAMED:
+            for element in value or ():
+                for field, number in element.items():
                     if _numeric(number):
-                        row[f"interfaces.{interface['name']}.{field}"] = number
+                        row[f"{key}.{element[_NAMED[key]]}.{field}"] = number
         elif isinstance(value, dict):
             if key not in ("unavailable", "host"):
                 row.update({f"{key}.{field}": number for field, number in value.items() if _numeric(number)})

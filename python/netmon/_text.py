@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from ._types import Interface, Sample
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from ._types import Interface, Interfaces, Path, Probe, Probes, Sample
 
 _NONE = "-"
+_WIDTH = 110
+_MOST_ROWS = 16
+
+# What is shown, by its place in the document: only that is worth a word when it is not known.
+_SHOWN = {
+    "window_seconds": "",
+    "host": "hostname kernel",
+    "totals": "receive_bytes_per_second transmit_bytes_per_second capacity_bits_per_second",
+    "tcp": "established retransmit_ratio timeouts_total listen_overflows_total",
+    "udp": "receive_buffer_errors_total in_errors_total",
+    "sockets": "tcp_in_use udp_in_use",
+    "interfaces": "kind state link_speed_bits_per_second receive_errors_total transmit_errors_total receive_drops_total "
+    "transmit_drops_total",
+}
 
 
 def bits_rate(bytes_per_second: float | None) -> str:
@@ -12,28 +30,22 @@ def bits_rate(bytes_per_second: float | None) -> str:
     if bytes_per_second is None:
         return _NONE
     value = bytes_per_second * 8
-    for unit in ("bit/s", "kbit/s", "Mbit/s"):
-        if value < 1000:
-            return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    for unit in ("bps", "kbps", "Mbps"):
+        if value < 999.5:
+            return f"{_three_digits(value)} {unit}"
         value /= 1000
-    return f"{value:.3g} Gbit/s" if value < 100 else f"{value:.0f} Gbit/s"
-
-
-def amount(value: int | None) -> str:
-    """Write a number of bytes in powers of a thousand."""
-    if value is None:
-        return _NONE
-    number = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
+    return f"{_three_digits(value)} Gbps"
 
 
 def percent(ratio: float | None) -> str:
     """Write a share of one."""
-    return _NONE if ratio is None else f"{ratio * 100:.3g} %"
+    if ratio is None:
+        return _NONE
+    return "under 0.01 %" if 0 < ratio < 0.0001 else f"{_three_digits(ratio * 100)} %"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 99.95 else f"{value:.0f}"
 
 
 def number(value: float | int | None) -> str:
@@ -41,67 +53,202 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
-def _table(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+def duration(seconds: float | None) -> str:
+    """Write a time in the unit that suits it."""
+    if seconds is None:
+        return _NONE
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        value = seconds * factor
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def printable(text: str) -> str:
+    """Write a name that may hold anything, so that a terminal takes it for text."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
+    """Write a sample for people to read: every interface, or where there are many those that matter most."""
+    host = sample.host
+    window = "no window yet" if sample.window_seconds is None else f"over {sample.window_seconds:.2f} s"
+    lines = [f"{printable(host.hostname or 'host unknown')} (Linux {host.kernel or 'unknown'}), {window}"]
+    for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample)):
+        lines += [f"{name:<9} {said}"] if said else []
+    if sample.interfaces:
+        lines += ["", *_table(sample.interfaces, None if all_interfaces else _MOST_ROWS, sample.self.uptime_seconds)]
+    if sample.probes:
+        lines += ["", *_probes(sample.probes)]
+    cost = sample.self
+    lines += ["", f"{'netmon':<9} {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} µs"]
+    unknown = list(_unknown(sample))
+    return "\n".join([*lines, *(["", "not known:", *unknown] if unknown else [])])
+
+
+def _job(sample: Sample) -> str:
+    job = sample.job
+    if job is None:
+        return ""
+    said = [] if job.rank is None else [f"rank {job.rank}" + ("" if job.world_size is None else f" of {job.world_size}")]
+    said += [] if job.node_rank is None else [f"node {job.node_rank}"]
+    if job.master_address is not None:
+        port = "" if job.master_port is None else f" port {job.master_port}"
+        said.append(f"master {printable(job.master_address)}{port}")
+    return ", ".join(said)
+
+
+def _network(sample: Sample) -> str:
+    totals = sample.totals
+    if totals is None:
+        reason = sample.reason("totals")
+        return "" if reason in (None, "not in sources") else f"not known: {reason}"
+    said = f"receive {bits_rate(totals.receive_bytes_per_second)}, transmit {bits_rate(totals.transmit_bytes_per_second)}"
+    if totals.capacity_bits_per_second is None:
+        return f"{said}, capacity not known"
+    capacity = bits_rate(totals.capacity_bits_per_second / 8)
+    return f"{said}, {percent(totals.utilization_ratio)} of {capacity}"
+
+
+def _protocols(sample: Sample) -> Iterable[tuple[str, str]]:
+    tcp, udp, sockets = sample.tcp, sample.udp, sample.sockets
+    if tcp is not None:
+        retransmitted = None if tcp.retransmit_ratio is None else percent(tcp.retransmit_ratio)
+        yield (
+            "tcp",
+            _counts(
+                (tcp.established, "connections"),
+                (retransmitted, "of the segments retransmitted"),
+                (tcp.timeouts_total, "timeouts"),
+                (tcp.listen_overflows_total, "listen overflows"),
+            ),
+        )
+    if udp is not None:
+        yield "udp", _counts((udp.receive_buffer_errors_total, "receive buffer errors"), (udp.in_errors_total, "errors"))
+    if sockets is not None:
+        yield "sockets", _counts((sockets.tcp_in_use, "TCP"), (sockets.udp_in_use, "UDP"))
+
+
+def _counts(*counts: tuple[int | str | None, str]) -> str:
+    return ", ".join(f"{value} {what}" for value, what in counts if value is not None)
+
+
+def _columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """Write rows below each other: columns of words, the first ones, begin so, and columns of numbers end so."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        columns = enumerate(zip(row, widths, strict=True))
+        cells = (cell.ljust(width) if i < words else cell.rjust(width) for i, (cell, width) in columns)
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _table(interfaces: Interfaces, most: int | None, uptime_seconds: float) -> list[str]:
+    shown = list(interfaces) if most is None else _those_that_matter(interfaces, most)
+    head = ("interface", "kind", "state", "link", "receive", "transmit", "errors", "drops")
+    lines = _columns([head, *map(_row, shown)], words=3)
+    left = set(interfaces) - set(shown)
+    if left:
+        kinds = Counter(f"{i.kind or 'unknown'} {i.state or ''}".strip() for i in left)
+        lines.append(f"  and {len(left)} more: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
+    notes = ["* primary"] if any(i.primary for i in shown) else []
+    notes += ["+ counted above"] if any(i.counted for i in shown) else []
+    return [*lines, "  " + ", ".join([*notes, f"errors and drops in the last {uptime_seconds:.3g} s"])]
+
+
+def _probes(probes: Probes) -> list[str]:
+    rows: list[tuple[str, ...]] = [("target", "method", "rtt min", "p50", "p99", "jitter", "lost")]
+    for p in probes:
+        times = (p.rtt_min_seconds, p.rtt_p50_seconds, p.rtt_p99_seconds, p.jitter_seconds)
+        lost = _NONE if p.loss_ratio is None else f"{p.lost} of {p.sent}"
+        rows.append((printable(p.target), p.method or _NONE, *map(duration, times), lost))
+    head, *lines = _columns(rows, words=2)
+    errors = (f"  {printable(p.error)}" if p.error else "" for p in probes)
+    return [head, *(line + error for line, error in zip(lines, errors, strict=True))]
+
+
+def describe_probe(p: Probe) -> str:
+    """Write what came of probing a target, for people to read."""
+    where = f" ({p.address})" if p.address not in (None, p.target) else ""
+    lines = [
+        f"{printable(p.target)}{where} by {p.method or 'no method'}: {p.received} of {p.sent} answered, "
+        f"{percent(p.loss_ratio)} lost",
+        f"  round trip min {duration(p.rtt_min_seconds)}, p50 {duration(p.rtt_p50_seconds)}, "
+        f"p99 {duration(p.rtt_p99_seconds)}, jitter {duration(p.jitter_seconds)}",
+    ]
+    if p.error is not None:
+        lines.append(f"  {printable(p.error)}")
+    lines += [f"  not by {method}: {printable(reason)}" for method, reason in p.methods_refused.items()]
+    return "\n".join(lines)
+
+
+def describe_path(path: Path) -> str:
+    """Write the hops to a target, for people to read."""
+    where = f" ({path.address})" if path.address not in (None, path.target) else ""
+    end = {True: "reached", False: "not reached", None: "not known whether reached"}[path.reached]
+    mtu = "path MTU not known" if path.path_mtu_bytes is None else f"path MTU {path.path_mtu_bytes} bytes"
+    lines = [f"path to {printable(path.target)}{where}: {len(path.hops)} hops, {end}, {mtu}"]
+    if path.hops:
+        rows: list[tuple[str, ...]] = [("hop", "address", "answered", "rtt min", "p50")]
+        for hop in path.hops:
+            times = (duration(hop.rtt_min_seconds), duration(hop.rtt_p50_seconds))
+            rows.append((str(hop.ttl), hop.address or "no answer", f"{hop.received} of {hop.sent}", *times))
+        head, *below = _columns(rows, words=2)
+        errors = (f"  {printable(hop.error)}" if hop.error else "" for hop in path.hops)
+        lines += [head, *(line + error for line, error in zip(below, errors, strict=True))]
+    if path.error is not None:
+        lines.append(f"  {printable(path.error)}")
+    return "\n".join(lines)
+
+
+def _those_that_matter(interfaces: Sequence[Interface], most: int) -> list[Interface]:
+    if len(interfaces) <= most:
+        return list(interfaces)
+
+    def weight(i: Interface) -> tuple[bool, bool, float, bool]:
+        trouble = (i.receive_errors_total, i.transmit_errors_total, i.receive_drops_total, i.transmit_drops_total)
+        moving = (i.receive_bytes_per_second or 0) + (i.transmit_bytes_per_second or 0)
+        return bool(i.primary), any(trouble), moving, i.state in ("up", "unknown")
+
+    heaviest = sorted(interfaces, key=weight, reverse=True)[:most]
+    chosen = {i for i in heaviest if any(weight(i))} or set(heaviest)
+    return [i for i in interfaces if i in chosen]
+
+
+def _row(i: Interface) -> tuple[str, ...]:
+    marks = ("*" if i.primary else "") + ("+" if i.counted else "")
+    return (
+        printable(i.name) + (f" {marks}" if marks else ""),
+        i.kind or _NONE,
+        i.state or _NONE,
+        bits_rate(None if i.link_speed_bits_per_second is None else i.link_speed_bits_per_second / 8),
+        bits_rate(i.receive_bytes_per_second),
+        bits_rate(i.transmit_bytes_per_second),
+        number(_sum(i.receive_errors_total, i.transmit_errors_total)),
+        number(_sum(i.receive_drops_total, i.transmit_drops_total)),
+    )
 
 
 def _sum(first: int | None, second: int | None) -> int | None:
     return None if first is None or second is None else first + second
 
 
-def _interface_row(i: Interface) -> list[str]:
-    marks = ("*" if i.primary else "") + ("+" if i.counted else "")
-    speed = None if i.link_speed_bits_per_second is None else i.link_speed_bits_per_second / 8
-    return [
-        i.name + (f" {marks}" if marks else ""),
-        i.kind or _NONE,
-        i.state or _NONE,
-        bits_rate(speed),
-        bits_rate(i.receive_bytes_per_second),
-        bits_rate(i.transmit_bytes_per_second),
-        number(_sum(i.receive_errors_total, i.transmit_errors_total)),
-        number(_sum(i.receive_drops_total, i.transmit_drops_total)),
-    ]
-
-
-def describe(sample: Sample) -> str:
-    """Write a sample for people to read."""
-    host, job, totals, tcp = sample.host, sample.job, sample.totals, sample.tcp
-    window = f"over {sample.window_seconds:.2f} s" if sample.window_seconds is not None else "no window yet"
-    lines = [f"{host.hostname or 'host unknown'} (Linux {host.kernel or '?'}), {window}"]
-    if job is not None and job.rank is not None:
-        lines.append(
-            f"rank {job.rank} of {number(job.world_size)}, node {number(job.node_rank)}, "
-            f"master {job.master_address or _NONE}:{number(job.master_port)}"
+def _unknown(sample: Sample) -> Iterable[str]:
+    """Say why what is shown is not known, a reason once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in sorted(sample.unavailable.items()):
+        section, _, field = name.partition(".")
+        # Why there are no totals the network's own line says.
+        shown = section in _SHOWN and name != "totals" and (not field or field in _SHOWN[section].split())
+        if shown and reason not in ("not measured by this version", "not in sources"):
+            names.setdefault(reason, []).append(name)
+    for reason, about in names.items():
+        yield textwrap.fill(
+            f"{', '.join(about)}: {printable(reason)}",
+            _WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-    if totals is not None:
-        lines.append(
-            f"network   receive {bits_rate(totals.receive_bytes_per_second)}, "
-            f"transmit {bits_rate(totals.transmit_bytes_per_second)}, "
-            f"{percent(totals.utilization_ratio)} of {_capacity(totals.capacity_bits_per_second)}"
-        )
-    if tcp is not None:
-        lines.append(
-            f"tcp       {number(tcp.established)} connections, {percent(tcp.retransmit_ratio)} retransmitted, "
-            f"{number(tcp.timeouts_total)} timeouts, {number(tcp.listen_overflows_total)} listen overflows since the start"
-        )
-    if sample.udp is not None:
-        lines.append(
-            f"udp       {number(sample.udp.receive_buffer_errors_total)} receive buffer errors, "
-            f"{number(sample.udp.in_errors_total)} errors since the start"
-        )
-    if sample.interfaces:
-        header = ["interface", "kind", "state", "link", "receive", "transmit", "errors", "drops"]
-        lines += ["", *_table([header, *(_interface_row(i) for i in sample.interfaces)])]
-        lines.append("  * primary, + counted above; errors and drops since the start")
-    cost = sample.self
-    lines += ["", f"netmon    {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} us"]
-    missing = {k: v for k, v in sample.unavailable.items() if v not in ("not measured by this version", "not in sources")}
-    if missing:
-        lines += ["", "not known:", *(f"  {name}: {reason}" for name, reason in sorted(missing.items()))]
-    return "\n".join(lines)
-
-
-def _capacity(bits_per_second: int | None) -> str:
-    return "an unknown capacity" if bits_per_second is None else bits_rate(bits_per_second / 8)

@@ -7,14 +7,15 @@ Everything that was not measured is None, never 0. Durations end in ``_seconds``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from . import _abi
 
 T = TypeVar("T")
+N = TypeVar("N", bound="_Named[Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,76 @@ class Sockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Round trips to one target, over a window. Times are seconds, None where nothing was measured."""
+
+    target: str
+    address: str | None
+    port: int | None
+    method: str | None
+    methods_refused: Mapping[str, str] = field(hash=False)
+    sent: int
+    received: int
+    lost: int
+    loss_ratio: float | None
+    rtt_min_seconds: float | None
+    rtt_p50_seconds: float | None
+    rtt_p99_seconds: float | None
+    rtt_last_seconds: float | None
+    jitter_seconds: float | None
+    window_seconds: float | None
+    age_seconds: float | None
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``probes``."""
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        document["methods_refused"] = dict(self.methods_refused)
+        return document
+
+    def __str__(self) -> str:
+        from ._text import describe_probe
+
+        return describe_probe(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One hop of a path. ``address`` is None where nobody answered."""
+
+    ttl: int
+    address: str | None
+    sent: int
+    received: int
+    rtt_min_seconds: float | None
+    rtt_p50_seconds: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The hops on the way to a target, as far as they answered."""
+
+    target: str
+    address: str | None
+    hops: tuple[Hop, ...]
+    reached: bool | None
+    path_mtu_bytes: int | None
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        document["hops"] = [{f.name: getattr(hop, f.name) for f in fields(hop)} for hop in self.hops]
+        return document
+
+    def __str__(self) -> str:
+        from ._text import describe_path
+
+        return describe_path(self)
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What the monitor itself cost."""
 
@@ -205,9 +276,7 @@ class Health:
         document = {f.name: getattr(self, f.name) for f in fields(self)}
         document["problems"] = list(self.problems)
         document["events_total"] = dict(self.events_total)
-        document["events"] = [
-            {f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events
-        ]
+        document["events"] = [{f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events]
         return document
 
 
@@ -233,52 +302,78 @@ class Stats:
 
 def _build(cls: type[T], data: Mapping[str, Any]) -> T:
     """Make an instance of a section's class. Fields that a newer library adds are left to ``to_dict``."""
-    values = []
-    for field in fields(cls):  # type: ignore[arg-type]
-        value = data.get(field.name.rstrip("_"))
-        values.append(tuple(value) if isinstance(value, list) else value)
+    values: list[Any] = []
+    for f in fields(cls):  # type: ignore[arg-type]
+        value = data.get(f.name.rstrip("_"))
+        if isinstance(value, list):
+            value = tuple(value)
+        elif type(value) is int and str(f.type).startswith("float"):
+            value = float(value)  # JSON writes a whole number without a point
+        values.append(value)
     return cls(*values)
 
 
-class Interfaces(Sequence[Interface]):
-    """The interfaces of a sample, in the kernel's order, found by place or by name: ``sample.interfaces["eth0"].mtu``."""
+class _Named(Sequence[T]):
+    """Results found by place or by name."""
 
     __slots__ = ("_by_name", "_items")
 
-    def __init__(self, items: Sequence[Interface]) -> None:
+    _what = "element"  # in errors
+
+    def __init__(self, items: Iterable[T]) -> None:
         self._items = tuple(items)
-        self._by_name = {item.name: item for item in self._items}
+        self._by_name = {self._name(item): item for item in self._items}
+
+    @staticmethod
+    def _name(item: Any) -> str:
+        raise NotImplementedError
 
     @overload
-    def __getitem__(self, key: int | str) -> Interface: ...
+    def __getitem__(self, key: int | str) -> T: ...
     @overload
-    def __getitem__(self, key: slice) -> Sequence[Interface]: ...
-    def __getitem__(self, key: int | str | slice) -> Interface | Sequence[Interface]:
+    def __getitem__(self, key: slice) -> Sequence[T]: ...
+    def __getitem__(self, key: int | str | slice) -> T | Sequence[T]:
         if isinstance(key, str):
             try:
                 return self._by_name[key]
             except KeyError:
-                raise KeyError(f"there is no interface {key!r}; there are {', '.join(self._by_name) or 'none'}") from None
+                there = ", ".join(self._by_name) or "none"
+                raise KeyError(f"there is no {self._what} {key!r}; there are {there}") from None
         return self._items[key]
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[Interface]:
+    def __iter__(self) -> Iterator[T]:
         return iter(self._items)
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_name if isinstance(key, str) else key in self._items
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Interfaces) and self._items == other._items
+        return isinstance(other, type(self)) and self._items == other._items
 
     def __hash__(self) -> int:
         return hash(self._items)
 
-    def get(self, name: str) -> Interface | None:
-        """Return the interface of that name, or None."""
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._by_name)})"
+
+    def get(self, name: str) -> T | None:
+        """Return the one of that name, or None."""
         return self._by_name.get(name)
+
+
+class Interfaces(_Named[Interface]):
+    """The interfaces of a sample, in the kernel's order, found by place or by name: ``sample.interfaces["eth0"].mtu``."""
+
+    __slots__ = ()
+
+    _what = "interface"
+
+    @staticmethod
+    def _name(item: Interface) -> str:
+        return item.name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -290,8 +385,22 @@ class Interfaces(Sequence[Interface]):
         """The interface that routes to the master address, or holds the default route."""
         return next((item for item in self._items if item.primary), None)
 
-    def __repr__(self) -> str:
-        return f"Interfaces({', '.join(self._by_name)})"
+
+class Probes(_Named[Probe]):
+    """The probes of a sample, found by place or by target as it was given: ``sample.probes["10.0.0.2"].rtt_p50_seconds``."""
+
+    __slots__ = ()
+
+    _what = "target"
+
+    @staticmethod
+    def _name(item: Probe) -> str:
+        return item.target
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, as they were given."""
+        return tuple(self._by_name)
 
 
 class Sample:
@@ -369,16 +478,18 @@ class Sample:
         """The interfaces that count, summed."""
         return self._section("totals", Totals)
 
+    def _list(self, name: str, cls: type[N], element: type[Any]) -> N | None:
+        try:
+            section: N | None = self._sections[name]
+        except KeyError:
+            rows = self._decoded().get(name)
+            section = self._sections[name] = None if rows is None else cls(_build(element, row) for row in rows)
+        return section
+
     @property
     def interfaces(self) -> Interfaces | None:
         """All interfaces of the namespace."""
-        try:
-            section: Interfaces | None = self._sections["interfaces"]
-        except KeyError:
-            rows = self._decoded()["interfaces"]
-            section = None if rows is None else Interfaces([_build(Interface, row) for row in rows])
-            self._sections["interfaces"] = section
-        return section
+        return self._list("interfaces", Interfaces, Interface)
 
     @property
     def tcp(self) -> TCP | None:
@@ -401,9 +512,9 @@ class Sample:
         return self._section("sockets", Sockets)
 
     @property
-    def probes(self) -> None:
-        """Not measured by this version."""
-        return None
+    def probes(self) -> Probes | None:
+        """Round trips to the training peers and the targets; empty where there is nobody to probe."""
+        return self._list("probes", Probes, Probe)
 
     @property
     def peers(self) -> None:
@@ -457,7 +568,7 @@ class Sample:
         reasons = self._decoded()["unavailable"]
         section = name.partition(".")[0]
         found: str | None = reasons.get(name) or reasons.get(section)
-        if found is None and (name.endswith("_per_second") or name.endswith("_ratio")):
+        if found is None and name.endswith(("_per_second", "_ratio")):
             found = reasons.get("window_seconds")
         return found
 
@@ -578,12 +689,12 @@ class Snapshot(_abi.SnapshotStruct):
 
     @property
     def rtt_p50_ns(self) -> int | None:
-        """Not measured by this version."""
+        """Median of the round trips to all targets in the last 60 s."""
         return _count(self._rtt_p50_ns)
 
     @property
     def loss_ratio(self) -> float | None:
-        """Not measured by this version."""
+        """Probes lost / sent in the last 60 s, all targets."""
         return _real(self._loss_ratio)
 
 

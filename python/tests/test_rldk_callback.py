@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import csv
+import errno
 import gc
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +17,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from rldk_support import (
@@ -32,7 +35,7 @@ from rldk_support import (
 
 from netmon._shared import close_shared_monitor
 from netmon.integrations import rldk
-from netmon.integrations.rldk import _callback, _files, _run, _training_metrics
+from netmon.integrations.rldk import _callback, _files, _resources, _run, _training_metrics
 from netmon.integrations.rldk._trouble import Troubles
 
 MIB = 1 << 20
@@ -134,6 +137,16 @@ def test_intervals_must_be_positive(name: str, value: int) -> None:
         rldk.OpenRLHFCallback(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["log_interval", "jsonl_log_interval", "network_sampling_frequency"])
+def test_intervals_are_whole_numbers_of_any_kind(name: str, tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    callback = rldk.OpenRLHFCallback(output_dir=tmp_path, **{name: numpy.int64(3)})
+    assert getattr(callback, name) == 3
+    for value in (2.5, "3"):
+        with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not {value!r}$"):
+            rldk.OpenRLHFCallback(**{name: value})
+
+
 def test_thresholds_must_be_numbers() -> None:
     with pytest.raises(ValueError, match=r"alert_thresholds\['loss'\] must be a number, not 'high'"):
         rldk.OpenRLHFCallback(alert_thresholds={"loss": "high"})  # type: ignore[dict-item]
@@ -205,13 +218,13 @@ def test_a_foreign_monitor_runs_off_the_training_thread(tmp_path: Path, loopback
     callback = monitor(tmp_path)
     fake = Fake(rldk.NetworkMetrics(bandwidth_mbps=80.0))
     callback._network_monitor = fake
-    callback.on_train_begin(None)
-    fake.threads.clear()
-    looked(callback, 2)
-    metrics = step(callback, 1)
-    callback.on_train_end(None)
+    for number in range(2):
+        callback.on_train_begin(None)
+        assert step(callback, number).network_bandwidth == 0.01, "a quick one has answered before the first step"
+        looked(callback, 2)
+        callback.on_train_end(None)
+    assert len(fake.threads) >= 6
     assert set(fake.threads) == {"netmon-rldk"}
-    assert metrics.network_bandwidth == 0.01
 
 
 def test_d46_every_step_carries_the_last_value_and_its_age(tmp_path: Path, loopback: None) -> None:
@@ -239,6 +252,22 @@ def test_d46_every_step_carries_the_last_value_and_its_age(tmp_path: Path, loopb
     rows = lines(tmp_path / "events_r.jsonl")
     assert [row["bandwidth_mbps"] for row in rows] == [metrics.bandwidth_mbps for metrics in [*seen, tenth]]
     assert all(row["network_age_seconds"] >= 0 for row in rows)
+
+
+def test_the_age_of_a_value_is_known_while_the_step_runs(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, network_sampling_frequency=1000)
+    callback.on_train_begin(None)
+    before = step(callback, 1).sources["bandwidth_mbps"].age_seconds
+    callback.on_step_begin(None, 2)
+    pass_windows()
+    running = callback.current_metrics.sources["bandwidth_mbps"].age_seconds
+    assert running > before + 0.02
+    assert callback.current_metrics.sources["bandwidth_mbps"].age_seconds > running
+    callback.on_step_end(None, 2)
+    ended = callback.current_metrics.sources["bandwidth_mbps"].age_seconds
+    assert ended > running
+    assert callback.current_metrics.sources["bandwidth_mbps"].age_seconds == ended
+    callback.on_train_end(None)
 
 
 def test_the_first_steps_say_that_nothing_was_measured_yet(tmp_path: Path) -> None:
@@ -365,9 +394,34 @@ def test_what_is_written_by_hand_belongs_to_the_next_step(tmp_path: Path, loopba
     callback.on_train_end(None)
 
 
+def test_values_that_a_program_fills_in_are_not_unmeasured(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, log_interval=1, alert_thresholds={"latency_ms": 100.0})
+    alerts: list[dict[str, Any]] = []
+    callback.add_alert_callback(alerts.append)
+    for number, latency in enumerate((0.0, 250.0)):
+        callback.on_step_begin(None, number)
+        callback.current_metrics.latency_ms = latency
+        callback.on_step_end(None, number)
+    assert "latency_ms" not in callback.current_metrics.unmeasured
+    assert "network_latency" in callback.current_metrics.unmeasured
+    callback.on_train_end(None)
+    assert [alert["step"] for alert in alerts] == [1]
+    for name in ("metrics_r.jsonl", "events_r.jsonl", "r_events.jsonl"):
+        assert ["latency_ms" in row["unmeasured"] for row in lines(tmp_path / name)] == [True, False]
+
+
+def test_metrics_filled_by_hand_reach_the_step(tmp_path: Path) -> None:
+    metrics = rldk.NetworkMetrics()
+    metrics.bandwidth_mbps = 1000.0
+    callback = monitor(tmp_path)
+    callback._network_monitor = Fake(metrics)
+    callback._collect_network_metrics()
+    assert callback.current_metrics.network_bandwidth == 0.125
+
+
 def test_values_come_by_name_or_in_a_mapping(tmp_path: Path, loopback: None) -> None:
     callback = monitor(tmp_path)
-    step(callback, 1, loss=1, logs={"reward_mean": 0.5, "loss": 2.0, "other": 9}, metrics={"kl_mean": float("nan")}, noise="x")
+    step(callback, 1, loss=1, logs={"reward_mean": 0.5, "loss": 2.0, "other": 9}, metrics={"kl_mean": "high"}, noise="x")
     found = callback.current_metrics
     assert (found.loss, found.reward_mean, found.kl_mean) == (2.0, 0.5, 0.0)
     numpy = pytest.importorskip("numpy")
@@ -441,6 +495,22 @@ def test_numbers_that_json_does_not_have_are_left_out(tmp_path: Path, loopback: 
     assert "loss" not in lines(tmp_path / "r_events.jsonl")[0]["metrics"]
 
 
+def test_a_loss_that_is_no_number_any_more_is_no_zero(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, log_interval=1, alert_thresholds={"loss": 10.0})
+    alerts: list[dict[str, Any]] = []
+    callback.add_alert_callback(alerts.append)
+    assert math.isnan(step(callback, 1, loss=float("nan"), grad_norm=float("inf")).loss)
+    callback.current_metrics.epoch = 2.0
+    metrics = step(callback, 2)
+    assert (metrics.loss, metrics.grad_norm, metrics.epoch) == (0.0, 0.0, 2.0), "NaN is of the step before"
+    step(callback, 3, loss=float("inf"))
+    callback.on_train_end(None)
+    assert [alert["step"] for alert in alerts] == [3]
+    assert ["loss" in row for row in lines(tmp_path / "metrics_r.jsonl")] == [False, True, False]
+    with open(tmp_path / "metrics_r.csv") as file:
+        assert [row["loss"] for row in csv.DictReader(file)] == ["nan", "0.0", "inf"]
+
+
 def test_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:  # D55
     for name, options in (("a", {"enable_jsonl_logging": False}), ("b", {})):
         if name == "b":
@@ -482,6 +552,21 @@ def test_many_steps_lose_nothing(tmp_path: Path, loopback: None) -> None:
     callback.on_train_end(None)
     assert [row["step"] for row in lines(tmp_path / "events_r.jsonl")] == list(range(count))
     assert callback.health()["steps_not_written"] == 0
+
+
+def test_the_latest_step_costs_no_copy_of_the_history(tmp_path: Path, loopback: None) -> None:
+    class Rows(collections.deque):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            raise AssertionError("all 50,000 were gone through")
+
+    callback = monitor(tmp_path)
+    step(callback, 1, loss=2.0)
+    assert callback._run is not None
+    kept, callback._run.rows = callback._run.rows, Rows(callback._run.rows)
+    latest = callback.get_latest_metrics()
+    callback._run.rows = kept
+    callback.on_train_end(None)
+    assert latest == callback.current_metrics
 
 
 def test_history_is_bounded(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -684,6 +769,8 @@ def test_a_monitor_that_raises_hurts_nobody(tmp_path: Path, loopback: None, capl
     callback._network_monitor = Raising()
     for number in range(3):
         metrics = step(callback, number)
+        callback._collect_network_metrics()
+        callback._collect_distributed_metrics()
     callback.on_train_end(None)
     assert "bandwidth_mbps" in metrics.unmeasured
     assert len([record for record in caplog.records if "no network here" in record.message]) == 1
@@ -869,6 +956,34 @@ def test_d55_ranks_in_one_folder_have_files_of_their_own(tmp_path: Path) -> None
         assert len(list(folder.glob("summary_*.json"))) == 3
 
 
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOTSUP])
+def test_d55_ranks_have_files_of_their_own_where_the_file_system_knows_no_locks(error: int, tmp_path: Path) -> None:
+    """Lustre without its flock option, for one."""
+    for rank in (1, 0, 2):
+        run(
+            f"""
+            import fcntl
+            def flock(*arguments): raise OSError({error}, "no locks here")
+            fcntl.flock = flock
+            callback = rldk.DistributedTrainingMonitor(output_dir=sys.argv[1], run_id="r")
+            callback.on_step_end(None, {rank})
+            if os.fork() == 0:
+                callback.on_step_end(None, 100)
+                callback.on_train_end(None)
+                os._exit(0)
+            os.wait()
+            callback.on_train_end(None)
+            """,
+            str(tmp_path),
+            RANK=str(rank),
+            WORLD_SIZE="3",
+        )
+    found = {path.name: [row["step"] for row in lines(path)] for path in tmp_path.glob("events_*.jsonl")}
+    children = [found.pop(name) for name in list(found) if "_pid" in name]
+    assert children == [[100]] * 3
+    assert found == {"events_r.jsonl": [0], "events_r_rank1.jsonl": [1], "events_r_rank2.jsonl": [2]}
+
+
 def test_the_training_thread_pays_little(tmp_path: Path, loopback: None) -> None:
     """The target is 20 us; the limit here is loose, because other work shares these cores."""
     callback = monitor(tmp_path, enable_jsonl_logging=False, log_interval=10**9)
@@ -909,10 +1024,42 @@ def test_psutil_fills_the_processor_where_it_is_installed(tmp_path: Path, loopba
     psutil = pytest.importorskip("psutil")
     callback = monitor(tmp_path)
     callback.on_train_begin(None)
-    looked(callback)
+    wait_for(lambda: "cpu_utilization" in callback._run.newest.values, "a window")  # type: ignore[union-attr]
     metrics = step(callback, 1)
     callback.on_train_end(None)
     assert metrics.cpu_memory_used == pytest.approx(psutil.virtual_memory().used / 2**30, rel=0.5)
     assert "cpu_utilization" not in metrics.unmeasured
     assert metrics.sources["cpu_utilization"].source == "psutil"
     assert "gpu_memory_used" in metrics.unmeasured
+
+
+class Times(NamedTuple):
+    """As psutil.cpu_times() has them on Linux, as far as it matters."""
+
+    user: float
+    idle: float
+    iowait: float
+    guest: float
+
+
+def test_utilization_covers_a_window_however_often_it_is_asked_for() -> None:
+    """A call right after another one covers microseconds: psutil.cpu_percent then says 0 or 100."""
+    utilization = _resources._Utilization()
+    assert utilization.percent(Times(100.0, 900.0, 10.0, 50.0), 0.0) is None
+    assert utilization.percent(Times(100.01, 900.0, 10.0, 50.0), 0.001) is None
+    assert utilization.percent(Times(100.5, 901.25, 10.25, 50.5), 1.0) == pytest.approx(25.0)
+    assert utilization.percent(Times(100.51, 901.25, 10.25, 50.51), 1.001) == pytest.approx(25.0)
+    assert utilization.percent(Times(100.5, 901.25, 10.25, 50.5), 9.0) == pytest.approx(25.0), "clocks that stand still"
+    assert utilization.percent(Times(102.5, 901.25, 10.25, 50.5), 9.5) == 100.0
+
+
+def test_the_first_look_at_the_processor_is_no_measurement() -> None:
+    pytest.importorskip("psutil")
+    found = answer(
+        """
+        nodes = rldk.DistributedMetricsCollector(), rldk.MultiNodeMonitor()
+        node, local = nodes[0]._collect_current_node_metrics(), nodes[1]._collect_local_metrics()
+        print(json.dumps(["cpu_utilization" in node.unmeasured, "cpu_memory_used" in node.unmeasured, local.reasons]))
+        """
+    )
+    assert found == [True, False, {"cpu_utilization": "psutil is not installed, or there was no time to measure yet"}]

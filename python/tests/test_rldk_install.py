@@ -138,6 +138,59 @@ assert network_monitor.NetworkMetrics.origin == "rldk"
     )
 
 
+@pytest.mark.parametrize("how", ["", "ours.uninstall()"])
+def test_what_a_program_puts_into_rldks_modules_is_used(how: str, installed: str) -> None:
+    """As rldk's own tests do, which replace names by mocks."""
+    out = with_rldk(
+        f"""
+from unittest.mock import patch
+from netmon.integrations import rldk as ours
+modules(); ours.install()
+{how}
+callback = ours.DistributedTrainingMonitor(network_monitoring=True)
+P = "rldk.integrations.openrlhf."
+with patch(P + "network_monitor.RealNetworkMonitor") as real, patch(P + "distributed.NetworkMonitor") as network:
+    real.return_value.get_comprehensive_metrics.return_value = ours.NetworkMetrics(bandwidth_mbps=1000.0)
+    callback._collect_network_metrics()
+    collector = ours.DistributedMetricsCollector()
+with patch(P + "distributed.RealNetworkMonitor") as inner:
+    monitor = ours.NetworkMonitor()
+used = [real.called, network.called, inner.called]
+print(json.dumps({{"used": used, "bandwidth": callback.current_metrics.network_bandwidth}}))
+        """,
+        installed,
+    )
+    used = not how
+    assert json.loads(out.splitlines()[-1])["used"] == [used] * 3
+    if used:
+        assert json.loads(out.splitlines()[-1])["bandwidth"] == 0.125
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_modules_of_rldk_that_took_a_name_at_import_get_the_other_one_too(when: str, installed: str) -> None:
+    """rldk's dashboard starts a collector; left to itself it would be the one that calls collectives from a thread."""
+    taking = "from .integrations.openrlhf.distributed import DistributedMetricsCollector"
+    (Path(installed) / "rldk/reports.py").write_text(taking)
+    with_rldk(
+        f"""
+if {when == "after"}:
+    import rldk.reports
+from netmon.integrations import rldk as ours
+ours.install()
+from rldk import reports
+assert reports.DistributedMetricsCollector is ours.DistributedMetricsCollector
+ours.uninstall()
+assert reports.DistributedMetricsCollector.origin == "rldk"
+ours.install()
+assert reports.DistributedMetricsCollector is ours.DistributedMetricsCollector
+reports.DistributedMetricsCollector = None
+ours.uninstall()
+assert reports.DistributedMetricsCollector is None
+        """,
+        installed,
+    )
+
+
 def test_a_reload_is_replaced_again_and_given_back(installed: str) -> None:
     with_rldk(
         """

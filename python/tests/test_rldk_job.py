@@ -176,6 +176,29 @@ def test_children_like_those_of_a_dataloader_hurt_nobody(tmp_path: Path) -> None
     assert [row["step"] for row in lines(tmp_path / "events_r.jsonl")] == list(range(40))
 
 
+def test_collectors_can_be_started_again_in_a_forked_child() -> None:
+    run(
+        """
+        rldk.configure(interfaces=["lo"], interval=0.05)
+        collector, nodes = rldk.DistributedMetricsCollector(0.1), rldk.MultiNodeMonitor()
+        collector.start_collection(); nodes.start_monitoring()
+        collector.start_collection(); nodes.start_monitoring()
+        assert [thread.name for thread in threading.enumerate()].count("netmon-rldk") == 1
+        wait_for(lambda: collector.metrics_history and nodes.get_aggregated_metrics(), "the parent's figures")
+        child = os.fork()
+        if child == 0:
+            before = len(collector.metrics_history), len(nodes.get_aggregated_metrics())
+            collector.start_collection(); nodes.start_monitoring()
+            wait_for(lambda: len(collector.metrics_history) > before[0], "the child's figures")
+            wait_for(lambda: len(nodes.get_aggregated_metrics()) > before[1], "the child's node")
+            collector.stop_collection(); nodes.stop_monitoring()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        collector.stop_collection(); nodes.stop_monitoring()
+        """
+    )
+
+
 def test_a_fork_while_locks_are_held_leaves_the_child_free(tmp_path: Path) -> None:
     found = answer(
         """

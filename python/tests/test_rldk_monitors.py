@@ -158,16 +158,49 @@ def test_d17a_d42_calls_between_measurements_carry_the_last_one_on(loopback: Non
     assert fourth == third
     assert monitor._invocation_count == 4
 
-    network = rldk.NetworkMonitor(sampling_frequency=3)
-    times = [network.get_current_metrics()["timestamp"] for _ in range(4)]
-    assert times[0] == times[1] < times[2] == times[3]
-    network.reset_counters()
-    assert network.get_current_metrics()["timestamp"] > times[3]
-
     distributed = rldk.DistributedNetworkMonitor(sampling_frequency=3)
     stamps = [distributed.measure_distributed_metrics().timestamp for _ in range(4)]
     assert stamps[0] == stamps[1] < stamps[2] == stamps[3]
     assert len(distributed.performance_history) == 2
+
+
+def test_d42_a_network_monitor_never_shows_what_passed_long_ago(loopback: None) -> None:
+    """rldk measures at every call whatever the frequency: a program that asks now and then wants to know of now."""
+    pass_windows()
+    network = rldk.NetworkMonitor()
+    assert network.sampling_frequency == 10
+    stamps = []
+    for _ in range(25):
+        pass_windows(1)
+        metrics = network.get_current_metrics()
+        assert all(source.age_seconds < 2 for source in metrics.sources.values())
+        stamps.append(metrics["timestamp"])
+    assert stamps == sorted(set(stamps))
+
+
+def test_d42_every_nth_call_of_a_network_monitor_measures(loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pass_windows()
+    network = rldk.NetworkMonitor(sampling_frequency=3)
+    calls: list[str] = []
+    for name in ("measure", "newest"):
+        take = getattr(_reading, name)
+        monkeypatch.setattr(_reading, name, lambda name=name, take=take: calls.append(name) or take())
+    for _ in range(6):
+        network.get_current_metrics()
+    network.reset_counters()
+    network.get_current_metrics()
+    assert calls == ["measure", "newest", "measure", "newest", "newest", "measure", "measure"]
+
+
+def test_a_sample_is_one_measurement_however_often_it_is_shown(loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pass_windows()
+    sample = _reading.newest()
+    for name in ("measure", "newest"):
+        monkeypatch.setattr(_reading, name, lambda: sample)
+    network = rldk.NetworkMonitor()
+    for _ in range(5):
+        network.get_current_metrics()
+    assert len(network.real_monitor.bandwidth_history) == 1
 
 
 def test_d20_the_estimate_from_the_interfaces_is_not_zero(loopback: None) -> None:

@@ -335,6 +335,15 @@ def test_metrics_by_hand_say_what_was_given() -> None:
     assert dataclasses.replace(metrics, latency_ms=1.0).latency_ms == 1.0
 
 
+def test_objects_filled_by_hand_say_what_was_given() -> None:
+    node, total = rldk.NodeMetrics("a", 0, 0, 0), rldk.DistributedMetrics(1, 1)
+    for filled, name in ((rldk.NetworkMetrics(), "latency_ms"), (node, "network_bandwidth"), (total, "allreduce_time")):
+        assert name in filled.unmeasured
+        setattr(filled, name, 5.0)
+        assert name not in filled.unmeasured
+    assert rldk.DistributedMetricsCollector()._convert_to_distributed_metrics([node]).network_bandwidth_total == 5.0
+
+
 def test_attributes_and_their_defaults() -> None:
     diagnostics = rldk.NetworkDiagnostics()
     assert diagnostics.port_tests == [80, 443, 22, 53]
@@ -485,6 +494,21 @@ def test_keys_of_a_diagnosis() -> None:
             )
         },
     }
+
+
+def test_tests_of_a_network_monitor_say_that_nothing_was_measured() -> None:
+    network = rldk.NetworkMonitor()
+    connectivity, bandwidth, distributed = (
+        network.test_network_connectivity(),
+        network.test_bandwidth(),
+        network.test_distributed_network(),
+    )
+    assert connectivity.unmeasured == tuple(connectivity) == ("ping_tests", "dns_tests", "connectivity_tests")
+    assert bandwidth.unmeasured == tuple(bandwidth) == ("speedtest", "iperf", "curl")
+    assert (dict(distributed), distributed.unmeasured) == ({"error": "PyTorch distributed not available or initialized"}, ())
+    diagnosis = {"world_size": 2, "rank": 1, "allreduce_test": {"error": "no"}, "broadcast_test": {"error": "no"}}
+    network.real_monitor.network_diagnostics._run_distributed_diagnostics = lambda: diagnosis  # type: ignore[method-assign]
+    assert network.test_distributed_network().reasons == {"allreduce_test": "no", "broadcast_test": "no"}
 
 
 def test_d30_a_skipped_diagnosis_does_not_break_the_health_report() -> None:

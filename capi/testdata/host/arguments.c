@@ -47,16 +47,19 @@ static void wrong_job(const char *job, const char *word) {
   CHECK_STATUS(netmon_set_job(alive, job, NULL), NETMON_ERR_CONFIG);
 }
 
-static void wrong_request(const char *request, const char *word) {
+static void wrong(__typeof__(netmon_query) *ask, const char *request, const char *word) {
   char *error = POISON, *json = POISON;
-  int32_t status = netmon_query(alive, request, &json, &error);
+  int32_t status = ask(alive, request, &json, &error);
   CHECK(status == NETMON_ERR_INVALID_ARGUMENT, "%.100s: %d", request, status);
   CHECK(json == NULL, "json_out was not zeroed");
   check_sentence(__FILE__, __LINE__, error, word);
   json = POISON;
-  CHECK_STATUS(netmon_query(alive, request, &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
+  CHECK_STATUS(ask(alive, request, &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
   CHECK(json == NULL, "json_out was not zeroed");
 }
+
+static void wrong_request(const char *request, const char *word) { wrong(netmon_query, request, word); }
+static void wrong_probe(const char *request, const char *word) { wrong(netmon_probe, request, word); }
 
 // Texts that are wrong as a whole, whatever they were meant to be. The sentence names the argument.
 static void wrong_texts(void (*wrong)(const char *, const char *), const char *argument) {
@@ -191,6 +194,26 @@ static void case_config(int count, char **words) {
       {"{\"targets\": [null]}", "targets"},
       {"{\"targets\": [\"a\", [\"b\"]]}", "entry 2"},
       {"{\"targets\": [\"\"]}", "targets"},
+      {"{\"targets\": [\"127.0.0.1\", \"http://a\"]}", "entry 2"},
+      {"{\"targets\": [\"http://a\"]}", "icmp://"}, // the known schemes are named
+      {"{\"targets\": [\"127.0.0.1:0\"]}", "targets"},
+      {"{\"targets\": [\"\\ud800\"]}", "targets"},
+      {"{\"targets\": [\"\xe2\x82\xac\"]}", "targets"},
+      {"{\"probe_interval_seconds\": 0.01}", "0.02"},
+      {"{\"probe_interval_seconds\": 3601}", "3600"},
+      {"{\"probe_interval_seconds\": \"1\"}", "probe_interval_seconds"},
+      {"{\"probe_timeout_seconds\": 0}", "0.01"},
+      {"{\"probe_timeout_seconds\": 61}", "probe_timeout_seconds"},
+      {"{\"udp_responder\": 29541}", "udp_responder"},
+      {"{\"udp_responder\": \"127.0.0.1\"}", "udp_responder"},
+      {"{\"udp_responder\": {\"port\": 65536}}", "udp_responder.port"},
+      {"{\"udp_responder\": {\"address\": \"localhost\"}}", "udp_responder.address"},
+      {"{\"udp_responder\": {\"adress\": \"127.0.0.1\"}}", "udp_responder.adress"},
+      {"{\"job\": {\"peers\": \"127.0.0.1\"}}", "job.peers"},
+      {"{\"job\": {\"peers\": [\"127.0.0.1\", 2]}}", "entry 2"},
+      {"{\"job\": {\"peers\": [{\"rank\": 1}]}}", "entry 1"},
+      {"{\"job\": {\"peers\": [{\"rank\": \"1\", \"address\": \"127.0.0.1\"}]}}", "job.peers.rank"},
+      {"{\"job\": {\"peers\": [\"udp://127.0.0.1\"]}}", "job.peers"},
       {"{\"interfaces\": \"eth0\"}", "interfaces"},
       {"{\"interfaces\": [\"[\"]}", "interfaces"},
       {"{\"interfaces\": [\"!\"]}", "interfaces"},
@@ -225,6 +248,9 @@ static void case_config(int count, char **words) {
   char *many = text_of("{\"targets\": [\"a\"", ", \"a\"", 256, "]}");
   wrong_config(many, "targets");
   free(many);
+  many = text_of("{\"targets\": [\"127.0.0.1\"", ", \"127.0.0.1\"", 499, "]}");
+  wrong_config(many, "at most 256");
+  free(many);
   // A long wrong value or key is not repeated at length, and is not cut within a character.
   for (size_t at = 0; at < 4; at++) {
     char *start = text_of("{\"", "x", at, ""), *key = text_of(start, "\xc3\xa9", 5000, "\": 1}");
@@ -245,12 +271,16 @@ static void case_config(int count, char **words) {
       " \t\r\n{}\n",
       "null",
       "{\"interval_seconds\": null, \"targets\": null, \"interfaces\": null, \"sources\": null, \"job\": null}",
+      "{\"probe_interval_seconds\": null, \"probe_timeout_seconds\": null, \"udp_responder\": null}",
+      "{\"targets\": [\"127.0.0.1\", \"tcp://[::1]:1\", \"127.0.0.1\"], \"probe_interval_seconds\": 0.02}",
+      "{\"targets\": [\"icmp://127.0.0.1\"], \"probe_timeout_seconds\": 60, \"sources\": [\"probes\"]}",
+      "{\"udp_responder\": {\"address\": \"127.0.0.1\", \"port\": 29539}, \"targets\": [\"udp://127.0.0.1:29539\"]}",
+      "{\"udp_responder\": false, \"job\": {\"peers\": [\"127.0.0.1\", {\"rank\": 1, \"address\": \"127.0.0.2\"}]}}",
       "{\"interval_seconds\": 0.01}",
       "{\"interval_seconds\": 3600}",
       "{\"interval_seconds\": 1e0}",
       "{\"targets\": [], \"sources\": []}",
       "{\"job\": {\"rank\": 0, \"world_size\": 1, \"environment\": {}}}",
-      "{\"targets\": [\"\\ud800\", \"\xe2\x82\xac\"]}",
       largest,
   };
   for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
@@ -353,6 +383,126 @@ static void case_query(int count, char **words) {
   CHECK_STATUS(netmon_close(alive), NETMON_OK);
 }
 
+// probed asks for probes, checks the answer's beginning, and returns its id.
+static long probed(const char *request, int32_t *done) {
+  char *json = POISON, *error = POISON;
+  int32_t status = netmon_probe(alive, request, &json, &error);
+  CHECK(status == NETMON_OK, "%s: %d: %s", request, status, error);
+  CHECK(error == NULL, "error_out was not zeroed");
+  long id = 0;
+  CHECK(sscanf(json, "{\"id\":%ld,\"done\":", &id) == 1 && id > 0, "%s", json);
+  *done = strstr(json, "\"done\":true") != NULL;
+  check_document(__FILE__, __LINE__, json, "{\"id\":", '}');
+  return id;
+}
+
+static void case_probe(int count, char **words) {
+  (void)count, (void)words;
+  open_two();
+  char *error = POISON, *json = POISON;
+  CHECK_STATUS(netmon_probe(alive, NULL, &json, &error), NETMON_ERR_INVALID_ARGUMENT);
+  check_sentence(__FILE__, __LINE__, error, "request_json");
+  CHECK(json == NULL, "json_out was not zeroed");
+  error = POISON;
+  CHECK_STATUS(netmon_probe(alive, "{\"target\": \"127.0.0.1\"}", NULL, &error), NETMON_ERR_INVALID_ARGUMENT);
+  check_sentence(__FILE__, __LINE__, error, "json_out");
+  CHECK_STATUS(netmon_probe(alive, NULL, NULL, NULL), NETMON_ERR_INVALID_ARGUMENT);
+
+  wrong_texts(wrong_probe, "request_json");
+  truncated(wrong_probe, "request_json",
+            "{\"target\": \"127.0.0.1\", \"method\": \"icmp\", \"count\": 2, \"wait_seconds\": 0.5}");
+  const struct {
+    const char *request, *word;
+  } cases[] = {
+      {"", "target"},
+      {"{}", "target"},
+      {"{\"target\": null}", "target"},
+      {"{\"target\": 1}", "target"},
+      {"{\"target\": \"\"}", "target"},
+      {"{\"target\": \"a b\"}", "target"},
+      {"{\"target\": \"http://127.0.0.1\"}", "udp://"},
+      {"{\"target\": \"127.0.0.1\", \"target\": \"127.0.0.2\"}", "target"},
+      {"{\"targets\": [\"127.0.0.1\"]}", "targets"},
+      {"{\"target\": \"127.0.0.1\", \"method\": \"ping\"}", "method"},
+      {"{\"target\": \"127.0.0.1\", \"method\": 1}", "method"},
+      {"{\"target\": \"127.0.0.1\", \"method\": \"ICMP\"}", "ICMP"},
+      {"{\"target\": \"127.0.0.1\", \"method\": \"dns\"}", "method"},
+      {"{\"target\": \"tcp://127.0.0.1:1\", \"method\": \"udp\"}", "method"},
+      {"{\"target\": \"127.0.0.1:1\", \"method\": \"icmp\"}", "method"},
+      {"{\"target\": \"dns://localhost\", \"method\": \"path\"}", "method"},
+      {"{\"target\": \"127.0.0.1\", \"count\": 0}", "count"},
+      {"{\"target\": \"127.0.0.1\", \"count\": 1001}", "1000"},
+      {"{\"target\": \"127.0.0.1\", \"count\": 1.5}", "count"},
+      {"{\"target\": \"127.0.0.1\", \"count\": \"1\"}", "count"},
+      {"{\"target\": \"127.0.0.1\", \"method\": \"path\", \"count\": 11}", "count"},
+      {"{\"target\": \"127.0.0.1\", \"timeout_seconds\": 0.009}", "timeout_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"timeout_seconds\": 61}", "timeout_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"interval_seconds\": 0.019}", "interval_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"interval_seconds\": 61}", "interval_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"wait_seconds\": -0.1}", "wait_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"wait_seconds\": 60.1}", "wait_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"wait_seconds\": true}", "wait_seconds"},
+      {"{\"target\": \"127.0.0.1\", \"id\": 1}", "target"},
+      {"{\"id\": 0}", "id"},
+      {"{\"id\": -1}", "id"},
+      {"{\"id\": 99999999999999999999}", "id"},
+      {"{\"id\": 4711}", "4711"},
+      {"{\"id\": 4711, \"cancel\": true}", "4711"},
+      {"{\"id\": 1, \"count\": 2}", "count"},
+      {"{\"id\": 1, \"cancel\": 1}", "cancel"},
+      {"{\"cancel\": true}", "id"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) wrong_probe(cases[i].request, cases[i].word);
+
+  // What becomes of probes is in the answer, not in the status.
+  int32_t done;
+  const char *right[] = {
+      "{\"target\": \"127.0.0.1\"}",
+      "{\"target\": \"127.0.0.1:1\", \"method\": \"tcp\", \"count\": 3, \"timeout_seconds\": 0.5, \"interval_seconds\": 0.02}",
+      "{\"target\": \"tcp://[::1]:1\", \"method\": \"auto\", \"wait_seconds\": 60}",
+      "{\"target\": \"udp://127.0.0.1:1\", \"timeout_seconds\": 0.05, \"method\": null, \"id\": null}",
+      "{\"target\": \"localhost\"}",
+      "{\"target\": \"dns://localhost\"}",
+  };
+  for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+    long id = probed(right[i], &done);
+    CHECK(done, "%s is not done", right[i]);
+    char again[64];
+    snprintf(again, sizeof again, "{\"id\": %ld}", id);
+    wrong_probe(again, "id");
+  }
+
+  // One that goes on is waited for in slices, and canceled.
+  const char *endless = "{\"target\": \"icmp://127.0.0.1\", \"count\": 1000, \"wait_seconds\": 0.05}";
+  uint64_t began = now_ns();
+  long id = probed(endless, &done);
+  CHECK(!done && now_ns() - began >= 50000000, "it waited %" PRIu64 " ns, done %d", now_ns() - began, done);
+  char slice[64], cancel[64];
+  snprintf(slice, sizeof slice, "{\"id\": %ld, \"wait_seconds\": 0.05}", id);
+  snprintf(cancel, sizeof cancel, "{\"id\": %ld, \"cancel\": true}", id);
+  CHECK(probed(slice, &done) == id && !done, "the slice");
+  CHECK(probed(cancel, &done) == id && done, "the cancel");
+  wrong_probe(slice, "id");
+
+  // Sixteen at most.
+  long ids[16];
+  for (int i = 0; i < 16; i++) {
+    ids[i] = probed("{\"target\": \"icmp://127.0.0.1\", \"count\": 1000, \"wait_seconds\": 0}", &done);
+    CHECK(!done && (i == 0 || ids[i] > ids[i - 1]), "id %ld", ids[i]);
+  }
+  json = error = POISON;
+  CHECK_STATUS(netmon_probe(alive, right[0], &json, &error), NETMON_ERR_RESOURCES);
+  CHECK(json == NULL, "json_out was not zeroed");
+  check_sentence(__FILE__, __LINE__, error, "16");
+  for (int i = 0; i < 16; i++) {
+    snprintf(cancel, sizeof cancel, "{\"id\": %ld, \"cancel\": true}", ids[i]);
+    CHECK(probed(cancel, &done) == ids[i] && done, "the cancel of %ld", ids[i]);
+  }
+  probed(right[0], &done);
+  CHECK(done, "after them");
+  CHECK_STATUS(netmon_close(alive), NETMON_OK);
+}
+
 // A stale handle is CLOSED, an invented one INVALID_ARGUMENT, whatever else is right.
 static void wrong_handle(netmon_handle handle, int32_t want, const char *word) {
   char *json = POISON, *error = POISON;
@@ -361,6 +511,10 @@ static void wrong_handle(netmon_handle handle, int32_t want, const char *word) {
   check_sentence(__FILE__, __LINE__, error, "handle");
   error = POISON;
   CHECK_STATUS(netmon_query(handle, "{\"view\": \"health\"}", &json, &error), want);
+  CHECK(json == NULL, "json_out was not zeroed");
+  check_sentence(__FILE__, __LINE__, error, word);
+  error = POISON;
+  CHECK_STATUS(netmon_probe(handle, "{\"target\": \"127.0.0.1\"}", &json, &error), want);
   CHECK(json == NULL, "json_out was not zeroed");
   check_sentence(__FILE__, __LINE__, error, word);
   error = POISON;
@@ -469,7 +623,7 @@ static void case_unknown(int count, char **words) {
   CHECK(s.tcp_retransmit_ratio != s.tcp_retransmit_ratio, "tcp_retransmit_ratio is %g without a window",
         s.tcp_retransmit_ratio);
   CHECK(s.tcp_established != NETMON_UNKNOWN_U64, "tcp_established was measured");
-  CHECK(s.rtt_p50_ns == NETMON_UNKNOWN_U64 && s.loss_ratio != s.loss_ratio, "probes are not measured by this version");
+  CHECK(s.rtt_p50_ns == NETMON_UNKNOWN_U64 && s.loss_ratio != s.loss_ratio, "nobody was probed");
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
 
   handle = OPEN("{\"sources\": [\"interfaces\"], \"interfaces\": [\"lo\"], \"interval_seconds\": 0.01}");
@@ -481,8 +635,18 @@ static void case_unknown(int count, char **words) {
     rest();
   }
   CHECK(s.window_ns > 1000000 && s.window_ns != NETMON_UNKNOWN_U64, "window of %" PRIu64 " ns", s.window_ns);
+  CHECK(s.rtt_p50_ns == NETMON_UNKNOWN_U64 && s.loss_ratio != s.loss_ratio, "nobody was probed");
   CHECK(s.receive_bytes_per_second >= 0 && s.errors_in_window == 0 && s.drops_in_window == 0, "%g bytes/s, %" PRIu64 " errors",
         s.receive_bytes_per_second, s.errors_in_window);
+  CHECK_STATUS(netmon_close(handle), NETMON_OK);
+
+  handle = OPEN("{\"targets\": [\"127.0.0.1\"], \"interval_seconds\": 0.01, \"probe_interval_seconds\": 0.02}");
+  do {
+    CHECK_STATUS(netmon_latest(handle, &s), NETMON_OK);
+    rest();
+  } while (s.rtt_p50_ns == NETMON_UNKNOWN_U64);
+  CHECK(s.rtt_p50_ns > 0 && s.rtt_p50_ns < 1000000000 && s.loss_ratio >= 0 && s.loss_ratio < 1, "%" PRIu64 " ns, loss %g",
+        s.rtt_p50_ns, s.loss_ratio);
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
 }
 
@@ -495,8 +659,8 @@ static void case_versions(int count, char **words) {
 
 int main(int argc, char **argv) {
   static const test_case cases[] = {
-      {"config", case_config},    {"job", case_job},         {"query", case_query},       {"handle", case_handle},
-      {"size", case_struct_size}, {"unknown", case_unknown}, {"versions", case_versions},
+      {"config", case_config}, {"job", case_job},          {"query", case_query},     {"handle", case_handle},
+      {"probe", case_probe},   {"size", case_struct_size}, {"unknown", case_unknown}, {"versions", case_versions},
   };
   return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

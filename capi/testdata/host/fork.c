@@ -109,7 +109,7 @@ static int usable;                 // whether the child's other calls work; else
 static const char *why = "forked"; // what the sentence names then
 
 static void open_inherited(void) {
-  inherited = OPEN("{\"interval_seconds\": 0.01}");
+  inherited = OPEN("{\"interval_seconds\": 0.01, \"targets\": [\"127.0.0.1\"]}");
   closed_before = OPEN(NULL);
   CHECK_STATUS(netmon_close(closed_before), NETMON_OK);
 }
@@ -142,6 +142,19 @@ static void ask(netmon_handle handle, const char *request, const char *start, ch
   }
 }
 
+static void probe(netmon_handle handle) {
+  char *json = POISON, *error = POISON;
+  int32_t status = netmon_probe(handle, "{\"target\": \"tcp://127.0.0.1:1\"}", &json, &error);
+  if (usable) {
+    CHECK(status == NETMON_OK, "netmon_probe: %d: %s", status, error);
+    CHECK(strstr(json, "\"received\":1,") != NULL, "%s", json);
+    check_document(__FILE__, __LINE__, json, "{\"id\":", '}');
+  } else {
+    check_forked(status, error, "netmon_probe");
+    CHECK(json == NULL, "json_out of a call that failed");
+  }
+}
+
 static void sample(netmon_handle handle) {
   char *json = POISON, *error = POISON;
   int32_t status = netmon_sample(handle, &json, &error);
@@ -162,6 +175,7 @@ static void call_everything(void *unused) {
   ask(inherited, "{\"view\": \"health\"}", "{\"status\":", '}');
   ask(inherited, "{\"view\": \"history\"}", "[", ']');
   ask(inherited, "{\"view\": \"stats\", \"metric\": \"tcp.established\"}", "{\"metric\":", '}');
+  probe(inherited);
   int32_t status = netmon_set_job(inherited, "{\"rank\": 1}", &error);
   if (usable) CHECK(status == NETMON_OK && error == NULL, "netmon_set_job: %d: %s", status, error);
   if (!usable) check_forked(status, error, "netmon_set_job");

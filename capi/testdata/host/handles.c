@@ -130,6 +130,14 @@ static void case_descriptors(int count, char **words) {
   int before = open_descriptors(), taken[4096], most = 0;
   while (most < 4096 && (taken[most] = dup(STDIN_FILENO)) >= 0) most++;
   CHECK(errno == EMFILE, "%s; run this with a limit on descriptors", strerror(errno));
+  const char *one_source[] = {"{\"sources\": [\"tcp\"]}", "{\"sources\": [\"sockets\"]}", "{\"sources\": [\"interfaces\"]}"};
+  for (int i = 0; i < 3; i++) {
+    netmon_handle handle = 77;
+    char *error = POISON;
+    CHECK_STATUS(netmon_init(one_source[i], &handle, &error), NETMON_ERR_RESOURCES);
+    CHECK(handle == 0, "%#" PRIx64, handle);
+    check_sentence(__FILE__, __LINE__, error, "too many open files");
+  }
   for (int spare = 0; spare < 12; spare++) {
     netmon_handle handle = 77;
     char *error = POISON;

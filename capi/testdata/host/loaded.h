@@ -18,6 +18,7 @@ static __typeof__(netmon_sample) *loaded_sample;
 static __typeof__(netmon_free) *loaded_free;
 static __typeof__(netmon_latest) *loaded_latest;
 static __typeof__(netmon_query) *loaded_query;
+static __typeof__(netmon_probe) *loaded_probe;
 
 #define netmon_abi_version loaded_abi_version
 #define netmon_version loaded_version
@@ -28,6 +29,7 @@ static __typeof__(netmon_query) *loaded_query;
 #define netmon_free loaded_free
 #define netmon_latest loaded_latest
 #define netmon_query loaded_query
+#define netmon_probe loaded_probe
 
 #include "check.h"
 
@@ -47,6 +49,7 @@ static void load(const char *path) {
       {"netmon_free", &loaded_free},
       {"netmon_latest", &loaded_latest},
       {"netmon_query", &loaded_query},
+      {"netmon_probe", &loaded_probe},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

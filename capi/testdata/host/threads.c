@@ -58,6 +58,12 @@ static void *call_until_closed(void *argument) {
       CHECK(snapshot.sequence >= 1 && snapshot.wall_time_ns > 0, "sequence %" PRIu64, snapshot.sequence);
     }
     ok_or_closed(r, netmon_set_job(r->handle, "{\"rank\": 1}", NULL), was_closed, "netmon_set_job");
+    json = POISON;
+    if (ok_or_closed(r, netmon_probe(r->handle, "{\"target\": \"127.0.0.1\"}", &json, NULL), was_closed, "netmon_probe")) {
+      check_document(__FILE__, __LINE__, json, "{\"id\":", '}');
+    } else {
+      CHECK(json == NULL, "json_out of a call that failed");
+    }
   }
   return NULL;
 }
@@ -84,6 +90,62 @@ static void case_close(int count, char **words) {
   printf("%ld rounds: %ld calls, %ld of them CLOSED, slowest close %.1f ms\n", rounds, calls, refused, (double)slowest / 1e6);
   // It waits at most 0.1 s; a loaded machine may keep the thread from running for as long again.
   CHECK(slowest < 400000000, "netmon_close took %.1f ms", (double)slowest / 1e6);
+}
+
+// Threads that wait for probes return when the monitor is closed, and delay no sample meanwhile.
+
+typedef struct waiting {
+  netmon_handle handle;
+  atomic_int stop;
+  atomic_ullong returned; // when the last of them did
+  uint64_t slowest;       // sample
+} waiting;
+
+static void *wait_for_probes(void *argument) {
+  waiting *w = argument;
+  char *json = POISON, *error = POISON;
+  const char *request = "{\"target\": \"icmp://127.0.0.1\", \"count\": 1000, \"interval_seconds\": 60}";
+  CHECK_STATUS(netmon_probe(w->handle, request, &json, &error), NETMON_ERR_CLOSED);
+  CHECK(json == NULL, "json_out of a call that failed");
+  check_sentence(__FILE__, __LINE__, error, "closed");
+  atomic_store(&w->returned, now_ns());
+  return NULL;
+}
+
+static void *sample_beside(void *argument) {
+  waiting *w = argument;
+  while (!atomic_load(&w->stop)) {
+    uint64_t began = now_ns();
+    SAMPLE(w->handle);
+    uint64_t took = now_ns() - began;
+    if (took > w->slowest) w->slowest = took;
+    rest();
+  }
+  return NULL;
+}
+
+static void case_close_probing(int count, char **words) {
+  const long rounds = number_of(count, words, 0, 30);
+  uint64_t slowest = 0, slowest_sample = 0;
+  for (long round = 0; round < rounds; round++) {
+    waiting w = {.handle = OPEN("{\"interval_seconds\": 0.05, \"targets\": [\"127.0.0.1\"]}")};
+    pthread_t threads[CALLERS], sampler;
+    for (int i = 0; i < CALLERS; i++) CHECK(pthread_create(&threads[i], NULL, wait_for_probes, &w) == 0, "pthread_create");
+    CHECK(pthread_create(&sampler, NULL, sample_beside, &w) == 0, "pthread_create");
+    for (long i = 0; i < 10 + 3 * round; i++) rest();
+    atomic_store(&w.stop, 1);
+    pthread_join(sampler, NULL);
+    uint64_t began = now_ns();
+    CHECK_STATUS(netmon_close(w.handle), NETMON_OK);
+    for (int i = 0; i < CALLERS; i++) pthread_join(threads[i], NULL);
+    uint64_t took = atomic_load(&w.returned) - began;
+    if (took > slowest) slowest = took;
+    if (w.slowest > slowest_sample) slowest_sample = w.slowest;
+  }
+  printf("%ld rounds: the last of %d waiting threads returned after at most %.1f ms; slowest sample %.1f ms\n", rounds, CALLERS,
+         (double)slowest / 1e6, (double)slowest_sample / 1e6);
+  CHECK(slowest < 400000000, "a thread waited for %.1f ms after the monitor was closed", (double)slowest / 1e6);
+  CHECK(slowest_sample < 1000000000, "a sample took %.1f ms", (double)slowest_sample / 1e6);
 }
 
 // Several threads close the same monitor.
@@ -323,9 +385,13 @@ static void case_short_lived(int count, char **words) {
 
 int main(int argc, char **argv) {
   static const test_case cases[] = {
-      {"close", case_close},   {"close-at-once", case_close_at_once},
-      {"whole", case_whole},   {"no-system-call", case_no_system_call},
-      {"frozen", case_frozen}, {"short-lived", case_short_lived},
+      {"close", case_close},
+      {"close-probing", case_close_probing},
+      {"close-at-once", case_close_at_once},
+      {"whole", case_whole},
+      {"no-system-call", case_no_system_call},
+      {"frozen", case_frozen},
+      {"short-lived", case_short_lived},
   };
   return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -85,6 +85,8 @@ void texts() {
   CHECK(taken.empty());
   auto stats = monitor.query(std::string(R"({"view": "stats", "metric": "tcp.established"})"));
   CHECK(stats && contains(*stats, "\"metric\":\"tcp.established\""));
+  auto answer = monitor.probe(R"({"target": "127.0.0.1"})");
+  CHECK(answer && contains(*answer, "\"done\":true") && contains(*answer, "\"received\":1"));
   CHECK(monitor.set_job(R"({"rank": 3, "world_size": 8})"));
   sample = monitor.sample();
   CHECK(sample && contains(*sample, "\"rank\":3"));
@@ -108,6 +110,8 @@ void errors() {
   CHECK(!request && request.status() == Status::invalid_argument && contains(request.error().sentence(), "weather"));
   request = monitor.query(nullptr);
   CHECK(!request && contains(request.error().sentence(), "request_json"));
+  request = monitor.probe(R"({"target": "http://127.0.0.1"})");
+  CHECK(!request && request.status() == Status::invalid_argument && contains(request.error().sentence(), "target"));
   auto job = monitor.set_job(R"({"rank": -1})");
   CHECK(!job && job.status() == Status::config && contains(job.error().sentence(), "rank"));
   CHECK(!monitor.set_job(nullptr));
@@ -115,6 +119,7 @@ void errors() {
   monitor.close();
   monitor.close();
   CHECK(monitor.sample().status() == Status::closed && monitor.query(R"({"view": "health"})").status() == Status::closed);
+  CHECK(monitor.probe(R"({"target": "127.0.0.1"})").status() == Status::closed);
   auto latest = monitor.latest();
   CHECK(!latest && latest.status() == Status::closed && latest.error().sentence() == "closed");
 }

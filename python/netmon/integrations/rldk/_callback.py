@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import os
 import threading
 import time
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..._types import Sample
 from . import _identity, _reading, _resources
 from ._distributed import dataframe
+from ._install import in_use
 from ._metrics import Counts, Sums, sums
 from ._real import RealNetworkMonitor
-from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Run
+from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Row, Run
 from ._sampling import from_environment
 from ._training_metrics import (
     DEFAULTS,
@@ -29,7 +31,7 @@ from ._training_metrics import (
     Found,
     OpenRLHFMetrics,
     network_values,
-    number,
+    plain_number,
     row_of,
 )
 from ._trouble import Troubles, process
@@ -44,6 +46,7 @@ _TRAINING = frozenset(TRAINING)
 _NESTED = ("metrics", "logs", "logs_dict")
 _OPEN_SECONDS = 2.0
 _END_SECONDS = 30.0
+_LATER = dict.fromkeys(NETWORK, "the monitor was not asked yet")
 _OWN_METRICS = RealNetworkMonitor.get_comprehensive_metrics
 
 
@@ -166,8 +169,8 @@ class OpenRLHFCallback:
 
     def get_latest_metrics(self) -> OpenRLHFMetrics | None:
         """Return the step that ended last, None before the first."""
-        history = self.metrics_history
-        return history[-1] if history else None
+        run = self._run
+        return _step(run.rows[-1]) if run is not None and run.rows else None
 
     @property
     def metrics_history(self) -> Sequence[OpenRLHFMetrics]:
@@ -200,8 +203,11 @@ class OpenRLHFCallback:
 
     def _collect_network_metrics(self) -> None:
         """Measure now, and write the network's figures into ``current_metrics``. The hooks do not need this."""
-        monitor = self._get_network_monitor()
-        found = network_values(monitor.get_comprehensive_metrics(), time.monotonic())
+        try:
+            found = network_values(self._get_network_monitor().get_comprehensive_metrics(), time.monotonic())
+        except Exception as error:  # noqa: BLE001 - whatever a monitor of the caller's own raises, training goes on
+            self._troubles.tell("look", f"the network could not be looked at: {error!r}")
+            return
         self._last_network_collection_step = self.current_metrics.step
         self._take_over(found.values)
         jobs = {name: source for name, source in self._found.sources.items() if name not in NETWORK}
@@ -219,10 +225,8 @@ class OpenRLHFCallback:
             pass
         with self._get_network_monitor_lock():
             if "_network_monitor" not in self.__dict__:
-                # Looked up when it is needed, so that a replacement in the package is used, as with rldk's module.
-                from netmon.integrations import rldk
-
-                self._network_monitor: Any = rldk.RealNetworkMonitor(
+                # Looked up when it is needed, as in rldk.
+                self._network_monitor: Any = in_use("network_monitor", "RealNetworkMonitor")(
                     enable_distributed_monitoring=True, enable_distributed_measurements=False
                 )
             return self._network_monitor
@@ -270,6 +274,7 @@ class OpenRLHFCallback:
             own = f"_rank{rank}"
             # A name that the user did not choose is the same for all ranks that began in the same second.
             run.files.suffixes = [own] if self._own_run_id and rank > 0 else ["", own]
+            run.files.suffix_without_locks = own if rank > 0 else ""
 
     def _begin_step(self, step: int) -> None:
         self._new_step()["step"] = int(step)
@@ -285,7 +290,8 @@ class OpenRLHFCallback:
         if row != self._finished_row:
             # Somebody wrote into current_metrics after the last step ended: that is about the next one.
             for name, old, new in zip(NAMES, self._finished_row, row, strict=True):
-                if old != new:
+                # NaN differs from itself.
+                if old is not new and old != new:
                     values[name] = new
         self.current_metrics = metrics
         return values
@@ -307,12 +313,13 @@ class OpenRLHFCallback:
             self._next_tick = run.tick(now) or now
         self._steps += 1
         newest = run.newest
-        if newest is not self._taken and (
-            self._steps % self.network_sampling_frequency == 0 or "bandwidth_mbps" in self._found.unmeasured
-        ) and newest.taken_at >= self._found.taken_at:  # fmt: skip
-            self._take(newest)
-            values.update(self._found.values)
-            self._device = _resources.current_device()
+        if newest is not self._taken:
+            lacking = "bandwidth_mbps" in self._found.unmeasured
+            due = self._steps % self.network_sampling_frequency == 0 and newest.taken_at >= self._found.taken_at
+            if lacking or due:
+                self._take(newest)
+                values.update(self._found.values)
+                self._device = _resources.current_device()
         if self._seeks_rank:
             self._seek_rank(values)
         found = self._found
@@ -410,19 +417,26 @@ class OpenRLHFCallback:
     def _look(self) -> tuple[Found, float]:
         """Return what is known now, and when to look again, on the clock of ``time.monotonic``."""
         now = time.monotonic()
+        # The first look of a run is the training thread's.
+        first = self._run is None or self._run.over
+        if first:
+            self._seen = None
+        later = False
         sample = None
         found = Found({}, {}, now, dict.fromkeys(NETWORK, "not looked at: monitoring of the network is switched off"))
         if self.enable_distributed_monitoring:
             # A sample from before something new was told would not know it.
             sample = _reading.measure() if _reading.tell_environment() else _reading.newest()
-            if sample is not None and self._run is not None:
+            if sample is not None and self._run is not None and not first:
                 seen = (sample.sequence, _reading.origin())
                 if seen == self._seen:
                     # The loop is late: nothing is new.
                     return self._run.newest, now + _reading.interval() / 4
                 self._seen = seen
             if self._looks_at_network():
-                found = self._look_at_network(sample, now)
+                # A monitor of the caller's own may take its time, but not that of training.
+                later = first and not self._measures_itself()
+                found = Found({}, {}, now, _LATER) if later else self._look_at_network(sample, now)
             found = found.plus(_job_values(_identity.identify(sample)), "job")
         if self.enable_resource_monitoring:
             found = found.plus(_resources.processor(), "psutil")
@@ -433,13 +447,15 @@ class OpenRLHFCallback:
         if sample is not None:
             # Shortly after the loop's next sample.
             again = max(sample.monotonic_seconds + interval + 0.02, now + interval / 2)
-        return found, again
+        return found, now if later else again
+
+    def _measures_itself(self) -> bool:
+        return getattr(self._get_network_monitor().get_comprehensive_metrics, "__func__", None) is _OWN_METRICS
 
     def _look_at_network(self, sample: Sample | None, now: float) -> Found:
         monitor = self._get_network_monitor()
-        if getattr(monitor.get_comprehensive_metrics, "__func__", None) is _OWN_METRICS:
+        if self._measures_itself():
             return network_values(monitor._metrics_of(sample, self._counts), now, sums(sample))
-        # A monitor of the caller's own; it may take its time here.
         return network_values(monitor.get_comprehensive_metrics(), now)
 
 
@@ -495,10 +511,14 @@ class _History(Sequence[OpenRLHFMetrics]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        row, found, age = self._rows[place]
-        metrics = OpenRLHFMetrics.__new__(OpenRLHFMetrics)
-        metrics.__dict__.update(zip(NAMES, row, strict=True), _found=found, _age=age)
-        return metrics
+        return _step(self._rows[place])
+
+
+def _step(entry: Row) -> OpenRLHFMetrics:
+    row, found, age = entry
+    metrics = OpenRLHFMetrics.__new__(OpenRLHFMetrics)
+    metrics.__dict__.update(zip(NAMES, row, strict=True), _found=found, _age=age)
+    return metrics
 
 
 def _take_training(arguments: Mapping[str, Any], values: dict[str, Any]) -> set[str]:
@@ -510,7 +530,8 @@ def _take_training(arguments: Mapping[str, Any], values: dict[str, Any]) -> set[
         for name, value in source.items():
             if name not in _TRAINING:
                 continue
-            taken = str(value) if name == "phase" else number(value)
+            # A loss that is NaN is what a user most wants to see.
+            taken = str(value) if name == "phase" else plain_number(value)
             if taken is not None:
                 values[name] = taken
                 given.add(name)
@@ -523,9 +544,14 @@ def _job_values(identity: _identity.Identity) -> dict[str, Any]:
 
 
 def _positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}") from None
+    if number <= 0:
+        # rldk's words.
         raise ValueError(f"{name} must be positive")
-    return value
+    return number
 
 
 def _thresholds(thresholds: Mapping[str, float] | None) -> dict[str, float]:

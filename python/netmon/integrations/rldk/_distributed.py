@@ -74,7 +74,7 @@ class DistributedNetworkMonitor(Sampled):
     def measure_distributed_metrics(self) -> NetworkMetrics:
         """Return the metrics, measured now or, between sampled calls, as they were found last."""
         last = self._last
-        if not self._measures(found=last is not None and "bandwidth_mbps" not in last.unmeasured) and last is not None:
+        if not self._measures(found=last is not None and last._has("bandwidth_mbps")) and last is not None:
             return carried(last)
         return self._measured(_reading.measure(), self._counts)
 
@@ -148,7 +148,7 @@ def dataframe(rows: list[dict[str, Any]], columns: list[str] | None = None) -> p
 
 
 def _measured_values(history: list[NetworkMetrics], name: str) -> list[float]:
-    return [getattr(metrics, name) for metrics in history if name not in metrics.unmeasured]
+    return [getattr(metrics, name) for metrics in history if metrics._has(name)]
 
 
 def _reason(metrics: NetworkMetrics, name: str) -> str:

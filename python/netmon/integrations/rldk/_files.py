@@ -93,12 +93,14 @@ class RunFiles:
 
     Attributes:
         suffixes: what may stand after the run's name, best first; ``_pid<p>`` follows.
+        suffix_without_locks: what stands there on a file system that cannot tell whether somebody else writes them.
     """
 
     def __init__(self, folder: Path, run_id: str, troubles: Troubles) -> None:
         self.folder = folder
         self.run_id = run_id
         self.suffixes = [""]
+        self.suffix_without_locks = ""
         self._suffix: str | None = None
         self._troubles = troubles
         self._lines: dict[str, LineFile] = {}
@@ -161,7 +163,10 @@ class RunFiles:
             except OSError:
                 self._suffix = None
                 raise
-            if _hold(descriptor):
+            held = _hold(descriptor)
+            if held is None:
+                held = suffix == self.suffix_without_locks or self.suffix_without_locks not in self.suffixes
+            if held:
                 return descriptor
             os.close(descriptor)
         self._suffix = None
@@ -193,14 +198,14 @@ def _append_to(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def _hold(descriptor: int) -> bool:
-    """Hold a file until it is closed; False where somebody else does. A file system that knows no locks counts as held."""
+def _hold(descriptor: int) -> bool | None:
+    """Hold a file until it is closed; False where somebody else does, None where the file system knows no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
 
 

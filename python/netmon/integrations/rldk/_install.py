@@ -29,7 +29,8 @@ _DISTRIBUTED = (
 )  # fmt: skip
 _CALLBACKS = ("OpenRLHFMetrics", "OpenRLHFCallback", "OpenRLHFMonitor", "MultiGPUMonitor", "DistributedTrainingMonitor")
 
-# Where rldk binds which of its names at import. Its other modules look them up in these when they need them.
+# Where rldk binds which of its names at import. Its other modules look them up in these when they need them, or take them from
+# these when they are imported.
 PLACES: dict[str, tuple[str, ...]] = {
     f"{_PACKAGE}.network_monitor": _NETWORK_MONITOR,
     f"{_PACKAGE}.distributed": (*_DISTRIBUTED, "NetworkMetrics", "RealNetworkMonitor"),
@@ -75,6 +76,8 @@ def install() -> None:
             raise UnsupportedError(_sentence(lacking))
         for name in loaded:
             _replace(sys.modules[name], name)
+        for module in _modules_of_rldk():
+            _exchange(module, _classes, {name: _ours(name) for name in _classes})
 
 
 def uninstall() -> None:
@@ -89,11 +92,41 @@ def uninstall() -> None:
             module = sys.modules.get(module_name)
             if module is not None and getattr(module, name, None) is _ours(name):
                 setattr(module, name, original)
+        for module in _modules_of_rldk():
+            _exchange(module, {name: _ours(name) for name in _classes}, _classes)
         _originals.clear()
+
+
+def in_use(module: str, name: str) -> Any:
+    """Return the class that a name stands for: netmon's, or what a program put in its place.
+
+    Programs, and rldk's own tests, replace names of rldk's modules; while netmon's classes are installed there, that counts for
+    them as it does for rldk's.
+
+    Args:
+        module: the module of rldk that a replacement is looked for in, as "network_monitor".
+        name: of the class.
+    """
+    place = f"{_PACKAGE}.{module}"
+    there = getattr(sys.modules.get(place), name, None) if (place, name) in _originals else None
+    return _ours(name) if there is None or getattr(there, "__module__", None) == __package__ else there
 
 
 def _ours(name: str) -> Any:
     return getattr(sys.modules[__package__], name)
+
+
+def _modules_of_rldk() -> list[ModuleType]:
+    """Return all modules of rldk that are there, also those that only use its network part, as its dashboard."""
+    loaded = list(sys.modules.items())
+    return [module for name, module in loaded if name.partition(".")[0] == "rldk" and isinstance(module, ModuleType)]
+
+
+def _exchange(module: ModuleType, present: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Where a module holds one of some classes by its own name, put another one there."""
+    for name, current in present.items():
+        if vars(module).get(name) is current:
+            setattr(module, name, wanted[name])
 
 
 def _wait_for_import(name: str) -> None:

@@ -48,14 +48,33 @@ class Measured(dict[str, Any]):
         return self
 
 
+class Unmeasured:
+    """Says which of an object's values nobody has filled in."""
+
+    _missing: tuple[str, ...]
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Names of the fields that were not measured, and that nobody has given a value since."""
+        return tuple(name for name in self._missing if not getattr(self, name))
+
+    @unmeasured.setter
+    def unmeasured(self, names: Iterable[str]) -> None:
+        self._missing = tuple(names)
+
+    def _has(self, name: str) -> bool:
+        """Return whether a field is not in ``unmeasured``."""
+        return name not in self._missing or bool(getattr(self, name))
+
+
 @dataclass
-class NetworkMetrics:
+class NetworkMetrics(Unmeasured):
     """The network at one moment.
 
     A value that was not measured is 0, as in rldk. Which those are is said beside the fields:
 
     Attributes:
-        unmeasured: names of the fields that were not measured. Of an object made by hand: those left at their defaults.
+        unmeasured: names of the fields that were not measured. Of an object made or filled by hand: those left at 0.
         reasons: name to the reason, for those, where one is known.
         sources: name to ``Source`` (source, target or interface, age in seconds), for those that were measured.
     """
@@ -88,7 +107,7 @@ class NetworkMetrics:
     timestamp: float = 0.0
 
     def __post_init__(self) -> None:
-        self.unmeasured = tuple(name for name in MEASURABLE if getattr(self, name) == _DEFAULTS[name])
+        self.unmeasured = MEASURABLE
         self.reasons: Mapping[str, str] = {}
         self._origins: Mapping[str, tuple[str, str | None]] = {}
         # On the clock of time.monotonic: when the values were taken, and when they were handed out.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..._types import Sample
 from . import _reading
 from ._identity import master_address
+from ._install import in_use
 from ._metrics import Measured, NetworkMetrics, Source, mbps
 from ._real import RealNetworkMonitor
 from ._sampling import Sampled, from_environment, positive
@@ -33,8 +34,8 @@ class NetworkMonitor(Sampled):
     """Upload and download of the interfaces that count, each byte once; loopback and the parts of bridges and bonds do not.
 
     Args:
-        sampling_frequency: every Nth call of ``get_current_metrics`` measures, the others return what the last one found.
-            Default: RLDK_NETWORK_SAMPLING_FREQUENCY in the environment, else 10.
+        sampling_frequency: every Nth call of ``get_current_metrics`` measures at that moment, the others return what netmon's
+            own loop found last. Default: RLDK_NETWORK_SAMPLING_FREQUENCY in the environment, else 10.
         enable_icmp: rldk's choice between ping and TCP; no latency is measured by this version.
 
     Raises:
@@ -54,8 +55,11 @@ class NetworkMonitor(Sampled):
         self.tcp_ports = [80, 443, 22]
         self._lock = threading.Lock()
         self.last_errors: dict[str, str | None] = {"bandwidth": None, "latency": None}
-        self.real_monitor = RealNetworkMonitor(True, False)
-        self._last: tuple[Measured, float] | None = None
+        self.real_monitor: RealNetworkMonitor = in_use("distributed", "RealNetworkMonitor")(
+            enable_distributed_monitoring=True, enable_distributed_measurements=False
+        )
+        self._has_rates = False
+        self._newest_in_history: tuple[int, tuple[int, int]] | None = None
 
     def _measure_bandwidth(self) -> tuple[float, float]:
         up, down, _ = self._rates(_reading.measure())
@@ -89,14 +93,11 @@ class NetworkMonitor(Sampled):
     def get_current_metrics(self) -> Measured:
         """Return Mbps in both directions, ``latency_ms`` (0.0: not measured), and the time.
 
-        ``bandwidth_mbps`` is the download, as in rldk. Until a first window exists every call measures, and ``unmeasured``
-        names the rates.
+        ``bandwidth_mbps`` is the download, as in rldk. Values are at most an interval of netmon's loop old. Until a first
+        window exists every call measures, and ``unmeasured`` names the rates.
         """
-        last = self._last
-        found = last is not None and "bandwidth_mbps" not in last[0].unmeasured
-        if not self._measures(found) and last is not None:
-            return self._again(*last)
-        up, down, sample = self._rates(_reading.measure())
+        measures = self._measures(found=self._has_rates)
+        up, down, sample = self._rates(_reading.measure() if measures else _reading.newest())
         latency = self._measure_latency()
         values = {
             "bandwidth_mbps": down,
@@ -105,16 +106,17 @@ class NetworkMonitor(Sampled):
             "latency_ms": latency if math.isfinite(latency) else None,
             "total_bandwidth_mbps": None if up is None or down is None else up + down,
         }
-        metrics, taken_at = _beside(values, sample)
-        self._last = (metrics, taken_at)
-        if values["total_bandwidth_mbps"] is not None:
-            self.real_monitor.bandwidth_history.append(values["total_bandwidth_mbps"])
-        return self._again(metrics, taken_at)
+        self._has_rates = values["total_bandwidth_mbps"] is not None
+        self._remember(values["total_bandwidth_mbps"], sample)
+        return _beside(values, sample)
 
-    def _again(self, metrics: Measured, taken_at: float) -> Measured:
-        age = max(0.0, time.monotonic() - taken_at)
-        sources = {key: source._replace(age_seconds=age) for key, source in metrics.sources.items()}
-        return Measured(metrics).beside(metrics.reasons, sources)
+    def _remember(self, total: float | None, sample: Sample | None) -> None:
+        if total is None or sample is None:
+            return
+        which = (sample.sequence, _reading.origin())
+        if which != self._newest_in_history:
+            self._newest_in_history = which
+            self.real_monitor.bandwidth_history.append(total)
 
     def get_network_stats(self) -> Measured:
         """Return ``RealNetworkMonitor.get_network_stats``, which knows what this object measured."""
@@ -140,39 +142,46 @@ class NetworkMonitor(Sampled):
         """Forget what was measured: the next call of ``get_current_metrics`` measures."""
         self.last_net_io = None
         self.last_net_time = None
-        self._last = None
+        self._has_rates = False
 
-    def test_network_connectivity(self) -> dict[str, Any]:
+    def test_network_connectivity(self) -> Measured:
         """Return the ping, DNS and connectivity parts of a diagnosis."""
         diagnostics = self.real_monitor.network_diagnostics
-        return {
-            "ping_tests": diagnostics._run_ping_diagnostics(),
-            "dns_tests": diagnostics._run_dns_diagnostics(),
-            "connectivity_tests": diagnostics._run_connectivity_diagnostics(),
-        }
+        return _not_yet(
+            {
+                "ping_tests": diagnostics._run_ping_diagnostics(),
+                "dns_tests": diagnostics._run_dns_diagnostics(),
+                "connectivity_tests": diagnostics._run_connectivity_diagnostics(),
+            }
+        )
 
-    def test_bandwidth(self) -> dict[str, Any]:
+    def test_bandwidth(self) -> Measured:
         """Return the bandwidth part of a diagnosis."""
-        return self.real_monitor.network_diagnostics._run_bandwidth_diagnostics()
+        return _not_yet(self.real_monitor.network_diagnostics._run_bandwidth_diagnostics())
 
-    def test_distributed_network(self) -> dict[str, Any]:
+    def test_distributed_network(self) -> Measured:
         """Return the distributed part of a diagnosis."""
-        return self.real_monitor.network_diagnostics._run_distributed_diagnostics()
+        found = self.real_monitor.network_diagnostics._run_distributed_diagnostics()
+        return Measured(found).beside({key: test["error"] for key, test in found.items() if isinstance(test, dict)})
 
 
-def _beside(values: Mapping[str, float | None], sample: Sample | None) -> tuple[Measured, float]:
+def _not_yet(tests: Mapping[str, Any]) -> Measured:
+    return Measured(tests).beside(dict.fromkeys(tests, _reading.NOT_YET))
+
+
+def _beside(values: Mapping[str, float | None], sample: Sample | None) -> Measured:
     down, up = "totals.receive_bytes_per_second", "totals.transmit_bytes_per_second"
     fields = {"bandwidth_upload_mbps": up, "total_bandwidth_mbps": f"{down} + {up}"}
     reasons, sources = {}, {}
     target = _reading.counted(sample) if sample is not None else None
+    age = 0.0 if sample is None else max(0.0, time.monotonic() - sample.monotonic_seconds)
     for key, value in values.items():
         if value is not None:
-            sources[key] = Source(fields.get(key, down), target, 0.0)
+            sources[key] = Source(fields.get(key, down), target, age)
         elif key == "latency_ms":
             reasons[key] = _reading.NOT_YET
         else:
             reasons[key] = _reading.why(sample, down)
     metrics = Measured({key: 0.0 if value is None else value for key, value in values.items()})
     metrics["timestamp"] = time.time() if sample is None else sample.timestamp_seconds
-    taken_at = time.monotonic() if sample is None else sample.monotonic_seconds
-    return metrics.beside(reasons, sources), taken_at
+    return metrics.beside(reasons, sources)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _identity, _reading, _resources, _units
 from ._distributed import dataframe
-from ._metrics import Measured, Source, mbps
+from ._install import in_use
+from ._metrics import Measured, Source, Unmeasured, mbps
 from ._network import NetworkMonitor
 from ._resources import GPUMemoryMonitor
 from ._worker import worker
@@ -26,7 +27,7 @@ _NOT_GATHERED = "other nodes' figures are not gathered by this version of netmon
 
 
 @dataclass
-class NodeMetrics:
+class NodeMetrics(Unmeasured):
     """One rank and its node: memory in GiB, ``cpu_utilization`` in percent, ``network_bandwidth`` (download) in Mbps.
 
     ``unmeasured`` names the fields that were not measured, ``sources`` says where the others come from.
@@ -46,7 +47,7 @@ class NodeMetrics:
     timestamp: float = 0.0
 
     def __post_init__(self) -> None:
-        self.unmeasured = tuple(name for name in _NODE_MEASURABLE if not getattr(self, name))
+        self.unmeasured = _NODE_MEASURABLE
         self.sources: dict[str, Source] = {}
 
 
@@ -57,7 +58,7 @@ _NODE_MEASURABLE = (
 
 
 @dataclass
-class DistributedMetrics:
+class DistributedMetrics(Unmeasured):
     """Several nodes together: memory in GiB, utilization in percent, bandwidth in Mbps, latency in ms, times in seconds.
 
     ``unmeasured`` names the fields that were not measured, ``sources`` says where the others come from.
@@ -82,8 +83,9 @@ class DistributedMetrics:
     timestamp: float = 0.0
 
     def __post_init__(self) -> None:
-        names = [name for name in self.__dataclass_fields__ if name not in ("world_size", "node_count", "timestamp")]
-        self.unmeasured = tuple(name for name in names if not getattr(self, name))
+        self.unmeasured = tuple(
+            name for name in self.__dataclass_fields__ if name not in ("world_size", "node_count", "timestamp")
+        )
         self.sources: dict[str, Source] = {}
 
 
@@ -139,13 +141,15 @@ class DistributedMetricsCollector:
         self.node_metrics: dict[str, NodeMetrics] = {}
         self.collecting = False
         self.collector_thread: threading.Thread | None = None
-        self.network_monitor = NetworkMonitor() if enable_network_monitoring else None
+        self.network_monitor: NetworkMonitor | None = (
+            in_use("distributed", "NetworkMonitor")() if enable_network_monitoring else None
+        )
         self.gpu_monitor = GPUMemoryMonitor() if enable_gpu_monitoring else None
         self._task: _Periodic | None = None
 
     def start_collection(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
-        if self.collecting:
+        if self.collecting and _alive(self.collector_thread):
             return
         self.collecting = True
         self._task = _Periodic(self._collection_loop, self.collect_interval)
@@ -227,10 +231,7 @@ class DistributedMetricsCollector:
             mean = total / len(found)
             setattr(metrics, name, max(found) if "max" in name else mean if "avg" in name or "mean" in name else total)
             metrics.sources[name] = _from(whose)
-        metrics.unmeasured = tuple(
-            name for name in metrics.__dataclass_fields__
-            if name not in ("world_size", "node_count", "timestamp") and name not in metrics.sources
-        )  # fmt: skip
+        metrics.unmeasured = tuple(name for name in metrics.unmeasured if name not in metrics.sources)
         return metrics
 
     def get_latest_metrics(self) -> DistributedMetrics | None:
@@ -244,12 +245,17 @@ class DistributedMetricsCollector:
         return dataframe(rows, _COLUMNS)
 
 
+def _alive(thread: threading.Thread | None) -> bool:
+    """Return whether the package's thread still does a task; in a forked child none does."""
+    return thread is not None and thread.is_alive()
+
+
 def _from(source: str) -> Source:
     return Source(source, None, 0.0)
 
 
 def _known(nodes: list[NodeMetrics], name: str) -> list[float]:
-    return [getattr(node, name) for node in nodes if name not in node.unmeasured]
+    return [getattr(node, name) for node in nodes if node._has(name)]
 
 
 class MultiNodeMonitor:
@@ -288,7 +294,7 @@ class MultiNodeMonitor:
 
     def start_monitoring(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
-        if self.monitoring_active:
+        if self.monitoring_active and _alive(self.monitor_thread):
             return
         self.monitoring_active = True
         self._task = _Periodic(self._monitoring_loop, 1.0)
@@ -326,7 +332,9 @@ class MultiNodeMonitor:
             }
             for device, memory in ((d, _resources.gpu_memory(d)) for d in range(_resources.gpu_count()))
         ]
-        reasons = {key: "psutil is not installed" for key, value in values.items() if value is None}
+        reasons = {key: _resources.NO_PSUTIL for key, value in values.items() if value is None}
+        if "cpu_utilization" in reasons:
+            reasons["cpu_utilization"] = _resources.NO_UTILIZATION
         found = {key: 0.0 if value is None else value for key, value in values.items()}
         return Measured({"timestamp": time.time(), **found, "gpu_metrics": gpus}).beside(reasons)
 

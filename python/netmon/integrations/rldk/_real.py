@@ -64,7 +64,7 @@ class RealNetworkMonitor(Sampled):
         Within ``measurement_interval`` seconds of a measurement, and between sampled calls, they are what was found last.
         """
         last = self._last
-        found = last is not None and "bandwidth_mbps" not in last.unmeasured
+        found = last is not None and last._has("bandwidth_mbps")
         recent = time.monotonic() - self._last_measurement < self.measurement_interval
         if last is None or not found or (self._measures(found) and not recent):
             last = self.get_comprehensive_metrics()
@@ -100,9 +100,9 @@ class RealNetworkMonitor(Sampled):
 
     def _remember(self, metrics: NetworkMetrics) -> NetworkMetrics:
         self._last = metrics
-        if "bandwidth_mbps" not in metrics.unmeasured:
+        if metrics._has("bandwidth_mbps"):
             self.bandwidth_history.append(metrics.bandwidth_mbps)
-        if "latency_ms" not in metrics.unmeasured:
+        if metrics._has("latency_ms"):
             self.latency_history.append(metrics.latency_ms)
         return metrics
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from typing import Any
 
 from . import _units
 
+# Why a figure is missing.
+NO_PSUTIL = "psutil is not installed"
+NO_UTILIZATION = f"{NO_PSUTIL}, or there was no time to measure yet"
+_SHORTEST_WINDOW_SECONDS = 0.5
+
 _psutil: Any = None
 
 
 def processor() -> dict[str, float]:
-    """Return ``cpu_utilization`` (percent of the machine since the previous call) and ``cpu_memory_used`` (GiB, the machine's).
+    """Return ``cpu_utilization`` (percent of the machine) and ``cpu_memory_used`` (GiB, the machine's).
 
-    Empty where psutil is not installed.
+    Without the first one until there was time to measure it; empty where psutil is not installed.
     """
     global _psutil
     if _psutil is None:
@@ -22,18 +28,49 @@ def processor() -> dict[str, float]:
             import psutil  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
             _psutil = psutil
-            psutil.cpu_percent(interval=None)  # the first call has nothing to compare with
         except Exception:  # noqa: BLE001 - whatever an optional module raises, training goes on
             _psutil = False
     if not _psutil:
         return {}
     try:
-        return {
-            "cpu_utilization": float(_psutil.cpu_percent(interval=None)),
-            "cpu_memory_used": _units.gibibytes(_psutil.virtual_memory().used),
-        }
+        found = {"cpu_memory_used": _units.gibibytes(_psutil.virtual_memory().used)}
+        utilization = _utilization.percent(_psutil.cpu_times(), time.monotonic())
     except Exception:  # noqa: BLE001 - as above
         return {}
+    return found if utilization is None else {"cpu_utilization": utilization, **found}
+
+
+class _Utilization:
+    """How busy the processors were since a look a moment ago, for all that ask, as often as they like.
+
+    psutil.cpu_percent compares with its own previous call, by whomever: after a few microseconds that is noise.
+    """
+
+    def __init__(self) -> None:
+        # When, and the seconds in work and in all states until then.
+        self._before: tuple[float, float, float] | None = None
+        self._percent: float | None = None
+
+    def percent(self, times: Any, now: float) -> float | None:
+        """Return percent, None until ``_SHORTEST_WINDOW_SECONDS`` after the first call.
+
+        Args:
+            times: as psutil.cpu_times() returns them.
+            now: the monotonic clock.
+        """
+        # The time of guests is in that of the host already.
+        total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        busy = total - times.idle - getattr(times, "iowait", 0.0)
+        before = self._before
+        if before is None:
+            self._before = (now, busy, total)
+        elif now - before[0] >= _SHORTEST_WINDOW_SECONDS and total > before[2]:
+            self._before = (now, busy, total)
+            self._percent = min(100.0, max(0.0, _units.percent(busy - before[1], total - before[2])))
+        return self._percent
+
+
+_utilization = _Utilization()
 
 
 def memory_percent() -> float | None:

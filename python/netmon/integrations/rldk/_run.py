@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ._files import RunFiles, csv_text, json_text, line, parquet_bytes
-from ._training_metrics import NAMES, NETWORK, NOTHING, RESOURCES, TRAINING, Found
+from ._training_metrics import NAMES, NETWORK, NOTHING, PLACE, RESOURCES, TRAINING, Found, still_missing
 from ._trouble import Troubles
 from ._worker import in_forked_child
 
@@ -38,7 +38,6 @@ WRITE_EVENTS = 2
 
 _EVENT_FIELDS = ("step", "wall_time", "step_time", *TRAINING, "world_size", "local_rank", "global_rank", "node_id", "run_id",
                  *RESOURCES, *NETWORK)  # fmt: skip
-_PLACE = {name: place for place, name in enumerate(NAMES)}
 _SCHEMA_METRICS = tuple(
     name for name in (*TRAINING, "step_time", *RESOURCES, "allreduce_time", *NETWORK) if name not in ("phase", "epoch")
 )
@@ -180,7 +179,7 @@ class Run:
     def _write_end_files(self, why: str) -> None:
         rows = list(self.rows)
         names = (*NAMES, "unmeasured", "network_age_seconds")
-        table = [(*row, " ".join(found.unmeasured), _age(found, age)) for row, found, age in rows]
+        table = [(*row, " ".join(still_missing(found, row)), _age(found, age)) for row, found, age in rows]
         self.files.replace("metrics_{run_id}.csv", csv_text(names, table))
         # A module that was never imported is not begun with while the interpreter ends.
         parquet = parquet_bytes(names, table) if why != "exit" else None
@@ -216,16 +215,20 @@ def _age(found: Found, age: float) -> float | None:
 
 def _metrics_line(entry: Row) -> dict[str, Any]:
     row, found, age = entry
-    return {**dict(zip(NAMES, row, strict=True)), "unmeasured": found.unmeasured, "network_age_seconds": _age(found, age)}
+    return {
+        **dict(zip(NAMES, row, strict=True)),
+        "unmeasured": still_missing(found, row),
+        "network_age_seconds": _age(found, age),
+    }
 
 
 def _event_line(entry: Row) -> dict[str, Any]:
     row, found, age = entry
     return {
         "event_type": "step",
-        "timestamp": row[_PLACE["wall_time"]],
-        **{name: row[_PLACE[name]] for name in _EVENT_FIELDS},
-        "unmeasured": found.unmeasured,
+        "timestamp": row[PLACE["wall_time"]],
+        **{name: row[PLACE[name]] for name in _EVENT_FIELDS},
+        "unmeasured": still_missing(found, row),
         "network_age_seconds": _age(found, age),
     }
 
@@ -233,18 +236,18 @@ def _event_line(entry: Row) -> dict[str, Any]:
 def _schema_event(entry: Row, about: dict[str, Any]) -> dict[str, Any]:
     """Return a step in rldk's Event schema."""
     row, found, age = entry
-    wall_time = row[_PLACE["wall_time"]]
+    wall_time = row[PLACE["wall_time"]]
     return {
         "event_type": "step",
         "timestamp": datetime.datetime.fromtimestamp(wall_time, datetime.timezone.utc).isoformat(),
-        "step": row[_PLACE["step"]],
+        "step": row[PLACE["step"]],
         "wall_time": wall_time,
-        "metrics": {name: row[_PLACE[name]] for name in _SCHEMA_METRICS},
+        "metrics": {name: row[PLACE[name]] for name in _SCHEMA_METRICS},
         "rng": {},
-        "data_slice": {"epoch": row[_PLACE["epoch"]]},
-        "model_info": {**about, "phase": row[_PLACE["phase"]]},
+        "data_slice": {"epoch": row[PLACE["epoch"]]},
+        "model_info": {**about, "phase": row[PLACE["phase"]]},
         "notes": [],
-        "unmeasured": found.unmeasured,
+        "unmeasured": still_missing(found, row),
         "network_age_seconds": _age(found, age),
     }
 

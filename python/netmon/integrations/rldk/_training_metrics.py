@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any
 
-from . import _reading, _units
+from . import _reading, _resources, _units
 from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, Source, Sums
 
 
@@ -22,8 +23,10 @@ class OpenRLHFMetrics:
     A value that was not measured is 0, as in rldk. Which those are is said beside the fields:
 
     Attributes:
-        unmeasured: names of the fields that netmon should fill and could not. Of an object made by hand: those left at 0.
-        sources: name to ``Source`` (source, target or interface, age in seconds at the end of the step) of those it filled.
+        unmeasured: names of the fields that netmon should fill and could not. Of an object made or filled by hand: those left
+            at 0.
+        sources: name to ``Source`` (source, target or interface, age in seconds at the end of the step; while it runs, now) of
+            those it filled.
     """
 
     step: int = 0
@@ -74,19 +77,21 @@ class OpenRLHFMetrics:
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
-        """Names of the fields that netmon should fill and could not."""
+        """Names of the fields that netmon should fill and could not, and that nobody else has given a value."""
         found: Found | None = self.__dict__.get("_found")
         if found is None:
             return tuple(name for name in MEASURABLE if not getattr(self, name))
-        return found.unmeasured
+        return still_missing(found, row_of(self.__dict__))
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Name to source, target or interface, and age in seconds at the end of the step."""
+        """Name to source, target or interface, and age in seconds at the end of the step; now, while the step runs."""
         found: Found | None = self.__dict__.get("_found")
         if found is None:
             return {}
-        age = self.__dict__.get("_age", 0.0)
+        age: float | None = self.__dict__.get("_age")
+        if age is None:
+            age = max(0.0, time.monotonic() - found.taken_at)
         return {name: Source(source, target, age) for name, (source, target) in found.sources.items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +118,8 @@ MEASURABLE = (*NETWORK, "allreduce_time", *RESOURCES, "world_size", "local_rank"
 # Why a field is missing where nobody said so.
 _REASONS = {
     **dict.fromkeys(("gpu_memory_used", "gpu_memory_allocated"), "no GPU is used through torch"),
-    **dict.fromkeys(("cpu_memory_used", "cpu_utilization"), "psutil is not installed"),
+    "cpu_memory_used": _resources.NO_PSUTIL,
+    "cpu_utilization": _resources.NO_UTILIZATION,
     **dict.fromkeys(
         ("world_size", "local_rank", "global_rank"), "neither the environment nor torch.distributed says which rank this is"
     ),
@@ -189,6 +195,19 @@ class Found:
 
 NOTHING = Found({}, {}, 0.0)
 
+PLACE = {name: place for place, name in enumerate(NAMES)}
+_DEFAULT_ROW = tuple(DEFAULTS.values())
+
+
+def still_missing(found: Found, row: Sequence[Any]) -> tuple[str, ...]:
+    """Return which fields of a step have no value.
+
+    Args:
+        found: what netmon found for the step.
+        row: the values of all fields, in which a program may have put some of its own.
+    """
+    return tuple(name for name in found.unmeasured if row[PLACE[name]] == _DEFAULT_ROW[PLACE[name]])
+
 
 def network_values(metrics: Any, taken_at: float, sums: Sums | None = None) -> Found:
     """Return what an answer of ``get_comprehensive_metrics`` says about a step.
@@ -235,8 +254,14 @@ def _says(missing: Any, name: str, value: float) -> bool:
 
 def number(value: Any) -> float | int | None:
     """Return a value as a finite number of Python; None where it is none, or cannot be had without waiting for a GPU."""
+    plain = plain_number(value)
+    return plain if plain is not None and math.isfinite(plain) else None
+
+
+def plain_number(value: Any) -> float | int | None:
+    """Return a value as a number of Python, infinite and NaN included; None as ``number`` does."""
     if isinstance(value, (int, float)):
-        return value if math.isfinite(value) and not isinstance(value, bool) else None
+        return None if isinstance(value, bool) else value
     item = getattr(value, "item", None)
     if item is None or getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
         return None
@@ -245,4 +270,4 @@ def number(value: Any) -> float | int | None:
         plain = item()
     except Exception:  # noqa: BLE001 - whatever a foreign object raises, it is no number
         return None
-    return number(plain) if isinstance(plain, (int, float)) else None
+    return plain_number(plain) if isinstance(plain, (int, float)) else None

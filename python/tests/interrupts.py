@@ -1,0 +1,101 @@
+"""A process that is interrupted (SIGINT, as by Ctrl-C) again and again while it calls netmon; says in JSON what came of it.
+
+    interrupts.py ROUNDS SECONDS CALL...
+
+Each call is repeated until it is interrupted, ROUNDS times, each time at a random moment of the first SECONDS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import signal
+import struct
+import sys
+import time
+
+import netmon
+
+MOST_MONITORS = 64
+
+
+class Interrupter:
+    """A process that interrupts this one when it is asked to: a thread would have to wait for the interpreter's lock."""
+
+    def __init__(self, within: float) -> None:
+        asked, self._ask = os.pipe()
+        self._told, tell = os.pipe()
+        parent = os.getpid()
+        if os.fork() != 0:
+            os.close(asked)
+            os.close(tell)
+            return
+        os.close(self._ask)
+        while os.read(asked, 1):
+            time.sleep(random.uniform(0, within))
+            os.write(tell, struct.pack("d", time.monotonic()))
+            os.kill(parent, signal.SIGINT)
+        os._exit(0)
+
+    def ask(self) -> None:
+        os.write(self._ask, b".")
+
+    def sent(self) -> float:
+        """When it did, on the clock of ``time.monotonic``."""
+        at: float = struct.unpack("d", os.read(self._told, 8))[0]
+        return at
+
+
+def main(rounds: int, within: float, names: list[str]) -> None:
+    interrupter = Interrupter(within)
+    kept = netmon.Monitor(interval=0.01)
+    while kept.latest().sequence < 50:  # a history worth fetching
+        time.sleep(0.01)
+
+    def with_block() -> None:
+        with netmon.Monitor(interval=3600) as monitor:
+            monitor.latest()
+
+    calls = {
+        "sample": kept.sample,
+        "latest": kept.latest,
+        "history": kept.history,
+        "stats": lambda: kept.stats("tcp.established"),
+        "health": kept.health,
+        "set_job": lambda: kept.set_job(rank=0),
+        "with": with_block,
+        "close": lambda: netmon.Monitor(interval=3600).close(),
+        "drop": lambda: netmon.Monitor(interval=3600),
+    }
+    thrown_away: list[str] = []
+    sys.unraisablehook = lambda problem: thrown_away.append(repr(problem.exc_value))
+    answer: dict[str, object] = {}
+    for name in names:
+        delays = []
+        for _ in range(rounds):
+            try:
+                interrupter.ask()
+                end = time.monotonic() + within + 5
+                while time.monotonic() < end:
+                    calls[name]()
+                thrown_away.append(f"{name}: the interrupt never came")
+            except KeyboardInterrupt:
+                delays.append(time.monotonic() - interrupter.sent())
+            # It goes on as if nothing had been.
+            assert kept.latest().sequence >= 1
+            assert kept.sample().sequence > 1
+        answer[name] = sorted(delays)
+    gc.collect()
+    free: list[netmon.Monitor] = []
+    with contextlib.suppress(netmon.ResourceError):
+        while True:
+            free.append(netmon.Monitor(interval=3600, sources=[]))
+    answer["lost"] = MOST_MONITORS - 1 - len(free)
+    answer["thrown away"] = thrown_away
+    print(json.dumps(answer))
+
+
+main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
