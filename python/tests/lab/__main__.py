@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _console(arguments: argparse.Namespace) -> int:
     with _make(arguments) as lab:
         names = _names(lab)
-        lines = [f"{host.label}: {host.address} {host.address6 or ''}  ip netns exec {host.name} bash" for host in lab.hosts]
+        lines = [f"{host.label}: {host.address} {host.address6}  ip netns exec {host.name} bash" for host in lab.hosts]
         banner = "\n".join([*lines, f"Python, with lab, {', '.join(host.label for host in lab.hosts)}; end with Ctrl-D."])
         if not sys.stdin.isatty():
             exec(compile(sys.stdin.read(), "stdin", "exec"), names)

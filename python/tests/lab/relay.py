@@ -97,8 +97,9 @@ class Log:
         return hold_ns, jitter_ns
 
     def counts(self, direction: int) -> RelayCounts:
-        realtime = bool(struct.unpack_from("<Q", self._memory, 2 * _WAY_BYTES + 16)[0])
-        return RelayCounts(*struct.unpack_from("<5Q", self._memory, direction * _WAY_BYTES + 16), realtime)
+        held, carried, dropped, missed, unstamped = struct.unpack_from("<5Q", self._memory, direction * _WAY_BYTES + 16)
+        (realtime,) = struct.unpack_from("<Q", self._memory, 2 * _WAY_BYTES + 16)
+        return RelayCounts(held, carried, dropped, missed, unstamped, bool(realtime))
 
     def records(self) -> bytes:
         """Return the records, 32 bytes each.
