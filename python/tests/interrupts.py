@@ -13,6 +13,7 @@ import json
 import os
 import random
 import signal
+import socket
 import struct
 import sys
 import time
@@ -55,6 +56,10 @@ def main(rounds: int, within: float, names: list[str]) -> None:
     while kept.latest().sequence < 50:  # a history worth fetching
         time.sleep(0.01)
 
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.1", 0))
+    target = f"udp://127.0.0.1:{silent.getsockname()[1]}"
+
     def with_block() -> None:
         with netmon.Monitor(interval=3600) as monitor:
             monitor.latest()
@@ -66,6 +71,8 @@ def main(rounds: int, within: float, names: list[str]) -> None:
         "stats": lambda: kept.stats("tcp.established"),
         "health": kept.health,
         "set_job": lambda: kept.set_job(rank=0),
+        "probe": lambda: kept.probe("127.0.0.1", count=1),
+        "probe that waits": lambda: kept.probe(target, timeout=60),
         "with": with_block,
         "close": lambda: netmon.Monitor(interval=3600).close(),
         "drop": lambda: netmon.Monitor(interval=3600),
