@@ -255,6 +255,32 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	}
 }
 
+// Where no thread gets into the namespace, nothing is sent from another one, and everybody is told.
+func TestReaching_namespaceThatIsLost(t *testing.T) {
+	newLab(t)
+	before := descriptors(t)
+	r := newReaching(t, `{"interval_seconds": 0.02}`, "")
+	for fd, link := range descriptors(t) {
+		if _, older := before[fd]; !older && strings.HasPrefix(link, "net:") {
+			unix.Close(fd)
+		}
+	}
+	var answer bytes.Buffer
+	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 5}`), &answer))
+	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into the network namespace that is measured`)
+	assert.Contains(t, answer.String(), `"sent":0`)
+	answer.Reset()
+	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
+	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into`)
+	identity, variables, err := ParseJob([]byte(`{"peers": ["` + there4 + `"]}`))
+	require.NoError(t, err)
+	require.NoError(t, r.SetJob(identity, variables))
+	r.until("the target says so", func(found map[string]sample.Probe) bool {
+		return strings.Contains(errorOf(found[there4]), "network namespace") && strings.Contains(r.newest().Self.Health, "network namespace")
+	})
+	assert.Zero(t, r.engine.Bytes())
+}
+
 // descriptors of this process, by what they refer to.
 func descriptors(t *testing.T) map[int]string {
 	t.Helper()

@@ -293,7 +293,7 @@ func (l *loop) canPause() bool {
 func (l *loop) next(now time.Duration) time.Duration {
 	next := now + mostSleep
 	switch {
-	case l.changed:
+	case l.changed, l.blocked != "" && len(l.requests) > 0:
 		return now // there is something to publish
 	case l.blocked != "":
 		return next

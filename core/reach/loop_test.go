@@ -527,6 +527,7 @@ func TestLoop_nothingIsSentWhereItIsBlocked(t *testing.T) {
 	w.loop.blocked = "not in this namespace"
 	w.plan(Plan{}, w.many(2, ms)...)
 	r := w.request(Request{Count: 5}, "10.0.0.2")
+	assert.Zero(t, w.finish(r), "it is told at once")
 	w.pass(time.Minute)
 	assert.Empty(t, w.sent)
 	assert.Less(t, w.waits, 20)
