@@ -246,13 +246,8 @@ class Monitor:
         # there what is to be cancelled.
         first = c_void_p()
         try:
-            self._probe({**request, "wait_seconds": 0}, first)
-            answer = _decode(first)
-            while not answer["done"]:
-                text = c_void_p()
-                self._probe({"id": answer["id"], "wait_seconds": _SLICE_SECONDS}, text)
-                answer = json.loads(self._take(text))
-            return answer
+            # Not written out here: CPython 3.13 does not cover a loop's way back with the handlers around it.
+            return self._until_done(request, first)
         except BaseException:
             if first.value is not None:
                 cancelled = c_void_p()
@@ -262,6 +257,15 @@ class Monitor:
             raise
         finally:
             self._library.free(first)
+
+    def _until_done(self, request: Mapping[str, Any], first: c_void_p) -> dict[str, Any]:
+        self._probe({**request, "wait_seconds": 0}, first)
+        answer = _decode(first)
+        while not answer["done"]:
+            text = c_void_p()
+            self._probe({"id": answer["id"], "wait_seconds": _SLICE_SECONDS}, text)
+            answer = json.loads(self._take(text))
+        return answer
 
     def _probe(self, request: Mapping[str, Any], text_out: c_void_p) -> None:
         error = c_void_p()
