@@ -93,7 +93,9 @@ def transfer(link: lab.Link, amount: int) -> tuple[float, float]:
 def rate_limit(link: lab.Link, bits_per_second: int) -> Iterator[None]:
     for end in (link.left, link.right):
         end.run("ethtool", "-K", end.interface, "tso", "off", "gso", "off", "gro", "off")
-    bucket = ("tbf", "rate", str(bits_per_second), "burst", "64kb", "latency", "20ms")
+    # 5 ms of the rate may pass at once: with less, a busy machine comes too late to the queue to reach the rate.
+    burst = max(64_000, bits_per_second // 8 // 200)
+    bucket = ("tbf", "rate", str(bits_per_second), "burst", str(burst), "latency", "20ms")
     link.left.run("tc", "qdisc", "add", "dev", link.left.interface, "root", *bucket)
     yield
 
