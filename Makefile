@@ -10,7 +10,7 @@ env = environment=$$(python/tests/environment.sh) && "$$environment"/bin
 
 # What the formatters and linters look at.
 c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp include/*.h \
-  bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c
+  bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c python/tests/lab/*.c
 go_folders = capi core python/bench
 shell_files = build.sh python/tests/environment.sh $(wildcard .ci/run examples/*/*.sh)
 python_files = python $(wildcard examples)

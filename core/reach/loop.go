@@ -120,8 +120,12 @@ func (l *loop) follow(p Plan) {
 	before := l.aims
 	l.aims = make([]*aim, 0, len(p.Targets))
 	for _, t := range p.Targets[:min(len(p.Targets), probe.MostTargets)] {
-		i := slices.IndexFunc(before, func(a *aim) bool { return a != nil && a.target == t.Target && a.peer == t.Peer && a.port == p.Port })
+		i := slices.IndexFunc(before, func(a *aim) bool {
+			samePort := a != nil && (a.port == p.Port || a.target.Port != 0 || a.current() != probe.TCP)
+			return samePort && a.target == t.Target && a.peer == t.Peer
+		})
 		if i >= 0 {
+			before[i].port = p.Port
 			l.aims = append(l.aims, before[i])
 			before[i] = nil
 			continue
@@ -233,6 +237,7 @@ func (l *loop) turn() {
 	if l.send(now) {
 		l.receive() // what came at once
 	}
+	l.trace()
 	l.finish()
 	l.watch(now - before)
 }
@@ -262,6 +267,11 @@ func (l *loop) wait(now time.Duration) {
 	}
 	if l.resolver != nil {
 		l.descriptors = l.resolver.Descriptors(l.descriptors)
+	}
+	for _, r := range l.requests {
+		if r.trace != nil {
+			l.descriptors = r.trace.Descriptors(l.descriptors)
+		}
 	}
 	l.poller.wait(l.descriptors, sleep)
 }
@@ -297,7 +307,11 @@ func (l *loop) next(now time.Duration) time.Duration {
 		}
 	}
 	for _, r := range l.requests {
-		if l.sendable(r.aim) && r.aim.flying == 0 {
+		if r.trace != nil {
+			if due, some := r.trace.Due(); some {
+				next = min(next, due)
+			}
+		} else if l.sendable(r.aim) && r.aim.flying == 0 {
 			next = min(next, max(r.aim.due, r.aim.hold))
 		}
 	}
@@ -348,7 +362,7 @@ func (l *loop) send(now time.Duration) (sent bool) {
 		}
 	}
 	for _, r := range l.requests {
-		if l.sendable(r.aim) && max(r.aim.due, r.aim.hold) <= now && r.aim.flying == 0 && !r.ended() {
+		if !r.Path && l.sendable(r.aim) && max(r.aim.due, r.aim.hold) <= now && r.aim.flying == 0 && !r.ended() {
 			l.queue = append(l.queue, shot{aim: r.aim, request: r})
 		}
 	}
@@ -637,6 +651,9 @@ func (l *loop) finish() {
 		if done {
 			l.recall(r.aim)
 			l.dropName(r.aim.name)
+			if r.trace != nil {
+				r.trace.Close()
+			}
 			l.done = append(l.done, r)
 		}
 		return done
@@ -674,6 +691,11 @@ func (l *loop) close() {
 	}
 	if l.resolver != nil {
 		l.resolver.Close()
+	}
+	for _, r := range l.requests {
+		if r.trace != nil {
+			r.trace.Close()
+		}
 	}
 	clear(l.guns)
 	l.resolver = nil

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from lab import leftovers, namespaces
-from lab.leftovers import VIEWS, LabError, run
+from lab.leftovers import LabError, run
 from lab.namespaces import Namespace
-from lab.relay import Hold, Log, Relay, RelayCounts
+from lab.relay import Hold, Log, Relay, RelayCounts, as_array
 
 _BRIDGE = "br0"
 _MOST_HOSTS = 250
@@ -169,12 +169,12 @@ class Direction:
     def holds_array(self) -> Any:
         """Return the same as a structured array of numpy, for many packets: ``array["left_ns"] - array["arrived_ns"]``."""
         log = self._host._log
-        return (log or Log()).array(0 if self._egress else 1)
+        return as_array(log.records() if log else b"", 0 if self._egress else 1)
 
     def relay_counts(self) -> RelayCounts:
         """Return what the relay did with the packets of this direction since the first delay of this host."""
         log = self._host._log
-        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0)
+        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0, False)
 
     def clear(self) -> None:
         """Lift rate limit, loss, black hole and delay."""
@@ -191,7 +191,7 @@ class Host(Namespace):
         number: 1, 2...
         mac: the address of its interface.
         address: its IPv4 address; ``change_address`` changes it.
-        address6: its IPv6 address, None in a lab without IPv6.
+        address6: its IPv6 address, empty in a lab without IPv6.
         egress: the way of what it sends.
         ingress: the way of what it gets.
         port: the interface of the switch that it is plugged into.
@@ -203,7 +203,7 @@ class Host(Namespace):
         self.number = number
         self.label = f"h{number}"
         self.mac = f"02:00:c6:12:{number >> 8:02x}:{number & 255:02x}"
-        self.address6: str | None = f"fd00:c612::{number:x}" if lab.ipv6 else None
+        self.address6 = f"fd00:c612::{number:x}" if lab.ipv6 else ""
         self.egress = Direction(lab, self, "egress")
         self.ingress = Direction(lab, self, "ingress")
         self.port = self.label
@@ -242,11 +242,12 @@ class Host(Namespace):
             address6: in fd00:c612::/64.
         """
         if address is not None:
+            self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # else the new one goes with the old one
             self.ip("address", "add", f"{address}/15", "dev", self.interface)
             self.ip("address", "del", f"{self.address}/15", "dev", self.interface)
             self.address = address
         if address6 is not None:
-            if self.address6 is None:
+            if not self.address6:
                 raise ValueError("this lab has no IPv6")
             self.ip("address", "add", f"{address6}/64", "dev", self.interface, "nodad")
             self.ip("address", "del", f"{self.address6}/64", "dev", self.interface)
@@ -381,8 +382,7 @@ class Host(Namespace):
 
     def _write_view(self) -> None:
         """Write what this host sees as /etc/resolv.conf and /etc/hosts (``ip netns exec`` puts the files there)."""
-        folder = VIEWS / self.name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = leftovers.make_view(self.name)
         resolver = [f"nameserver {address}" for address in self._nameservers]
         resolver += [f"options {self._options}"] if self._options else []
         names = ["127.0.0.1 localhost", "::1 localhost"]
