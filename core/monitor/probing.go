@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -69,9 +69,14 @@ func (m *Monitor) probeProblems() (problems []string) {
 	return problems
 }
 
-// textsOf and numbersOf are the two halves of what samples tell of a result. before are the texts it had: they are shared as long
-// as they say the same.
-func textsOf(r *reach.Result, before *sample.ProbeTexts) *sample.ProbeTexts {
+// sameTexts tells whether two results say the same but for numbers.
+func sameTexts(a, b *reach.Result) bool {
+	return a == b || a.Target == b.Target && a.Address == b.Address && a.Port == b.Port && a.Method == b.Method && a.Error == b.Error &&
+		maps.Equal(a.Refused, b.Refused)
+}
+
+// textsOf and numbersOf are the two halves of what samples tell of a result.
+func textsOf(r *reach.Result) *sample.ProbeTexts {
 	address := ""
 	if r.Address.IsValid() {
 		address = r.Address.String()
@@ -87,9 +92,6 @@ func textsOf(r *reach.Result, before *sample.ProbeTexts) *sample.ProbeTexts {
 	}
 	if t.MethodsRefused == nil {
 		t.MethodsRefused = map[string]string{}
-	}
-	if before != nil && reflect.DeepEqual(t, before) {
-		return before
 	}
 	return t
 }
@@ -145,15 +147,11 @@ func (t *probeTable) update(results *reach.Results) {
 	same := before != nil && len(t.texts) == n
 	for i, of := range results.Targets {
 		t.numbers[i] = numbersOf(of)
-		if i >= len(t.texts) {
-			texts[i] = textsOf(of, nil)
+		if i < len(t.texts) && sameTexts(before.Targets[i], of) {
+			texts[i], counted[i] = t.texts[i], t.counted[i]
 			continue
 		}
-		if texts[i] = t.texts[i]; before.Targets[i] != of {
-			texts[i] = textsOf(of, t.texts[i])
-		}
-		counted[i] = t.counted[i] && texts[i] == t.texts[i]
-		same = same && texts[i] == t.texts[i]
+		texts[i], same = textsOf(of), false
 	}
 	if t.of = results; same {
 		return
@@ -457,6 +455,6 @@ func (m *Monitor) writeAnswer(answer *reach.Answer, w io.Writer) error {
 	numbers := numbersOf(answer.Result)
 	numbers.Age = ageOf(answer.Result, m.clock.Monotonic())
 	document := sample.ProbeAnswer{ID: answer.ID, Done: answer.Done}
-	document.Set(textsOf(answer.Result, nil), &numbers)
+	document.Set(textsOf(answer.Result), &numbers)
 	return document.WriteJSON(w)
 }
