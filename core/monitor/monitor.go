@@ -650,7 +650,7 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	if d.TCP != nil {
 		s.TCPRetransmitRatio, s.TCPEstablished = real(d.TCP.RetransmitRatio), count(d.TCP.Established)
 	}
-	if d.Probes != nil {
+	if m.config.Sources&Probes != 0 {
 		fillSnapshot(&s, m.probes.of)
 	}
 	return s

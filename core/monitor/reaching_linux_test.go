@@ -50,11 +50,6 @@ func newReaching(t *testing.T, config, resolvConf string) *reaching {
 	return &reaching{Monitor: m, t: t}
 }
 
-func (r *reaching) newest() *sample.Sample {
-	all := r.history.since(0)
-	return all[len(all)-1]
-}
-
 // until waits for a sample of the loop that is as wanted.
 func (r *reaching) until(what string, wanted func(map[string]sample.Probe) bool) map[string]sample.Probe {
 	r.t.Helper()
@@ -73,14 +68,14 @@ func (r *reaching) until(what string, wanted func(map[string]sample.Probe) bool)
 }
 
 func errorOf(p sample.Probe) string {
-	if p.Reach == nil || p.Error == nil {
+	if p.Target == "" || p.Error == nil {
 		return ""
 	}
 	return *p.Error
 }
 
 func methodOf(p sample.Probe) string {
-	if p.Reach == nil || p.Method == nil {
+	if p.Target == "" || p.Method == nil {
 		return ""
 	}
 	return *p.Method
@@ -178,7 +173,7 @@ func TestReaching_twentyThatCannotBeReached(t *testing.T) {
 				return false
 			}
 		}
-		return found[there4].Reach != nil && found[there4].Received > 10 && found["10.9.0.3"].Lost > 5
+		return found[there4].Target != "" && found[there4].Received > 10 && found["10.9.0.3"].Lost > 5
 	})
 	close(stop)
 	assert.Less(t, <-slowest, 500*time.Millisecond, "a sample takes a fraction of a millisecond; machines that run tests are busy")
@@ -201,7 +196,7 @@ func TestReaching_interfaceDownAndUp(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "probe_timeout_seconds": 0.2, "targets": ["`+there4+`"]}`, "")
 	answers := func(found map[string]sample.Probe) bool {
 		p := found[there4]
-		return p.Reach != nil && p.Received > 3 && p.Error == nil
+		return p.Target != "" && p.Received > 3 && p.Error == nil
 	}
 	r.until("it answers", answers)
 	l.run(l.here, "ip link set eth0 down")
@@ -226,7 +221,7 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["`+there4+`", "tcp://`+there4+`:1"]}`, "")
 	answers := func(after uint64) func(map[string]sample.Probe) bool {
 		return func(found map[string]sample.Probe) bool {
-			return found[there4].Reach != nil && found[there4].Received > after && found["tcp://"+there4+":1"].Received > after
+			return found[there4].Target != "" && found[there4].Received > after && found["tcp://"+there4+":1"].Received > after
 		}
 	}
 	r.until("both answer", answers(2))
@@ -388,7 +383,7 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["udp://`+there4+`", "udp://`+there4+`:7"]}`, "")
 	found := r.until("it answers", func(found map[string]sample.Probe) bool {
 		p := found["udp://"+there4]
-		return p.Reach != nil && p.Received > 5 && errorOf(found["udp://"+there4+":7"]) != ""
+		return p.Target != "" && p.Received > 5 && errorOf(found["udp://"+there4+":7"]) != ""
 	})
 	echo := found["udp://"+there4]
 	assert.Equal(t, "udp", methodOf(echo))
@@ -430,7 +425,7 @@ func TestReaching_path(t *testing.T) {
 	l.run(l.here, "ip route add default via "+there4)
 	r := newReaching(t, `{"interval_seconds": 0.05, "targets": ["gateway"]}`, "")
 	r.until("the gateway answers", func(found map[string]sample.Probe) bool {
-		return found["gateway"].Reach != nil && found["gateway"].Received > 0 && *found["gateway"].Address == there4
+		return found["gateway"].Target != "" && found["gateway"].Received > 0 && *found["gateway"].Address == there4
 	})
 	var text bytes.Buffer
 	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
