@@ -38,19 +38,30 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	for _, t := range m.config.Targets {
 		add(reach.Aim{Target: t})
 	}
+	addPeer := func(t probe.Target) {
+		if !m.isOwnName(t.Host) {
+			add(reach.Aim{Target: t, Peer: true})
+		}
+	}
 	if address := master(j); address != "" {
 		if t, wrong := peerTarget(address); wrong == "" {
-			add(reach.Aim{Target: t, Peer: true})
+			addPeer(t)
 		} else if m.topology == nil { // which tells the same
 			problem = "the job's master cannot be probed: " + wrong
 		}
 	}
 	for _, peer := range j.peers {
 		if t, wrong := peerTarget(peer.Address); wrong == "" {
-			add(reach.Aim{Target: t, Peer: true})
+			addPeer(t)
 		}
 	}
 	return plan, problem
+}
+
+// isOwnName tells whether a name is this host's own, as a job on one host calls its master. Then no name server has to be asked what
+// it means: many would not know.
+func (m *Monitor) isOwnName(name string) bool {
+	return m.host.Hostname != nil && strings.EqualFold(strings.TrimSuffix(name, "."), *m.host.Hostname)
 }
 
 // aim makes the engine follow what is known of the job.
