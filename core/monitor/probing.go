@@ -404,40 +404,62 @@ func (q *probeRequest) longest() time.Duration {
 	return (probes+10)*max(q.Timeout, q.Interval) + time.Minute
 }
 
-// Probe answers a request for probes on demand, in JSON written to w. It waits as long as the request says.
-//
-// Errors: *TextError for a request that is not understood or an id that does not hold, ErrClosed, ErrBusy, and what w returns.
-func (m *Monitor) Probe(request []byte, w io.Writer) error {
-	q, err := parseProbeRequest(request)
-	if err != nil {
-		return err
-	}
-	if m.closing.Load() {
-		return ErrClosed
-	}
-	id := q.id
-	if id == 0 {
-		if id, err = m.engine.Start(q.Request); err != nil {
-			return probeError(err, q)
-		}
-	}
-	var answer *reach.Answer
-	if q.cancel {
-		answer, err = m.engine.Cancel(id)
-	} else {
-		answer, err = m.engine.Wait(id, q.wait)
-	}
-	if err != nil {
-		return probeError(err, q)
-	}
-	if answer.OfPath {
-		document := pathAnswer(answer)
-		return document.WriteJSON(w)
-	}
-	return m.writeAnswer(answer, w)
+// Probing is a request for probes that is being answered.
+type Probing struct {
+	ID     uint64
+	Left   time.Duration // to wait at most
+	cancel bool
 }
 
-func probeError(err error, q probeRequest) error {
+// Probe begins to answer a request for probes on demand. AwaitProbe waits for the answer.
+//
+// Errors: *TextError for a request that is not understood, ErrClosed, ErrBusy.
+func (m *Monitor) Probe(request []byte) (Probing, error) {
+	q, err := parseProbeRequest(request)
+	if err != nil {
+		return Probing{}, err
+	}
+	if m.closing.Load() {
+		return Probing{}, ErrClosed
+	}
+	p := Probing{ID: q.id, Left: q.wait, cancel: q.cancel}
+	if p.ID == 0 {
+		if p.ID, err = m.engine.Start(q.Request); err != nil {
+			return p, probeError(err, p.ID)
+		}
+	}
+	return p, nil
+}
+
+// AwaitProbe waits, at most so long, for a request to be done or its time to be over. Then it writes the answer to w, as JSON.
+//
+// Errors: *TextError for an id that does not hold, ErrClosed, and what w returns.
+func (m *Monitor) AwaitProbe(p *Probing, most time.Duration, w io.Writer) (answered bool, err error) {
+	if m.closing.Load() {
+		return false, ErrClosed
+	}
+	var answer *reach.Answer
+	if p.cancel {
+		answer, err = m.engine.Cancel(p.ID)
+	} else {
+		slice := min(p.Left, most)
+		p.Left -= slice
+		answer, err = m.engine.Wait(p.ID, slice)
+	}
+	switch {
+	case err != nil:
+		return false, probeError(err, p.ID)
+	case !answer.Done && p.Left > 0:
+		return false, nil
+	case answer.OfPath:
+		document := pathAnswer(answer)
+		return true, document.WriteJSON(w)
+	default:
+		return true, m.writeAnswer(answer, w)
+	}
+}
+
+func probeError(err error, id uint64) error {
 	switch {
 	case errors.Is(err, reach.ErrClosed):
 		return ErrClosed
@@ -445,7 +467,7 @@ func probeError(err error, q probeRequest) error {
 		return ErrBusy
 	case errors.Is(err, reach.ErrUnknown):
 		return &TextError{What: "request", Key: "id", Text: fmt.Sprintf(
-			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", q.id)}
+			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", id)}
 	default:
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync"
@@ -297,7 +298,7 @@ func TestProbes_notInSources(t *testing.T) {
 	assert.True(t, p.engine.Ended())
 	assert.Empty(t, network.addresses())
 	var answer bytes.Buffer
-	require.NoError(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &answer), "what is asked for by name is done")
+	require.NoError(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &answer), "what is asked for by name is done")
 	assert.Contains(t, answer.String(), `"received":1`)
 }
 
@@ -339,10 +340,25 @@ func TestProbes_ofTheJob(t *testing.T) {
 	assert.Contains(t, blind.sample().Self.Health, `the job's master cannot be probed: target "a b"`)
 }
 
+// prober is what answers requests for probes.
+type prober interface {
+	Probe([]byte) (Probing, error)
+	AwaitProbe(*Probing, time.Duration, io.Writer) (bool, error)
+}
+
+// probeBy answers a request, waiting in slices as the C half does.
+func probeBy(m prober, request []byte, w io.Writer) error {
+	p, err := m.Probe(request)
+	for answered := false; err == nil && !answered; {
+		answered, err = m.AwaitProbe(&p, 100*time.Millisecond, w)
+	}
+	return err
+}
+
 func ask(t *testing.T, p *probing, request string) (answer map[string]any) {
 	t.Helper()
 	var text bytes.Buffer
-	require.NoError(t, p.Probe([]byte(request), &text), request)
+	require.NoError(t, probeBy(p, []byte(request), &text), request)
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	return answer
 }
@@ -366,7 +382,7 @@ func TestProbe_onDemand(t *testing.T) {
 	assert.Equal(t, false, answer["done"])
 	answer = ask(t, p, fmt.Sprintf(`{"id": %v, "cancel": true}`, id))
 	assert.Equal(t, true, answer["done"])
-	err := p.Probe(fmt.Appendf(nil, `{"id": %v}`, id), &bytes.Buffer{})
+	err := probeBy(p, fmt.Appendf(nil, `{"id": %v}`, id), &bytes.Buffer{})
 	var wrong *TextError
 	require.ErrorAs(t, err, &wrong)
 	assert.Equal(t, "id", wrong.Key)
@@ -375,15 +391,15 @@ func TestProbe_onDemand(t *testing.T) {
 	for range probe.MostRequestsAtATime {
 		ask(t, p, `{"target": "icmp://10.0.1.2", "count": 1000, "wait_seconds": 0}`)
 	}
-	require.ErrorIs(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrBusy)
+	require.ErrorIs(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrBusy)
 	p.Close()
-	require.ErrorIs(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrClosed)
+	require.ErrorIs(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrClosed)
 }
 
 func TestProbe_closeEndsTheWaiting(t *testing.T) {
 	p := newProbing(t, "{}", nil)
 	ended := make(chan error)
-	go func() { ended <- p.Probe([]byte(`{"target": "icmp://10.0.1.2", "count": 1000}`), &bytes.Buffer{}) }()
+	go func() { ended <- probeBy(p, []byte(`{"target": "icmp://10.0.1.2", "count": 1000}`), &bytes.Buffer{}) }()
 	require.Eventually(t, func() bool { return p.engine.Bytes() > 0 }, 10*time.Second, time.Millisecond)
 	p.Close()
 	require.ErrorIs(t, <-ended, ErrClosed)
