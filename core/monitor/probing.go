@@ -27,15 +27,17 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	if port := j.document.MasterPort; port != nil {
 		plan.Port = uint16(*port)
 	}
-	seen := make(map[string]bool)
+	place := make(map[string]int)
 	add := func(aim reach.Aim) {
-		if !seen[aim.Text] && len(plan.Targets) < probe.MostTargets {
+		if i, seen := place[aim.Text]; seen {
+			plan.Targets[i].Peer = plan.Targets[i].Peer || aim.Peer
+		} else if len(plan.Targets) < probe.MostTargets {
+			place[aim.Text] = len(plan.Targets)
 			plan.Targets = append(plan.Targets, aim)
 		}
-		seen[aim.Text] = true
 	}
-	for _, t := range m.config.Targets {
-		add(reach.Aim{Target: t})
+	for _, t := range m.named(j) {
+		add(reach.Aim{Target: t, Named: true})
 	}
 	if address := master(j); address != "" {
 		if t, wrong := peerTarget(address); wrong == "" {
@@ -50,6 +52,14 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 		}
 	}
 	return plan, problem
+}
+
+// named are the targets that somebody named: those told since the monitor was made, else those of the configuration.
+func (m *Monitor) named(j *jobState) []probe.Target {
+	if j.identity.Targets == nil {
+		return m.config.Targets
+	}
+	return j.identity.Targets
 }
 
 // aim makes the engine follow what is known of the job.
@@ -81,7 +91,8 @@ type probeRow struct {
 // newProbeRow makes a row; before is one of the same target, whose texts it shares, or nil.
 func newProbeRow(of *reach.Result, before *probeRow) *probeRow {
 	r := &probeRow{method: string(of.Method), error: of.Error, port: int64(of.Port)}
-	r.Target, r.MethodsRefused, r.Sent, r.Received, r.Lost = of.Target, of.Refused, of.Sent, of.Received, of.Lost
+	r.Target, r.Peer, r.MethodsRefused = of.Target, of.Peer, of.Refused
+	r.Sent, r.Received, r.Lost = of.Sent, of.Received, of.Lost
 	if of.Address.IsValid() {
 		if r.address = of.Address.String(); before != nil && before.address == r.address {
 			r.address = before.address

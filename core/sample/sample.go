@@ -164,6 +164,7 @@ type Probe struct {
 // Reach is what probes found out about one target. Samples share it while nothing changes.
 type Reach struct {
 	Target         string            `json:"target"`
+	Peer           bool              `json:"peer"`
 	Address        *string           `json:"address"`
 	Port           *int64            `json:"port"`
 	Method         *string           `json:"method"`

@@ -279,7 +279,9 @@ class Monitor:
         return frame
 
     def set_job(self, **fields: Any) -> None:
-        """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``...
+        """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``, ``peers``...
+
+        ``targets`` replaces the targets that the monitor was made with; of those that stay, what is known is kept.
 
         Raises:
             ConfigError: a field is not known or wrong.
