@@ -10,7 +10,8 @@ env = environment=$$(python/tests/environment.sh) && "$$environment"/bin
 
 # What the formatters and linters look at.
 c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp include/*.h \
-  bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c
+  bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c python/tests/lab/*.c
+go_folders = capi core python/bench
 shell_files = build.sh python/tests/environment.sh $(wildcard .ci/run examples/*/*.sh)
 python_files = python $(wildcard examples)
 
@@ -58,9 +59,13 @@ fuzz: ## Run every fuzz target for FUZZTIME
 bench: build ## Measure the cost of everything and renew docs/overhead.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench
 
+.PHONY: bench-truth
+bench-truth: build ## Measure in the lab how true round trips and loss are, and renew docs/accuracy.md
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.truth
+
 .PHONY: lint
 lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
-	test -z "$$(gofmt -l capi core)"
+	test -z "$$(gofmt -l $(go_folders))"
 	go vet ./...
 	GOOS=darwin go vet ./core/...
 	GOOS=windows go vet ./core/...
@@ -73,7 +78,7 @@ lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
 
 .PHONY: fmt
 fmt: ## Format everything
-	gofmt -w capi core
+	gofmt -w $(go_folders)
 	clang-format -i $(c_files)
 	$(env)/ruff format $(python_files)
 	$(env)/ruff check --fix $(python_files)

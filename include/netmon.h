@@ -222,8 +222,9 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 //   {"id": 7, "cancel": true}
 //       ends it
 // The answer tells what there is so far: an object with "id", "done" (when true, the id holds no longer) and the fields of the
-// document's "probes"; with "path" "target", "address", "hops" (a list of objects: "ttl", "address", "sent", "received",
-// "rtt_min_seconds", "rtt_p50_seconds", "error"), "reached", "path_mtu_bytes" and "error".
+// document's "probes"; with "path" "target", "address", "method", "methods_refused", "hops" (a list of objects: "ttl", "address",
+// "other_addresses", "sent", "received", "rtt_min_seconds", "rtt_p50_seconds", "error"), "reached", "path_mtu_bytes",
+// "path_mtu_reason", "path_mtu_black_hole" and "error".
 // What becomes of probes is in the answer, "error" included: a target that cannot be reached, refuses, or whose name does not
 // resolve is NETMON_OK. At most 16 requests of a monitor are unfinished or not fetched; one that is finished and not fetched for
 // 60 s is forgotten.

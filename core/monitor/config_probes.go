@@ -122,8 +122,9 @@ func peerTarget(address string) (t probe.Target, wrong string) {
 	switch {
 	case err != nil:
 		return t, err.Error()
-	case t.Method != probe.Auto || t.Gateway:
+	case t.Method != probe.Auto:
 		return t, "it must be an address or a name such as 10.0.0.2 or node7, not a target of another kind"
 	}
+	t.Gateway = false // a host of that name
 	return t, ""
 }

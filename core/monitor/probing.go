@@ -42,7 +42,7 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	if address := master(j); address != "" {
 		if t, wrong := peerTarget(address); wrong == "" {
 			add(reach.Aim{Target: t, Peer: true})
-		} else {
+		} else if m.topology == nil { // which tells the same
 			problem = "the job's master cannot be probed: " + wrong
 		}
 	}
@@ -437,6 +437,10 @@ func (m *Monitor) Probe(request []byte, w io.Writer) error {
 	}
 	if err != nil {
 		return probeError(err, q)
+	}
+	if answer.OfPath {
+		document := pathAnswer(answer)
+		return document.WriteJSON(w)
 	}
 	return m.writeAnswer(answer, w)
 }

@@ -123,8 +123,12 @@ func newProbing(t *testing.T, config string, network *fakeNetwork) *probing {
 	}
 	p := &probing{t: t, network: network}
 	fs := kernelfs.Dir("../testdata/prometheus-docker-host")
+	var links LinkSource
+	if parsed.Sources&Interfaces != 0 {
+		links = &fakeLinks{}
+	}
 	p.Monitor, err = New(parsed, Options{
-		Version: "0.0.0-test", FS: &fs, Clock: clock.System(), Links: &fakeLinks{}, NoLoop: true, Tools: network.tools(),
+		Version: "0.0.0-test", FS: &fs, Clock: clock.System(), Links: links, NoLoop: true, Tools: network.tools(),
 		Publish: func(s *Snapshot) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -322,10 +326,9 @@ func TestProbes_ofTheJob(t *testing.T) {
 
 	set(`{"master_address": "http://10.0.0.9"}`)
 	targets()
-	p.until(func(s *sample.Sample) bool { return s.Self.Health != "ok" })
-	var health bytes.Buffer
-	require.NoError(t, p.Query([]byte(`{"view": "health"}`), &health))
-	assert.Contains(t, health.String(), `the job's master cannot be probed: target \"http://10.0.0.9\"`)
+	p.until(func(s *sample.Sample) bool { return strings.Contains(s.Self.Health, `"http://10.0.0.9"`) })
+	blind := newProbing(t, `{"sources": ["probes"], "job": {"master_address": "a b"}}`, nil)
+	assert.Contains(t, blind.sample().Self.Health, `the job's master cannot be probed: target "a b"`)
 }
 
 func TestProbes_targetsToldLater(t *testing.T) {

@@ -255,6 +255,32 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	}
 }
 
+// Where no thread gets into the namespace, nothing is sent from another one, and everybody is told.
+func TestReaching_namespaceThatIsLost(t *testing.T) {
+	newLab(t)
+	before := descriptors(t)
+	r := newReaching(t, `{"interval_seconds": 0.02}`, "")
+	for fd, link := range descriptors(t) {
+		if _, older := before[fd]; !older && strings.HasPrefix(link, "net:") {
+			unix.Close(fd)
+		}
+	}
+	var answer bytes.Buffer
+	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 5}`), &answer))
+	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into the network namespace that is measured`)
+	assert.Contains(t, answer.String(), `"sent":0`)
+	answer.Reset()
+	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
+	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into`)
+	identity, variables, err := ParseJob([]byte(`{"peers": ["` + there4 + `"]}`))
+	require.NoError(t, err)
+	require.NoError(t, r.SetJob(identity, variables))
+	r.until("the target says so", func(found map[string]sample.Probe) bool {
+		return strings.Contains(errorOf(found[there4]), "network namespace") && strings.Contains(r.newest().Self.Health, "network namespace")
+	})
+	assert.Zero(t, r.engine.Bytes())
+}
+
 // descriptors of this process, by what they refer to.
 func descriptors(t *testing.T) map[int]string {
 	t.Helper()
@@ -391,6 +417,54 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 	require.Eventually(t, second.engine.Ended, 10*time.Second, time.Millisecond)
 	there(responder)
 	r.until("another answers", func(found map[string]sample.Probe) bool { return errorOf(found["udp://"+there4]) == "" })
+}
+
+func TestReaching_path(t *testing.T) {
+	l := newLab(t)
+	far := newNamespace(t)
+	l.run(far, "ip link set lo up")
+	l.run(l.there, fmt.Sprintf("ip link add up0 type veth peer name end0 netns /proc/%d/fd/%d", os.Getpid(), far),
+		"ip link set up0 up", "ip link set up0 mtu 1400", "ip addr add 10.9.1.1/24 dev up0", "sysctl -q -w net.ipv4.ip_forward=1",
+		"sysctl -q -w net.ipv4.icmp_ratelimit=0")
+	l.run(far, "ip link set end0 mtu 1400", "ip link set end0 up", "ip addr add 10.9.1.2/24 dev end0", "ip route add default via 10.9.1.1")
+	l.run(l.here, "ip route add default via "+there4)
+	r := newReaching(t, `{"interval_seconds": 0.05, "targets": ["gateway"]}`, "")
+	r.until("the gateway answers", func(found map[string]sample.Probe) bool {
+		return found["gateway"].Reach != nil && found["gateway"].Received > 0 && *found["gateway"].Address == there4
+	})
+	var text bytes.Buffer
+	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
+	var answer sample.PathAnswer
+	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
+	t.Log(text.String())
+	assert.True(t, answer.Done)
+	require.NotNil(t, answer.Reached)
+	assert.True(t, *answer.Reached)
+	require.Len(t, answer.Hops, 2)
+	for i, address := range []string{there4, "10.9.1.2"} {
+		assert.EqualValues(t, i+1, answer.Hops[i].TTL)
+		assert.Equal(t, address, *answer.Hops[i].Address)
+		assert.EqualValues(t, 3, answer.Hops[i].Received)
+		assert.Greater(t, *answer.Hops[i].RTTMinSeconds, 0.0)
+	}
+	require.NotNil(t, answer.PathMTUBytes, "%s", text.String())
+	assert.EqualValues(t, 1400, *answer.PathMTUBytes)
+	assert.Nil(t, answer.Error)
+
+	// Nobody there: it says so, in slices.
+	text.Reset()
+	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.77", "method": "path", "timeout_seconds": 0.1, "wait_seconds": 0.05}`), &text))
+	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
+	assert.False(t, answer.Done)
+	text.Reset()
+	require.NoError(t, r.Probe(fmt.Appendf(nil, `{"id": %d}`, answer.ID), &text))
+	answer = sample.PathAnswer{}
+	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
+	assert.True(t, answer.Done)
+	assert.False(t, *answer.Reached)
+	assert.NotNil(t, answer.Error)
+	assert.Nil(t, answer.PathMTUBytes)
+	assert.NotNil(t, answer.PathMTUReason)
 }
 
 // A process without any right: ping sockets closed to it, no raw ones. Its monitor falls back to TCP and says why.

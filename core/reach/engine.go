@@ -354,7 +354,7 @@ func (e *Engine) end() {
 		if before := r.answer.Load(); !before.Done {
 			result := *before.Result
 			result.Error = problem
-			r.answer.Store(&Answer{ID: r.id, Done: true, Result: &result})
+			r.answer.Store(&Answer{ID: r.id, Done: true, Result: &result, OfPath: r.Path, Path: before.Path})
 			r.finished = e.clock.Monotonic()
 			r.tell()
 		}

@@ -120,8 +120,12 @@ func (l *loop) follow(p Plan) {
 	before := l.aims
 	l.aims = make([]*aim, 0, len(p.Targets))
 	for _, t := range p.Targets[:min(len(p.Targets), probe.MostTargets)] {
-		i := slices.IndexFunc(before, func(a *aim) bool { return a != nil && a.target == t.Target && a.port == p.Port })
+		i := slices.IndexFunc(before, func(a *aim) bool {
+			samePort := a != nil && (a.port == p.Port || a.target.Port != 0 || a.current() != probe.TCP)
+			return samePort && a.target == t.Target
+		})
 		if i >= 0 {
+			before[i].port = p.Port
 			before[i].enlist(t)
 			l.aims = append(l.aims, before[i])
 			before[i] = nil
@@ -244,6 +248,7 @@ func (l *loop) turn() {
 	if l.send(now) {
 		l.receive() // what came at once
 	}
+	l.trace()
 	l.finish()
 	l.watch(now - before)
 }
@@ -274,6 +279,11 @@ func (l *loop) wait(now time.Duration) {
 	if l.resolver != nil {
 		l.descriptors = l.resolver.Descriptors(l.descriptors)
 	}
+	for _, r := range l.requests {
+		if r.trace != nil {
+			l.descriptors = r.trace.Descriptors(l.descriptors)
+		}
+	}
 	l.poller.wait(l.descriptors, sleep)
 }
 
@@ -294,7 +304,7 @@ func (l *loop) canPause() bool {
 func (l *loop) next(now time.Duration) time.Duration {
 	next := now + mostSleep
 	switch {
-	case l.changed:
+	case l.changed, l.blocked != "" && len(l.requests) > 0:
 		return now // there is something to publish
 	case l.blocked != "":
 		return next
@@ -308,7 +318,11 @@ func (l *loop) next(now time.Duration) time.Duration {
 		}
 	}
 	for _, r := range l.requests {
-		if l.sendable(r.aim) && r.aim.flying == 0 {
+		if r.trace != nil {
+			if due, some := r.trace.Due(); some {
+				next = min(next, due)
+			}
+		} else if l.sendable(r.aim) && r.aim.flying == 0 {
 			next = min(next, max(r.aim.due, r.aim.hold))
 		}
 	}
@@ -359,7 +373,7 @@ func (l *loop) send(now time.Duration) (sent bool) {
 		}
 	}
 	for _, r := range l.requests {
-		if l.sendable(r.aim) && max(r.aim.due, r.aim.hold) <= now && r.aim.flying == 0 && !r.ended() {
+		if !r.Path && l.sendable(r.aim) && max(r.aim.due, r.aim.hold) <= now && r.aim.flying == 0 && !r.ended() {
 			l.queue = append(l.queue, shot{aim: r.aim, request: r})
 		}
 	}
@@ -648,6 +662,9 @@ func (l *loop) finish() {
 		if done {
 			l.recall(r.aim)
 			l.dropName(r.aim.name)
+			if r.trace != nil {
+				r.trace.Close()
+			}
 			l.done = append(l.done, r)
 		}
 		return done
@@ -685,6 +702,11 @@ func (l *loop) close() {
 	}
 	if l.resolver != nil {
 		l.resolver.Close()
+	}
+	for _, r := range l.requests {
+		if r.trace != nil {
+			r.trace.Close()
+		}
 	}
 	clear(l.guns)
 	l.resolver = nil

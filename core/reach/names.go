@@ -123,6 +123,7 @@ func (l *loop) ask(host string, timeout time.Duration) (token uint64) {
 
 // renamed tells the aims of a name what it means now.
 func (l *loop) renamed(n *name) {
+	moved := false
 	tell := func(a *aim) {
 		if a.name != n {
 			return
@@ -130,6 +131,7 @@ func (l *loop) renamed(n *name) {
 		if n.address.IsValid() {
 			if a.aimAt(n.address) {
 				l.recall(a)
+				moved = true
 			}
 		} else {
 			a.fail(n.problem)
@@ -141,5 +143,7 @@ func (l *loop) renamed(n *name) {
 	for _, r := range l.requests {
 		tell(r.aim)
 	}
-	l.hide()
+	if moved {
+		l.hide()
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"netmon/core/clock"
 	"netmon/core/probe"
 	"netmon/core/probe/dns"
+	"netmon/core/probe/path"
 )
 
 // Errors of requests.
@@ -82,6 +83,18 @@ type Answer struct {
 	ID   uint64
 	Done bool // the id holds no longer
 	*Result
+	OfPath bool
+	Path   *path.Result // of a request for the path, nil while that has not begun
+}
+
+// Tracer traces a path, as a path.Trace does.
+type Tracer interface {
+	Descriptors(set []probe.Descriptor) []probe.Descriptor
+	Due() (at time.Duration, ok bool)
+	Receive() (sent int)
+	Done() bool
+	Result() path.Result
+	Close()
 }
 
 // Names looks names up, as a dns.Resolver does.
@@ -98,6 +111,7 @@ type Names interface {
 type Tools struct {
 	Prober  func(probe.Method) (probe.Prober, error) // ICMP, TCP, UDP
 	Names   func() Names
+	Trace   func(path.Options) (Tracer, error)
 	Gateway func() (netip.Addr, error)
 	// Own are the addresses of this host, loopback aside.
 	Own func() ([]netip.Addr, error)

@@ -7,6 +7,7 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/probe"
+	"netmon/core/probe/path"
 )
 
 // keptAnswers is how long an answer waits to be fetched.
@@ -20,6 +21,8 @@ type request struct {
 	spoilt   int  // probes that tell nothing
 	extra    int  // probes beyond Count, to try all methods
 	hopeless bool // the method is not allowed, and no other was asked for
+	trace    Tracer
+	path     *path.Result // as known now
 
 	answer   atomic.Pointer[Answer]
 	canceled atomic.Bool
@@ -29,7 +32,7 @@ type request struct {
 
 func newRequest(id uint64, asked Request) *request {
 	r := &request{Request: asked, id: id}
-	r.answer.Store(&Answer{ID: id, Result: &Result{Target: asked.Text, Address: asked.Address, Refused: map[string]string{}}})
+	r.answer.Store(&Answer{ID: id, OfPath: asked.Path, Result: &Result{Target: asked.Text, Address: asked.Address, Refused: map[string]string{}}})
 	return r
 }
 
@@ -88,6 +91,8 @@ func (l *loop) settled(r *request) bool {
 			return true
 		}
 		return false
+	case r.Path:
+		return r.trace != nil && r.trace.Done()
 	case a.flying > 0 || !r.ended():
 		return false
 	case !a.answered && a.silent == 0 && 0 < a.tried && a.tried < len(a.candidates):
@@ -104,7 +109,42 @@ func (l *loop) settled(r *request) bool {
 // publish makes the answer of what is known now.
 func (r *request) publish(done bool) {
 	before := r.answer.Load()
-	if result := r.aim.publish(); result != before.Result || done != before.Done {
-		r.answer.Store(&Answer{ID: r.id, Done: done, Result: result})
+	if result := r.aim.publish(); result != before.Result || r.path != before.Path || done != before.Done {
+		r.answer.Store(&Answer{ID: r.id, Done: done, Result: result, OfPath: r.Path, Path: r.path})
+	}
+}
+
+// mostTracing is how long a trace may take, with the time that its last probes wait for an answer beside it.
+const mostTracing = 30 * time.Second
+
+// trace goes on with the traces of paths. Each sends at most 50 probes a second; the limit of the rate holds for the others then.
+func (l *loop) trace() {
+	for _, r := range l.requests {
+		if !r.Path || l.blocked != "" || !l.sendable(r.aim) || r.canceled.Load() {
+			continue
+		}
+		if r.trace == nil {
+			options := path.Options{Target: r.aim.address, PerHop: r.Count, Timeout: r.Timeout, Limit: mostTracing + 3*r.Timeout}
+			if method := r.Method; method == probe.ICMP || method == probe.UDP {
+				options.Method = method
+			}
+			trace, err := l.tools.Trace(options)
+			if err != nil {
+				r.aim.fail(reasonOf(err))
+				r.hopeless = true
+				continue
+			}
+			r.trace = trace
+		}
+		if r.trace.Done() {
+			continue
+		}
+		if sent := r.trace.Receive(); sent > 0 {
+			l.count(sent)
+			l.tokens--
+			l.progress = true
+		}
+		result := r.trace.Result()
+		r.path = &result
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"netmon/core/probe"
 	"netmon/core/probe/dns"
 	"netmon/core/probe/icmp"
+	"netmon/core/probe/path"
 	"netmon/core/probe/tcp"
 	"netmon/core/probe/udp"
 	"netmon/core/route"
@@ -42,8 +43,8 @@ func System(files kernelfs.FS, clk clock.Clock) Tools {
 		},
 		Gateway: func() (netip.Addr, error) {
 			defaults, opened := route.Open(files)
-			defer defaults.Close()
 			v4, v6 := defaults.Read()
+			defaults.Close()
 			switch {
 			case v4.Gateway.IsValid():
 				return v4.Gateway, nil
@@ -58,7 +59,14 @@ func System(files kernelfs.FS, clk clock.Clock) Tools {
 			}
 		},
 		Names: func() Names { return dns.New(files, clk) },
-		Own:   ownAddresses,
+		Trace: func(o path.Options) (Tracer, error) {
+			trace, err := path.Start(o, clk)
+			if err != nil {
+				return nil, err
+			}
+			return trace, nil
+		},
+		Own: ownAddresses,
 	}
 }
 

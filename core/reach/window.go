@@ -34,7 +34,6 @@ type window struct {
 
 func (w *window) kept() []outcome { return w.outcomes[w.head:] }
 func (w *window) sent() int       { return len(w.outcomes) - w.head }
-func (w *window) received() int   { return len(w.sorted) }
 
 // add takes an outcome in and drops what is too old beside it.
 func (w *window) add(o outcome) {

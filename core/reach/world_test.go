@@ -14,6 +14,7 @@ import (
 	"netmon/core/clock"
 	"netmon/core/probe"
 	"netmon/core/probe/dns"
+	"netmon/core/probe/path"
 )
 
 // world is a network that a test makes up, with the loop that probes it. Time passes only while the loop waits.
@@ -25,6 +26,7 @@ type world struct {
 	refuse  map[probe.Method]error
 	lookups map[string]lookup
 	gateway netip.Addr
+	traces  []*tracer
 	own     []netip.Addr
 
 	onTheWay []arrival
@@ -34,6 +36,7 @@ type world struct {
 	asked    int
 	bytes    int
 	until    time.Duration // time passes no further
+	late     time.Duration // how long it is after it has next taken in what came
 	stall    time.Duration // how long the loop's thread is kept from running after its next wait
 }
 
@@ -86,6 +89,13 @@ func newWorld(t *testing.T) *world {
 			return w.gateway, nil
 		},
 		Own: func() ([]netip.Addr, error) { return w.own, nil },
+		Trace: func(o path.Options) (Tracer, error) {
+			if o.Method == probe.UDP {
+				return nil, fmt.Errorf("path: %w", syscall.EPERM)
+			}
+			w.traces = append(w.traces, &tracer{world: w, options: o, due: w.clock.Monotonic()})
+			return w.traces[len(w.traces)-1], nil
+		},
 	}
 	w.loop = newLoop(w.clock, tools, w, func(bytes int) { w.bytes += bytes })
 	return w
@@ -255,6 +265,10 @@ func (p *prober) Receive(yield func(probe.Result)) {
 	for _, a := range came {
 		yield(a.Result)
 	}
+	if len(came) > 0 {
+		w.clock.Advance(w.late)
+		w.late = 0
+	}
 }
 
 func (p *prober) Forget(token uint64) {
@@ -319,3 +333,30 @@ func (r *resolver) Forget(token uint64) {
 }
 
 func (r *resolver) Close() {}
+
+// tracer sends a probe every 20 ms to as many hops as asked for per hop, all of which answer.
+type tracer struct {
+	world   *world
+	options path.Options
+	hops    int
+	due     time.Duration
+	closed  bool
+}
+
+func (t *tracer) Descriptors(set []probe.Descriptor) []probe.Descriptor { return set }
+func (t *tracer) Due() (time.Duration, bool)                            { return t.due, !t.Done() }
+func (t *tracer) Done() bool                                            { return t.closed || t.hops == t.options.PerHop }
+func (t *tracer) Close()                                                { t.closed = true }
+func (t *tracer) Result() path.Result {
+	return path.Result{Target: t.options.Target, Hops: make([]path.Hop, t.hops), Reached: t.Done(), Done: t.Done()}
+}
+
+func (t *tracer) Receive() (sent int) {
+	require.False(t.world.t, t.closed)
+	if now := t.world.clock.Monotonic(); now >= t.due {
+		t.due = now + 20*time.Millisecond
+		t.hops++
+		return 84
+	}
+	return 0
+}

@@ -156,6 +156,9 @@ func (h *Health) WriteJSON(w io.Writer) error { return writeJSON(w, h) }
 func (p *ProbeAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
 
 // WriteJSON writes the answer.
+func (p *PathAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
+
+// WriteJSON writes the answer.
 func (s *Stats) WriteJSON(w io.Writer) error { return writeJSON(w, s) }
 
 // pieces writes until the first error.

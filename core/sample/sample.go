@@ -189,6 +189,34 @@ type ProbeAnswer struct {
 	Probe
 }
 
+// PathAnswer is what a request for the path is answered.
+type PathAnswer struct {
+	ID               uint64            `json:"id"`
+	Done             bool              `json:"done"`
+	Target           string            `json:"target"`
+	Address          *string           `json:"address"`
+	Method           *string           `json:"method"`
+	MethodsRefused   map[string]string `json:"methods_refused"`
+	Hops             []Hop             `json:"hops"`
+	Reached          *bool             `json:"reached"`
+	PathMTUBytes     *int64            `json:"path_mtu_bytes"`
+	PathMTUReason    *string           `json:"path_mtu_reason"`
+	PathMTUBlackHole *bool             `json:"path_mtu_black_hole"`
+	Error            *string           `json:"error"`
+}
+
+// Hop is what answered to one hop limit.
+type Hop struct {
+	TTL            int64    `json:"ttl"`
+	Address        *string  `json:"address"`
+	OtherAddresses []string `json:"other_addresses"`
+	Sent           uint64   `json:"sent"`
+	Received       uint64   `json:"received"`
+	RTTMinSeconds  *float64 `json:"rtt_min_seconds"`
+	RTTP50Seconds  *float64 `json:"rtt_p50_seconds"`
+	Error          *string  `json:"error"`
+}
+
 // Self is what the monitor itself cost.
 type Self struct {
 	Version         string   `json:"version"`

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
 import venv
@@ -88,34 +85,6 @@ def measure(plan: Mapping[str, Any]) -> dict[str, Any]:
     return results
 
 
-def machine(quick: bool) -> list[str]:
-    """Say where, when and how this is measured."""
-    import psutil
-
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            told = file.read()
-    except OSError:
-        told = ""
-    model = re.search(r"^model name\s*: (.*)$", told, re.MULTILINE)
-    virtual = " (virtual machine)" if re.search(r"^flags\s*:.*\bhypervisor\b", told, re.MULTILINE) else ""
-    return [
-        f"Machine: {model[1] if model else platform.machine()}, {os.cpu_count()} cores{virtual}, Linux {platform.release()}; "
-        f"load over the last minute when it began: {os.getloadavg()[0]:.2f}",
-        f"Python {platform.python_version()}, psutil {psutil.__version__}, {_ask('go', 'env', 'GOVERSION')}",
-        f"Command: `make bench`{' in its quick form, too short to be quoted' if quick else ''}, "
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, at commit {_ask('git', 'describe', '--always', '--dirty')}",
-    ]
-
-
-def _ask(*command: str) -> str:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=_ROOT).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        answer = ""
-    return answer or f"{command[0]}: unknown"
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="measure what netmon costs")
@@ -127,7 +96,9 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     with_psutil(arguments)
     native.build()
-    about = machine(options.quick)
+    import psutil
+
+    about = report.about("make bench", options.quick, f"psutil {psutil.__version__}")
     results = measure(_QUICK if options.quick else _FULL)
     if options.json:
         options.json.write_text(json.dumps(results), encoding="utf-8")

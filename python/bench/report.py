@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import platform
+import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,7 @@ from .timing import Ratio, quartiles, ratio
 BEGIN = "<!-- make bench writes from here -->"
 END = "<!-- to here -->"
 
+_ROOT = Path(__file__).resolve().parents[2]
 _MIB = 1 << 20
 _MOST_RSS_BYTES = 12 * _MIB
 _MOST_THREADS = 7
@@ -232,6 +238,39 @@ def _steps(measured: Mapping[str, Any]) -> list[str]:
     return table(["DistributedTrainingMonitor", "added to a step (middle half)", "empty callback", "target", ""], rows)
 
 
+def about(command: str, quick: bool, *programs: str) -> list[str]:
+    """Say where, when and how something is measured.
+
+    Args:
+        command: what people type.
+        quick: this is its quick form.
+        programs: what is measured with beside Python and Go, each with its version.
+    """
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            told = file.read()
+    except OSError:
+        told = ""
+    model = re.search(r"^model name\s*: (.*)$", told, re.MULTILINE)
+    virtual = " (virtual machine)" if re.search(r"^flags\s*:.*\bhypervisor\b", told, re.MULTILINE) else ""
+    return [
+        f"Machine: {model[1] if model else platform.machine()}, {os.cpu_count()} cores{virtual}, Linux {platform.release()}; "
+        f"load over the last minute when it began: {os.getloadavg()[0]:.2f}",
+        ", ".join([f"Python {platform.python_version()}", *programs, ask("go", "env", "GOVERSION")]),
+        f"Command: `{command}`{' in its quick form, too short to be quoted' if quick else ''}, "
+        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, at commit {ask('git', 'describe', '--always', '--dirty')}",
+    ]
+
+
+def ask(*command: str) -> str:
+    """Return what a command prints about itself or the repository."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=_ROOT).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        answer = ""
+    return answer or f"{command[0]}: unknown"
+
+
 def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
     """Write the generated part of the document.
 
@@ -249,15 +288,15 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", END])
 
 
-def write(path: Path, text: str) -> None:
-    """Put the generated part into a document in place of the last one, or make a document of it."""
+def write(path: Path, text: str, begin: str = BEGIN) -> None:
+    """Put the generated part into a document in place of the last one, or make a document of it; ``begin`` marks its begin."""
     before, after = "", "\n"
     if path.exists():
         document = path.read_text(encoding="utf-8")
-        before, found, rest = document.partition(BEGIN)
+        before, found, rest = document.partition(begin)
         if found:
             _, found, after = rest.partition(END)
         if not found:
-            raise ValueError(f"{path} has no part between {BEGIN!r} and {END!r} to put the results in")
+            raise ValueError(f"{path} has no part between {begin!r} and {END!r} to put the results in")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(before + text + after, encoding="utf-8")

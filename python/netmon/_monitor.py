@@ -242,23 +242,35 @@ class Monitor:
 
     def _on_demand(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Have the library probe, in slices between which Python handles signals."""
-        answer = self._probe({**request, "wait_seconds": 0})
-        number = answer["id"]
+        # The first answer is kept in the library's hands to the end: an interrupt that comes before Python has read it finds
+        # there what is to be cancelled.
+        first = c_void_p()
         try:
-            while not answer["done"]:
-                answer = self._probe({"id": number, "wait_seconds": _SLICE_SECONDS})
+            # Not written out here: CPython 3.13 does not cover a loop's way back with the handlers around it.
+            return self._until_done(request, first)
         except BaseException:
-            with contextlib.suppress(Error):
-                self._probe({"id": number, "cancel": True})
+            if first.value is not None:
+                cancelled = c_void_p()
+                with contextlib.suppress(Error):
+                    self._probe({"id": _decode(first)["id"], "cancel": True}, cancelled)
+                self._library.free(cancelled)
             raise
+        finally:
+            self._library.free(first)
+
+    def _until_done(self, request: Mapping[str, Any], first: c_void_p) -> dict[str, Any]:
+        self._probe({**request, "wait_seconds": 0}, first)
+        answer = _decode(first)
+        while not answer["done"]:
+            text = c_void_p()
+            self._probe({"id": answer["id"], "wait_seconds": _SLICE_SECONDS}, text)
+            answer = json.loads(self._take(text))
         return answer
 
-    def _probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        text, error = c_void_p(), c_void_p()
-        status = self._library.probe(self._handle.value or self._gone(), _encode(request), byref(text), byref(error))
+    def _probe(self, request: Mapping[str, Any], text_out: c_void_p) -> None:
+        error = c_void_p()
+        status = self._library.probe(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
-        answer: dict[str, Any] = json.loads(self._take(text))
-        return answer
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
@@ -316,6 +328,12 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"<netmon.Monitor {'closed' if self.closed else f'0x{self.handle:x}'}>"
+
+
+def _decode(text: c_void_p) -> dict[str, Any]:
+    assert text.value is not None
+    document: dict[str, Any] = json.loads(ctypes.string_at(text.value))
+    return document
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lab
+
 SOURCE = Path(__file__).resolve().parents[1]
 SECONDS = 20.0
 
@@ -147,24 +149,17 @@ def _refuse(name: str) -> None:
 @contextlib.contextmanager
 def namespace(*commands: str) -> Iterator[tuple[str, ...]]:
     """Make a network namespace, run commands in it, and give the prefix of further ones; it is removed at the end."""
-    name = f"nmr{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
+    with lab.namespace() as name:
         prefix = ("ip", "netns", "exec", name)
-        for command in ("ip link set lo up", *commands):
+        for command in commands:
             subprocess.run([*prefix, *command.split()], check=True)
         yield prefix
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def may_make_namespaces() -> bool:
     """Return whether namespaces can be made here."""
-    name = f"nmq{os.getpid()}"
     try:
-        if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
-            return False
-    except FileNotFoundError:
+        with lab.namespace():
+            return True
+    except lab.LabError:
         return False
-    subprocess.run(["ip", "netns", "del", name], check=True)
-    return True

@@ -267,7 +267,8 @@ def test_latest_follows_the_loop(monitor):
     wait_for(lambda: monitor.latest().sequence > first.sequence + 2, "more samples")
     latest = monitor.latest()
     assert latest is not monitor.latest()
-    assert 0.5 * FAST * 1e9 < latest.window_ns < 100 * FAST * 1e9
+    # After a late sample the next one comes in time, so its window is short.
+    assert 0 < latest.window_ns < 100 * FAST * 1e9
     assert set(latest.to_dict()) >= {"sequence", "receive_bytes_total", "tcp_retransmit_ratio", "loss_ratio"}
     assert latest.rtt_p50_ns is None
     assert latest.loss_ratio is None

@@ -292,7 +292,7 @@ def test_every_python(distributions, nothing, tmp_path, version):
     venv = Venv(tmp_path / "venv", interpreter(version), own_pip=False)
     venv.install("--no-index", distributions.wheel, PATH=nothing)
     assert venv.run(TESTS / "smoke.py").strip() == f"smoke: fine, {VERSION}"
-    calls = ["sample", "latest", "history", "with", "close", "drop"]
+    calls = ["sample", "latest", "history", "probe", "with", "close", "drop"]
     answer = json.loads(venv.run(TESTS / "interrupts.py", "10", "0.01", *calls))
     assert (answer.pop("lost"), answer.pop("thrown away")) == (0, [])
     for call, delays in answer.items():

@@ -8,13 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import lab
 import pytest
-
-AGENT = Path(__file__).with_name("agent.py")
+from agent import Agent, agent
 
 SEND = """
 import socket, sys
@@ -34,43 +31,6 @@ with socket.create_server(("0.0.0.0", 5001)) as server:
     with server.accept()[0] as s:
         while s.recv(1 << 20): pass
 """
-
-
-class Agent:
-    """A monitor in a namespace."""
-
-    def __init__(self, where: lab.Namespace, **arguments: Any) -> None:
-        self.process = where.start(
-            sys.executable, str(AGENT), json.dumps(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> Any:
-        line = self.process.stdout.readline()
-        assert line, "the agent died"
-        return json.loads(line)
-
-    def ask(self, expression: str) -> Any:
-        self.process.stdin.write(expression + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def sample(self) -> dict[str, Any]:
-        return self.ask("monitor.sample().to_dict()")
-
-    def history(self) -> list[dict[str, Any]]:
-        return self.ask("[s.to_dict() for s in monitor.history()]")
-
-
-@contextmanager
-def agent(where: lab.Namespace, **arguments: Any) -> Iterator[Agent]:
-    running = Agent(where, **arguments)
-    try:
-        yield running
-    finally:
-        running.process.stdin.close()
-        running.process.wait(10)
-        running.process.stdout.close()
 
 
 def transfer(link: lab.Link, amount: int) -> tuple[float, float]:
@@ -93,7 +53,9 @@ def transfer(link: lab.Link, amount: int) -> tuple[float, float]:
 def rate_limit(link: lab.Link, bits_per_second: int) -> Iterator[None]:
     for end in (link.left, link.right):
         end.run("ethtool", "-K", end.interface, "tso", "off", "gso", "off", "gro", "off")
-    bucket = ("tbf", "rate", str(bits_per_second), "burst", "64kb", "latency", "20ms")
+    # 5 ms of the rate may pass at once: with less, a busy machine comes too late to the queue to reach the rate.
+    burst = max(64_000, bits_per_second // 8 // 200)
+    bucket = ("tbf", "rate", str(bits_per_second), "burst", str(burst), "latency", "20ms")
     link.left.run("tc", "qdisc", "add", "dev", link.left.interface, "root", *bucket)
     yield
 

@@ -463,6 +463,7 @@ static void case_probe(int count, char **words) {
       "{\"target\": \"udp://127.0.0.1:1\", \"timeout_seconds\": 0.05, \"method\": null, \"id\": null}",
       "{\"target\": \"localhost\"}",
       "{\"target\": \"dns://localhost\"}",
+      "{\"target\": \"127.0.0.1\", \"method\": \"path\", \"count\": 1, \"timeout_seconds\": 0.2}",
   };
   for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
     long id = probed(right[i], &done);

@@ -19,14 +19,17 @@ from lab import Lab, LabError, leftovers
 
 
 def _make(arguments: argparse.Namespace) -> Lab:
-    return Lab(
-        arguments.hosts,
-        ipv6=not arguments.ipv4_only,
-        offloads=arguments.offloads,
-        congestion_control=arguments.congestion_control,
-        mtu=arguments.mtu,
-        seed=arguments.seed,
-    )
+    try:
+        return Lab(
+            arguments.hosts,
+            ipv6=not arguments.ipv4_only,
+            offloads=arguments.offloads,
+            congestion_control=arguments.congestion_control,
+            mtu=arguments.mtu,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        raise LabError(str(error)) from error
 
 
 def _names(lab: Lab) -> dict[str, Any]:
@@ -36,6 +39,8 @@ def _names(lab: Lab) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> int:
     with _make(arguments) as lab:
         names = _names(lab)
+        if arguments.host not in names:
+            raise LabError(f"no host {arguments.host}: the hosts are {', '.join(host.label for host in lab.hosts)}")
         for text in arguments.do:
             exec(compile(text, "--do", "exec"), names)  # what the caller wants done
         try:
@@ -47,14 +52,12 @@ def _run(arguments: argparse.Namespace) -> int:
 def _console(arguments: argparse.Namespace) -> int:
     with _make(arguments) as lab:
         names = _names(lab)
-        lines = [f"{host.label}: {host.address} {host.address6 or ''}  ip netns exec {host.name} bash" for host in lab.hosts]
-        banner = "\n".join(
-            [*lines, "Python, with lab and " + ", ".join(host.label for host in lab.hosts) + "; end with Ctrl-D."]
-        )
+        lines = [f"{host.label}: {host.address} {host.address6}  ip netns exec {host.name} bash" for host in lab.hosts]
+        banner = "\n".join([*lines, f"Python, with lab, {', '.join(host.label for host in lab.hosts)}; end with Ctrl-D."])
         if not sys.stdin.isatty():
             exec(compile(sys.stdin.read(), "stdin", "exec"), names)
             return 0
-        code.interact("\n".join(lines), local=names, exitmsg="")
+        code.interact(banner, local=names, exitmsg="")
     return 0
 
 

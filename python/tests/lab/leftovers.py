@@ -124,6 +124,15 @@ def processes_in(*namespaces: str) -> dict[int, str]:
     return found
 
 
+def make_view(namespace: str) -> Path:
+    """Make the folder of a namespace's DNS view, if it is not there, and return it."""
+    folder = VIEWS / namespace
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # another lab may just take the empty folder above it away
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+
+
 def remove(tag: str) -> None:
     """Remove all that has a tag: processes, namespaces, DNS views, claims.
 
@@ -196,8 +205,10 @@ def claim_congestion_control(tag: str, name: str) -> None:
     """Have the system allow a congestion control in namespaces until the tag's claim is released.
 
     Raises:
-        LabError: the kernel has it not, or this process is not in the initial network namespace.
+        LabError: the kernel has it not, or this process is not privileged or not in the initial network namespace.
     """
+    if not os.access(_CLAIMS.parent, os.W_OK):
+        raise LabError(f"{name} cannot be allowed in namespaces: no right to write in {_CLAIMS.parent}")
     with _claims() as claims:
         allowed = _ALLOWED.read_text().split()
         if name not in allowed:
@@ -267,6 +278,9 @@ def _guard(tag: str) -> None:
         if owner_lives(tag):
             watched.poll()
     remove(tag)
+    if not owner_lives(tag):
+        time.sleep(0.5)  # a command that it had started may have been about to make something
+        remove(tag)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,10 @@ class Namespace:
         return subprocess.run(self.command(*command), **options)
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command inside, as subprocess.Popen does. What still runs when the namespace is taken away is killed."""
+        """Start a command inside, as subprocess.Popen does; text is the default.
+
+        What still runs when the namespace is taken away is killed, and the pipes to it are closed.
+        """
         process: subprocess.Popen[str] = subprocess.Popen(self.command(*command), **{"text": True, **options})
         self._started.append(process)
         return process
@@ -73,6 +77,10 @@ class Namespace:
         """Take note of the end of what was started here, after the namespace is gone."""
         for process in self._started:
             process.kill()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):  # what was not written yet
+                        pipe.close()
             process.wait()
 
 

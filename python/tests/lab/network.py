@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from lab import leftovers, namespaces
-from lab.leftovers import VIEWS, LabError, run
+from lab.leftovers import LabError, run
 from lab.namespaces import Namespace
-from lab.relay import Hold, Log, Relay, RelayCounts
+from lab.relay import Hold, Log, Relay, RelayCounts, as_array
 
 _BRIDGE = "br0"
 _MOST_HOSTS = 250
@@ -68,12 +68,13 @@ class Direction:
 
         Args:
             bits_per_second: of whole Ethernet frames (header included), which is what ``ip -s link`` counts.
-            burst_bytes: what may pass at once after a pause; default what passes in 2 ms, at least two full frames.
+            burst_bytes: what may pass at once after a pause; default what passes in 5 ms, at least two full frames. With less,
+                a busy machine, where the kernel comes late to the queue, does not reach the rate.
             queue_bytes: what may wait; what comes on top is dropped. Default what passes in 50 ms, at least 20 full frames.
         """
         frame = self._lab.mtu + _ETHERNET_BYTES
         per_second = bits_per_second / 8
-        burst = burst_bytes or max(int(per_second * 0.002), 2 * frame)
+        burst = burst_bytes or max(int(per_second * 0.005), 2 * frame)
         queue = queue_bytes or max(int(per_second * 0.05), 20 * frame)
         namespace, interface = self._queue
         run(
@@ -169,12 +170,12 @@ class Direction:
     def holds_array(self) -> Any:
         """Return the same as a structured array of numpy, for many packets: ``array["left_ns"] - array["arrived_ns"]``."""
         log = self._host._log
-        return (log or Log()).array(0 if self._egress else 1)
+        return as_array(log.records() if log else b"", 0 if self._egress else 1)
 
     def relay_counts(self) -> RelayCounts:
         """Return what the relay did with the packets of this direction since the first delay of this host."""
         log = self._host._log
-        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0)
+        return log.counts(0 if self._egress else 1) if log else RelayCounts(0, 0, 0, 0, 0, False)
 
     def clear(self) -> None:
         """Lift rate limit, loss, black hole and delay."""
@@ -191,7 +192,7 @@ class Host(Namespace):
         number: 1, 2...
         mac: the address of its interface.
         address: its IPv4 address; ``change_address`` changes it.
-        address6: its IPv6 address, None in a lab without IPv6.
+        address6: its IPv6 address, empty in a lab without IPv6.
         egress: the way of what it sends.
         ingress: the way of what it gets.
         port: the interface of the switch that it is plugged into.
@@ -203,7 +204,7 @@ class Host(Namespace):
         self.number = number
         self.label = f"h{number}"
         self.mac = f"02:00:c6:12:{number >> 8:02x}:{number & 255:02x}"
-        self.address6: str | None = f"fd00:c612::{number:x}" if lab.ipv6 else None
+        self.address6 = f"fd00:c612::{number:x}" if lab.ipv6 else ""
         self.egress = Direction(lab, self, "egress")
         self.ingress = Direction(lab, self, "ingress")
         self.port = self.label
@@ -221,18 +222,20 @@ class Host(Namespace):
         self.ip("link", "set", self.interface, "down")
 
     def up(self) -> None:
-        """Bring the interface up again."""
+        """Bring the interface up again, and wait until packets pass, unless it is unplugged."""
         self.ip("link", "set", self.interface, "up")
         self._lab._introduce([self])
+        self._lab._wait_for_link(self)
 
     def unplug(self) -> None:
         """Take the other end of the link down: the host's interface stays up, without carrier."""
         self._lab.switch.ip("link", "set", self.port, "down")
 
     def plug(self) -> None:
-        """Bring the other end of the link up again."""
+        """Bring the other end of the link up again, and wait until packets pass, unless the interface is down."""
         self._lab.switch.ip("link", "set", self.port, "up")
         self._lab._introduce([self])
+        self._lab._wait_for_link(self)
 
     def change_address(self, address: str | None = None, address6: str | None = None) -> None:
         """Give the interface another address instead; the names file of every host says so too.
@@ -242,11 +245,12 @@ class Host(Namespace):
             address6: in fd00:c612::/64.
         """
         if address is not None:
+            self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # else the new one goes with the old one
             self.ip("address", "add", f"{address}/15", "dev", self.interface)
             self.ip("address", "del", f"{self.address}/15", "dev", self.interface)
             self.address = address
         if address6 is not None:
-            if self.address6 is None:
+            if not self.address6:
                 raise ValueError("this lab has no IPv6")
             self.ip("address", "add", f"{address6}/64", "dev", self.interface, "nodad")
             self.ip("address", "del", f"{self.address6}/64", "dev", self.interface)
@@ -330,12 +334,14 @@ class Host(Namespace):
             switch.ip("link", "set", outer, "up")
             self._relay = Relay(switch, self.port, inner, self._log, seed)
             self._lab._plug_in(self, outer, instead_of=self.port)
+            self._lab._wait_for_link(self)
         elif not self._delayed and self._relay is not None:
             self._relay.empty(before / 1e9 + 5)
             self._lab._plug_in(self, self.port, instead_of=f"b{self.number}")
             self._relay.close()
             self._relay = None
             self._lab.switch.ip("link", "del", f"b{self.number}")
+            self._lab._wait_for_link(self)
 
     # Processes
 
@@ -381,8 +387,7 @@ class Host(Namespace):
 
     def _write_view(self) -> None:
         """Write what this host sees as /etc/resolv.conf and /etc/hosts (``ip netns exec`` puts the files there)."""
-        folder = VIEWS / self.name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = leftovers.make_view(self.name)
         resolver = [f"nameserver {address}" for address in self._nameservers]
         resolver += [f"options {self._options}"] if self._options else []
         names = ["127.0.0.1 localhost", "::1 localhost"]
@@ -446,6 +451,8 @@ class Lab:
             for host in self.hosts:
                 self._add(host, offloads, congestion_control)
             self._introduce(self.hosts)
+            for host in self.hosts:
+                self._wait_for_link(host)
             self._wait_for_quiet()
             self._taken_down = stack.pop_all()
 
@@ -521,6 +528,23 @@ class Lab:
         host.ip("link", "set", host.interface, "up")
         if congestion_control is not None:
             host.sysctl("net.ipv4.tcp_congestion_control", congestion_control)
+
+    def _wait_for_link(self, host: Host) -> None:
+        """Wait until both ends of a host's link carry packets, if both are up; on a busy machine the kernel takes its time."""
+        ends = [(self.switch, host.port), (host, host.interface)]
+        if host._relay is not None:
+            ends += [(self.switch, f"r{host.number}"), (self.switch, f"b{host.number}")]
+        deadline = time.monotonic() + 10
+        while True:
+            rows = [json.loads(end.ip("-d", "-j", "link", "show", "dev", interface))[0] for end, interface in ends]
+            if any("UP" not in row["flags"] for row in rows):
+                return
+            ports = [row["linkinfo"]["info_slave_data"] for row in rows if row.get("master") == _BRIDGE]
+            if all(row["operstate"] == "UP" for row in rows) and all(port["state"] == "forwarding" for port in ports):
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"the link of {host.label} does not come up: {rows}")
+            time.sleep(0.005)
 
     def _wait_for_quiet(self) -> None:
         """Wait until the hosts have announced the multicast groups of IPv6 that they are in: nothing moves from then on."""

@@ -124,6 +124,23 @@ static int64_t now_ns(clockid_t clock) {
   return to_ns(t);
 }
 
+// Returns the monotonic less the real-time clock. Being interrupted between reading one and the other would be taken for a
+// difference, so it reads again when that took long.
+static int64_t clocks_apart_ns(void) {
+  int64_t apart = 0;
+  int64_t shortest = INT64_MAX;
+  for (int i = 0; i < 5 && shortest > 1000; i++) {
+    const int64_t before = now_ns(CLOCK_MONOTONIC);
+    const int64_t realtime = now_ns(CLOCK_REALTIME);
+    const int64_t after = now_ns(CLOCK_MONOTONIC);
+    if (after - before < shortest) {
+      shortest = after - before;
+      apart = before + shortest / 2 - realtime;
+    }
+  }
+  return apart;
+}
+
 // xorshift64*
 static uint64_t random_u64(void) {
   random_state ^= random_state >> 12;
@@ -165,19 +182,19 @@ static int receive(int direction) {
     if (errno != EAGAIN && errno != EINTR && errno != ENETDOWN && errno != ENOBUFS) fail("receive");
     return errno == ENETDOWN;
   }
-  const int64_t realtime = now_ns(CLOCK_REALTIME);
-  const int64_t monotonic = now_ns(CLOCK_MONOTONIC);
+  const int64_t apart = clocks_apart_ns();
+  const int64_t read = now_ns(CLOCK_MONOTONIC);
 
-  int64_t age = -1;
+  int64_t arrived = INT64_MAX;
   for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
     if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
       struct timespec t;
       memcpy(&t, CMSG_DATA(c), sizeof(t));
-      age = realtime - to_ns(t);
+      arrived = to_ns(t) + apart;
     }
   }
-  if (age < 0 || age > INT64_C(1000000000)) { // none, or the clock was stepped
-    age = 0;
+  if (arrived > read || arrived < read - INT64_C(1000000000)) { // no stamp, or the clock was stepped
+    arrived = read;
     atomic_fetch_add(&way->unstamped, 1);
   }
   if (queue->tail - queue->head == QUEUE_FRAMES || queue->bytes + (uint64_t)length > QUEUE_BYTES ||
@@ -190,7 +207,7 @@ static int receive(int direction) {
   if (jitter > 0) hold += (int64_t)(random_u64() % (uint64_t)(2 * jitter + 1)) - jitter;
   struct frame *frame = malloc(sizeof(struct frame) + (size_t)length);
   if (frame == NULL) fail("memory");
-  frame->arrived_ns = monotonic - age;
+  frame->arrived_ns = arrived;
   frame->due_ns = frame->arrived_ns + (hold > 0 ? hold : 0);
   if (frame->due_ns < queue->last_due_ns) frame->due_ns = queue->last_due_ns;
   queue->last_due_ns = frame->due_ns;
@@ -278,15 +295,13 @@ static int64_t put(int fd, struct frame *frame, int ask) {
     while (next_stamp(fd) != 0) { // of frames that a rate limit held
     }
   }
-  const int64_t realtime = now_ns(CLOCK_REALTIME);
-  int64_t left = now_ns(CLOCK_MONOTONIC);
+  const int64_t apart = ask ? clocks_apart_ns() : 0;
+  const int64_t before = now_ns(CLOCK_MONOTONIC);
   if (sendmsg(fd, &message, MSG_DONTWAIT) < 0) return -1;
-  if (ask) {
-    const int64_t after = now_ns(CLOCK_REALTIME);
-    const int64_t stamp = next_stamp(fd);
-    if (stamp >= realtime && stamp <= after) left += stamp - realtime;
-  }
-  return left;
+  if (!ask) return before;
+  const int64_t after = now_ns(CLOCK_MONOTONIC);
+  const int64_t left = next_stamp(fd) + apart;
+  return left >= before && left <= after ? left : before;
 }
 
 // Sends the first frame of a queue.

@@ -24,7 +24,6 @@ _HEADER_BYTES = 512
 _WAY_BYTES = 64
 _RECORD = struct.Struct("<qqIBBBxHHxxxx")
 _ROOM = 1 << 23
-_WAY_FIELDS = ("hold_ns", "jitter_ns", "held", "carried", "dropped", "missed", "unstamped")
 
 
 class Hold(NamedTuple):
@@ -57,6 +56,7 @@ class RelayCounts(NamedTuple):
     dropped: int  #: for want of room in the relay's queue, or in the queue of the interface they were to leave by
     missed: int  #: that the kernel dropped because the relay did not read fast enough
     unstamped: int  #: whose arrival the kernel did not say: taken as the time they were read at, a little late
+    realtime: bool  #: the relay runs before all ordinary processes (SCHED_FIFO), so that load does not make it late
 
 
 def program() -> Path:
@@ -97,13 +97,12 @@ class Log:
         return hold_ns, jitter_ns
 
     def counts(self, direction: int) -> RelayCounts:
-        return RelayCounts(*struct.unpack_from("<5Q", self._memory, direction * _WAY_BYTES + 16))
+        held, carried, dropped, missed, unstamped = struct.unpack_from("<5Q", self._memory, direction * _WAY_BYTES + 16)
+        (realtime,) = struct.unpack_from("<Q", self._memory, 2 * _WAY_BYTES + 16)
+        return RelayCounts(held, carried, dropped, missed, unstamped, bool(realtime))
 
-    def realtime(self) -> bool:
-        return bool(struct.unpack_from("<Q", self._memory, 2 * _WAY_BYTES + 16)[0])
-
-    def records(self, first: int = 0) -> memoryview:
-        """Return the records from a number on, 32 bytes each.
+    def records(self) -> bytes:
+        """Return the records, 32 bytes each.
 
         Raises:
             LabError: there was no room for some.
@@ -111,24 +110,7 @@ class Log:
         logged, unlogged = struct.unpack_from("<QQ", self._memory, 2 * _WAY_BYTES)
         if unlogged:
             raise LabError(f"the relay's log was full after {logged} packets: {unlogged} are missing")
-        begin = _HEADER_BYTES + min(first, logged) * _RECORD.size
-        return memoryview(self._memory[begin : _HEADER_BYTES + logged * _RECORD.size])
-
-    def array(self, direction: int) -> Any:
-        """Return the records of a direction as a structured array of numpy, with the fields of Hold."""
-        import numpy as np
-
-        fields = [
-            ("arrived_ns", "<i8"),
-            ("left_ns", "<i8"),
-            ("length", "<u4"),
-            ("way", "u1"),
-            ("protocol", "u1"),
-            ("kind", "u1"),
-        ]
-        fields += [("", "u1"), ("source_port", "<u2"), ("destination_port", "<u2"), ("pad", "<u4")]
-        found = np.frombuffer(self.records(), dtype=fields)
-        return found[found["way"] == direction]
+        return self._memory[_HEADER_BYTES : _HEADER_BYTES + logged * _RECORD.size]
 
     def holds(self, direction: int) -> list[Hold]:
         return [
@@ -136,6 +118,17 @@ class Log:
             for arrived, left, length, way, protocol, kind, source, destination in _RECORD.iter_unpack(self.records())
             if way == direction
         ]
+
+
+def as_array(records: bytes, direction: int) -> Any:
+    """Return the records of a direction as a structured array of numpy, with the fields of Hold."""
+    import numpy as np
+
+    fields = [("arrived_ns", "<i8"), ("left_ns", "<i8"), ("length", "<u4")]
+    fields += [("way", "u1"), ("protocol", "u1"), ("kind", "u1"), ("", "u1")]
+    fields += [("source_port", "<u2"), ("destination_port", "<u2"), ("pad", "<u4")]
+    found = np.frombuffer(records, dtype=fields)
+    return found[found["way"] == direction]
 
 
 class Relay:
