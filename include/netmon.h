@@ -125,7 +125,8 @@ NETMON_API int32_t netmon_close(netmon_handle handle);
 // "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source"
 // (strings), "peers" (a list of the ranks' hosts, as "10.0.0.2" or {"rank": 1, "address": "10.0.0.2"}) and "environment" (an
 // object of environment variables, which replaces those read before). Keys that are given replace what was known; others stay.
-// The master and the peers are probed, but for this host's own addresses.
+// The master and the peers are probed, but for this host's own addresses. "targets" (not in the configuration's "job") replaces
+// the configuration's: whom to probe beside them from now on. What is known of a target that stays is kept.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CONFIG, _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out);

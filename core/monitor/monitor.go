@@ -213,7 +213,7 @@ func known(text string) *string {
 }
 
 // SetJob takes over what became known of the job after the monitor was made: fields that are given replace what was known
-// before, and variables replace the environment.
+// before, targets those of the configuration too, and variables replace the environment.
 func (m *Monitor) SetJob(identity job.Identity, variables map[string]string) error {
 	if m.closing.Load() {
 		return ErrClosed

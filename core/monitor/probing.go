@@ -28,15 +28,17 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	if port := j.document.MasterPort; port != nil {
 		plan.Port = uint16(*port)
 	}
-	seen := make(map[string]bool)
+	place := make(map[string]int)
 	add := func(aim reach.Aim) {
-		if !seen[aim.Text] && len(plan.Targets) < probe.MostTargets {
+		if i, seen := place[aim.Text]; seen {
+			plan.Targets[i].Peer = plan.Targets[i].Peer || aim.Peer
+		} else if len(plan.Targets) < probe.MostTargets {
+			place[aim.Text] = len(plan.Targets)
 			plan.Targets = append(plan.Targets, aim)
 		}
-		seen[aim.Text] = true
 	}
-	for _, t := range m.config.Targets {
-		add(reach.Aim{Target: t})
+	for _, t := range m.named(j) {
+		add(reach.Aim{Target: t, Named: true})
 	}
 	if address := master(j); address != "" {
 		if t, wrong := peerTarget(address); wrong == "" {
@@ -51,6 +53,14 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 		}
 	}
 	return plan, problem
+}
+
+// named are the targets that somebody named: those told since the monitor was made, else those of the configuration.
+func (m *Monitor) named(j *jobState) []probe.Target {
+	if j.identity.Targets == nil {
+		return m.config.Targets
+	}
+	return j.identity.Targets
 }
 
 // aim makes the engine follow what is known of the job.
@@ -71,8 +81,8 @@ func (m *Monitor) probeProblems() (problems []string) {
 
 // sameTexts tells whether two results say the same but for numbers.
 func sameTexts(a, b *reach.Result) bool {
-	return a == b || a.Target == b.Target && a.Address == b.Address && a.Port == b.Port && a.Method == b.Method && a.Error == b.Error &&
-		maps.Equal(a.Refused, b.Refused)
+	return a == b || a.Target == b.Target && a.Peer == b.Peer && a.Address == b.Address && a.Port == b.Port &&
+		a.Method == b.Method && a.Error == b.Error && maps.Equal(a.Refused, b.Refused)
 }
 
 // textsOf and numbersOf are the two halves of what samples tell of a result.
@@ -87,7 +97,7 @@ func textsOf(r *reach.Result) *sample.ProbeTexts {
 		port = &number
 	}
 	t := &sample.ProbeTexts{
-		Target: r.Target, Address: known(address), Port: port, Method: known(string(r.Method)), MethodsRefused: r.Refused,
+		Target: r.Target, Peer: r.Peer, Address: known(address), Port: port, Method: known(string(r.Method)), MethodsRefused: r.Refused,
 		Error: known(r.Error),
 	}
 	if t.MethodsRefused == nil {
