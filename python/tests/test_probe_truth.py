@@ -165,7 +165,7 @@ def held(there: list[Hold], back: list[Hold], protocol: int) -> float:
         [packet.seconds for packet in packets if packet.protocol == protocol and packet.kind == kinds[protocol]]
         for packets, kinds in zip((there, back), first_of, strict=True)
     ]
-    return statistics.median(a + b for a, b in zip(*ways, strict=True))
+    return float(statistics.median(a + b for a, b in zip(*ways, strict=True)))
 
 
 def test_round_trips_are_what_the_relay_held(make_lab: MakeLab) -> None:
@@ -221,7 +221,7 @@ def test_unreachable_targets_say_what_they_are_and_delay_nobody(make_lab: MakeLa
     refused = [f"tcp://{alive.address}:{port}" for port in ports]
     unnamed = {f"resolver {dead.address} did not answer": [f"dns://nobody{i}.example" for i in range(1, 21)]}
     targets = [target for some in kinds.values() for target in some]
-    settings = {"interval": 0.05, "probe_interval": 0.5, "probe_timeout": 0.3}
+    settings: dict[str, Any] = {"interval": 0.05, "probe_interval": 0.5, "probe_timeout": 0.3}
     with (
         agent(here, **settings) as quiet,
         agent(here, **settings, targets=[*targets, *refused, alive.address]) as monitor,
@@ -283,7 +283,11 @@ def test_interface_goes_down_and_comes_back(make_lab: MakeLab) -> None:
         for down, up, word in ((here.down, here.up, "network is unreachable"), (there.unplug, there.plug, "no answer")):
             before = monitor.ask("monitor.latest().sequence")
             down()
-            until(monitor, f"all say {word}", lambda found, word=word: all(word in (found[t]["error"] or "") for t in targets))
+
+            def telling(found: dict[str, dict[str, Any]], word: str = word) -> bool:
+                return all(word in (found[target]["error"] or "") for target in targets)
+
+            until(monitor, f"all say {word}", telling)
             assert monitor.ask("slowest(monitor.sample, 20)") < 1
             up()
             until(monitor, "all answer again", answering)
