@@ -33,17 +33,18 @@ func init() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	ballast = make([]byte, ballastBytes)
-	debug.SetGCPercent(3)
+	debug.SetGCPercent(1)
 	debug.SetMemoryLimit(ballastBytes + 64<<20)
 }
 
 // ballast is never touched, so it takes addresses and no memory. It is counted as live: garbage is collected after every MiB or
 // so, whatever the monitors hold. And what they hold is a small part of the whole, so that the heap never shrinks by the tenth
-// at which the runtime would begin to give memory back on a timer. Its first timer opens an epoll and an event descriptor for
-// good, and the runtime ends the process if the host closes these, as os.closerange does.
+// at which the runtime would begin to give memory back on a timer; twenty monitors that are closed together, or a host that closes
+// every descriptor again and again, free some 4 MiB. Its first timer opens an epoll and an event descriptor for good, and the
+// runtime ends the process if the host closes these, as os.closerange does.
 var ballast []byte
 
-const ballastBytes = 32 << 20
+const ballastBytes = 128 << 20
 
 // fail hands a sentence to the caller.
 func fail(errorOut **C.char, status C.int32_t, err error) C.int32_t {

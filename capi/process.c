@@ -124,7 +124,7 @@ __attribute__((format(printf, 2, 3))) static void *note(loading *l, const char *
 
 // The Go runtime ends the process when it cannot reserve address space or start threads, so that is tried first.
 enum { NEEDED_THREADS = 8 };
-static const uint64_t needed_address_space = UINT64_C(1536) << 20;
+static const uint64_t needed_address_space = UINT64_C(2048) << 20;
 
 static int enough_address_space(void) {
   struct rlimit limit;
@@ -255,7 +255,7 @@ static const netmon_api *load_copy(loading *l) {
   if (_r_debug.r_state != RT_CONSISTENT) {
     return note(l, "a thread of the parent was loading or unloading a library at the moment of the fork");
   }
-  if (!enough_address_space()) return note(l, "the address space limit (ulimit -v) leaves less than 1.5 GiB");
+  if (!enough_address_space()) return note(l, "the address space limit (ulimit -v) leaves less than 2 GiB");
   if (!enough_threads()) {
     return note(l, "no %d threads can be started (ulimit -u, or the container's pids limit)", NEEDED_THREADS);
   }

@@ -18,6 +18,7 @@ type Engine struct {
 	clock     clock.Clock
 	tools     Tools
 	namespace *namespace
+	limits    *limits // of the loop that runs; handed on under the lock
 	bytes     atomic.Uint64
 	cpu       atomic.Int64 // nanoseconds
 	results   atomic.Pointer[Results]
@@ -43,7 +44,9 @@ type Engine struct {
 //
 // Errors: where no descriptor is left.
 func New(options Options) (*Engine, error) {
-	e := &Engine{clock: options.Clock, tools: options.Tools, requests: make(map[uint64]*request)}
+	e := &Engine{
+		clock: options.Clock, tools: options.Tools, limits: newLimits(options.Clock.Monotonic()), requests: make(map[uint64]*request),
+	}
 	var err error
 	if e.namespace, err = thisNamespace(); err != nil {
 		return nil, fmt.Errorf("reach: %w", err)
@@ -260,7 +263,7 @@ func (e *Engine) run(b *bell) {
 	defer e.end()
 	// TCP takes a socket a probe, so this goroutine keeps a thread in the monitor's namespace.
 	runtime.LockOSThread()
-	l := newLoop(e.clock, e.tools, b, func(bytes int) { e.bytes.Add(uint64(bytes)) })
+	l := newLoop(e.clock, e.tools, b, e.limits, func(bytes int) { e.bytes.Add(uint64(bytes)) })
 	leave, err := e.namespace.enter()
 	if leave != nil {
 		// The thread is not used for anything else afterwards: a goroutine that ends without giving it back ends it.

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"fmt"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -126,6 +127,31 @@ func TestEngine_request(t *testing.T) {
 	_, err = e.Cancel(id)
 	require.ErrorIs(t, err, ErrUnknown)
 	eventually(t, e.Ended)
+}
+
+// The loop ends with each request, the limits do not.
+func TestEngine_shortRequestsAreNoWayAroundTheLimits(t *testing.T) {
+	e, sent := newEchoEngine(t)
+	answer := func(text string) {
+		id, err := e.Start(ask(t, text, 1))
+		require.NoError(t, err)
+		_, err = e.Wait(id, time.Minute)
+		require.NoError(t, err)
+	}
+	began := time.Now()
+	const same = 6
+	for range same {
+		answer("icmp://10.0.0.2")
+	}
+	assert.GreaterOrEqual(t, time.Since(began), (same-1)*probe.LeastInterval, "to one target")
+
+	began = time.Now()
+	const others = 250
+	for i := range others {
+		answer(fmt.Sprintf("icmp://10.0.1.%d", i+1))
+	}
+	assert.GreaterOrEqual(t, time.Since(began), (others-burst-1)*time.Second/probesPerSecond, "to all together")
+	assert.Equal(t, int64(same+others), sent.sent.Load())
 }
 
 func TestEngine_waitsInSlices(t *testing.T) {

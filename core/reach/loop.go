@@ -28,12 +28,6 @@ const (
 	openAgain = 30 * time.Second
 	// The loop looks after itself at least as often.
 	mostSleep = 5 * time.Second
-
-	// Together with burst never more than probe.MostProbesPerSecond in any second, on demand included; backgroundShare is left to
-	// the background.
-	burst           = 50
-	probesPerSecond = probe.MostProbesPerSecond - burst
-	backgroundShare = 0.8
 )
 
 // flight is a probe under way.
@@ -84,9 +78,7 @@ type loop struct {
 	flights  map[uint64]*flight
 	dropped  []*flight // to be used again
 	token    uint64
-	pace     map[pacing]time.Duration // when a target was sent to last
-	tokens   float64                  // of the rate limit
-	filledAt time.Duration
+	*limits                // of the engine
 	readAt   time.Duration // answers are not read before
 	progress bool          // something was done in this turn
 	spins    int           // turns in a row without
@@ -98,19 +90,10 @@ type loop struct {
 	descriptors []probe.Descriptor
 }
 
-// pacing is what the least interval between two probes holds for.
-type pacing struct {
-	method probe.Method
-	to     netip.AddrPort
-	name   string
-}
-
-func newLoop(clk clock.Clock, tools Tools, p poller, count func(int)) *loop {
-	now := clk.Monotonic()
+func newLoop(clk clock.Clock, tools Tools, p poller, kept *limits, count func(int)) *loop {
 	return &loop{
-		clock: clk, tools: tools, poller: p, count: count, epoch: now, filledAt: now, tokens: burst,
+		clock: clk, tools: tools, poller: p, count: count, epoch: clk.Monotonic(), limits: kept,
 		guns: make(map[probe.Method]*gun), lookups: make(map[uint64]*name), flights: make(map[uint64]*flight),
-		pace: make(map[pacing]time.Duration),
 	}
 }
 
@@ -348,20 +331,6 @@ func (l *loop) sendable(a *aim) bool {
 	return !a.hidden && (a.address.IsValid() || a.target.Method == probe.DNS)
 }
 
-func (l *loop) refill(now time.Duration) {
-	l.tokens = min(burst, l.tokens+(now-l.filledAt).Seconds()*probesPerSecond)
-	l.filledAt = now
-}
-
-// spend takes a token of the rate limit.
-func (l *loop) spend(now time.Duration) bool {
-	if l.refill(now); l.tokens < 1 {
-		return false
-	}
-	l.tokens--
-	return true
-}
-
 // send sends what is due, whoever has waited longest first, and tells whether anything was sent.
 func (l *loop) send(now time.Duration) (sent bool) {
 	if l.blocked != "" {
@@ -459,17 +428,7 @@ func (l *loop) launch(a *aim, r *request, now time.Duration) fate {
 
 // tooSoon is how long it is until a target may be probed again.
 func (l *loop) tooSoon(a *aim, now time.Duration) time.Duration {
-	if last, found := l.pace[l.pacingOf(a, a.current())]; found && now-last < probe.LeastInterval {
-		return probe.LeastInterval - (now - last)
-	}
-	if len(l.pace) > 2*probe.MostTargets {
-		for other, last := range l.pace {
-			if now-last >= probe.LeastInterval {
-				delete(l.pace, other)
-			}
-		}
-	}
-	return 0
+	return l.sooner(l.pacingOf(a, a.current()), now)
 }
 
 func (l *loop) pacingOf(a *aim, method probe.Method) pacing {
@@ -496,7 +455,7 @@ func (l *loop) shoot(a *aim, r *request, method probe.Method, trial bool, now ti
 	}
 	f := l.newFlight()
 	*f = flight{aim: a, request: r, method: method, trial: trial, timeout: timeout}
-	l.pace[l.pacingOf(a, method)] = now
+	l.note(l.pacingOf(a, method), now)
 	var err error
 	if method == probe.DNS {
 		f.sent = l.clock.Monotonic()

@@ -124,6 +124,9 @@ func (l *loop) trace() {
 			continue
 		}
 		if r.trace == nil {
+			if !l.spend(l.clock.Monotonic()) {
+				continue
+			}
 			options := path.Options{Target: r.aim.address, PerHop: r.Count, Timeout: r.Timeout, Limit: mostTracing + 3*r.Timeout}
 			if method := r.Method; method == probe.ICMP || method == probe.UDP {
 				options.Method = method

@@ -97,7 +97,7 @@ func newWorld(t *testing.T) *world {
 			return w.traces[len(w.traces)-1], nil
 		},
 	}
-	w.loop = newLoop(w.clock, tools, w, func(bytes int) { w.bytes += bytes })
+	w.loop = newLoop(w.clock, tools, w, newLimits(w.clock.Monotonic()), func(bytes int) { w.bytes += bytes })
 	return w
 }
 

@@ -17,7 +17,7 @@ from ._errors import LibraryError, ResourceError
 _NATIVE = Path(__file__).resolve().parent / "_native"
 
 # What the Go runtime needs to start. It ends the process where it does not get it, so that is tried first.
-_NEEDED_ADDRESS_SPACE_BYTES = 1536 << 20
+_NEEDED_ADDRESS_SPACE_BYTES = 2048 << 20
 _NEEDED_THREADS = 8
 
 

@@ -645,6 +645,21 @@ def test_host_that_closes_all_descriptors():
     assert done.stdout == "fine\n", done.stderr
 
 
+def test_many_monitors_open_no_descriptor_of_the_go_runtime():
+    """Its first timer opens an epoll descriptor; the runtime would end a host that closes that, as os.closerange does."""
+    code = (
+        "import netmon, os\n"
+        "for _ in range(4):\n"
+        "    many = [netmon.Monitor(targets=['127.0.0.1'], udp_responder=True) for _ in range(30)]\n"
+        "    for m in many: m.sample()\n"
+        "    for m in many: m.close()\n"
+        "print([to for to in (os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')\n"
+        "       if os.path.lexists(f'/proc/self/fd/{n}')) if 'event' in to])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
 # The command
 
 
