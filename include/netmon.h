@@ -229,7 +229,8 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 // resolve is NETMON_OK. At most 16 requests of a monitor are unfinished or not fetched; one that is finished and not fetched for
 // 60 s is forgotten.
 //
-// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once.
+// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once. Signals are handled
+// within 0.1 s; to be interrupted by them, wait in slices.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
 // _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (16 requests, no memory), _ERR_INTERNAL. Since 0.1.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestSystem_agreesWithTheKernel(t *testing.T) {
@@ -17,6 +18,17 @@ func TestSystem_agreesWithTheKernel(t *testing.T) {
 		assert.LessOrEqual(t, now, after+time.Millisecond)
 	}
 	assert.WithinDuration(t, time.Now(), c.Wall(), time.Second)
+}
+
+// However busy the machine is, the clock is not ahead of the kernel's.
+func TestSystem_isNotAhead(t *testing.T) {
+	for range 20_000 {
+		c := System()
+		now := c.Monotonic()
+		if after := monotonicNow(); after != 0 {
+			require.LessOrEqual(t, now, after)
+		}
+	}
 }
 
 func TestFake_wallStepsAreNoTime(t *testing.T) {

@@ -2,7 +2,7 @@
 // and its statistics, and says what it cost.
 //
 // Readers of history and health take no lock that a measurement holds while it reads the kernel. Samples copy what package reach
-// knows of its targets and never wait for a probe; only Probe waits, as long as it is told. Nothing here prints, and without
+// knows of its targets and never wait for a probe; only AwaitProbe waits, as long as it is told. Nothing here prints, and without
 // targets nothing sends a packet, but to the system's resolver where the job names its master.
 package monitor
 
@@ -650,7 +650,7 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	if d.TCP != nil {
 		s.TCPRetransmitRatio, s.TCPEstablished = real(d.TCP.RetransmitRatio), count(d.TCP.Established)
 	}
-	if d.Probes != nil {
+	if m.config.Sources&Probes != 0 {
 		fillSnapshot(&s, m.probes.of)
 	}
 	return s

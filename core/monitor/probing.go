@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 
 	"netmon/core/probe"
 	"netmon/core/reach"
@@ -78,68 +79,71 @@ func (m *Monitor) probeProblems() (problems []string) {
 	return problems
 }
 
-// probeRow is a row of the section with room for what its pointers point to.
-type probeRow struct {
-	sample.Reach
-	address string
-	method  string
-	error   string
-	port    int64
-	reals   [7]float64
+// sameTexts tells whether two results say the same but for numbers.
+func sameTexts(a, b *reach.Result) bool {
+	return a == b || a.Target == b.Target && a.Peer == b.Peer && a.Address == b.Address && a.Port == b.Port && a.Method == b.Method && a.Error == b.Error &&
+		maps.Equal(a.Refused, b.Refused)
 }
 
-// newProbeRow makes a row; before is one of the same target, whose texts it shares, or nil.
-func newProbeRow(of *reach.Result, before *probeRow) *probeRow {
-	r := &probeRow{method: string(of.Method), error: of.Error, port: int64(of.Port)}
-	r.Target, r.Peer, r.MethodsRefused = of.Target, of.Peer, of.Refused
-	r.Sent, r.Received, r.Lost = of.Sent, of.Received, of.Lost
-	if of.Address.IsValid() {
-		if r.address = of.Address.String(); before != nil && before.address == r.address {
-			r.address = before.address
-		}
-		r.Address = &r.address
+// textsOf and numbersOf are the two halves of what samples tell of a result.
+func textsOf(r *reach.Result) *sample.ProbeTexts {
+	address := ""
+	if r.Address.IsValid() {
+		address = r.Address.String()
 	}
-	if r.method != "" {
-		r.Method = &r.method
+	var port *int64
+	if r.Port != 0 {
+		number := int64(r.Port)
+		port = &number
 	}
-	if r.port != 0 {
-		r.Port = &r.port
+	t := &sample.ProbeTexts{
+		Target: r.Target, Peer: r.Peer, Address: known(address), Port: port, Method: known(string(r.Method)),
+		MethodsRefused: r.Refused, Error: known(r.Error),
 	}
-	if r.error != "" {
-		r.Error = &r.error
+	if t.MethodsRefused == nil {
+		t.MethodsRefused = map[string]string{}
 	}
-	next := 0
-	real := func(value float64) *float64 {
-		p := &r.reals[next]
-		next++
-		*p = value
-		return p
-	}
-	if of.Sent == 0 {
-		return r
-	}
-	r.LossRatio = real(float64(of.Lost) / float64(of.Sent))
-	r.WindowSeconds = real(units.Seconds(of.Window))
-	if of.Received == 0 {
-		return r
-	}
-	r.RTTMinSeconds, r.RTTP50Seconds, r.RTTP99Seconds = real(of.Min), real(of.P50), real(of.P99)
-	r.RTTLastSeconds = real(of.Last)
-	if of.Received > 1 {
-		r.JitterSeconds = real(of.Jitter)
-	}
-	return r
+	return t
 }
 
-// probeTable makes rows of the engine's results. Samples share rows of targets about which nothing new is known. Not safe for
-// concurrent use.
+func numbersOf(r *reach.Result) (n sample.ProbeNumbers) {
+	const unknown = sample.UnknownTime
+	n = sample.ProbeNumbers{
+		Sent: uint32(r.Sent), Received: uint32(r.Received),
+		Min: unknown, P50: unknown, P99: unknown, Last: unknown, Jitter: unknown, Window: unknown, Age: unknown,
+	}
+	if r.Sent > 0 {
+		n.Window = r.Window
+	}
+	if r.Received > 0 {
+		n.Min, n.P50, n.P99, n.Last = nanoseconds(r.Min), nanoseconds(r.P50), nanoseconds(r.P99), nanoseconds(r.Last)
+	}
+	if r.Received > 1 {
+		n.Jitter = nanoseconds(r.Jitter)
+	}
+	return n
+}
+
+// nanoseconds are seconds to the nearest nanosecond.
+func nanoseconds(seconds float64) time.Duration { return time.Duration(math.Round(seconds * 1e9)) }
+
+// ageOf is how long ago a result's last probe ended.
+func ageOf(r *reach.Result, now time.Duration) time.Duration {
+	if r.Sent == 0 {
+		return sample.UnknownTime
+	}
+	return max(0, now-r.Ended)
+}
+
+// probeTable makes the section of samples of the engine's results. Not safe for concurrent use.
 type probeTable struct {
-	of      *reach.Results
-	rows    []*probeRow // of the targets of of
-	kept    []bool      // their memory is counted in the history
-	lacking []missing
-	passing []sample.Probe // room for those of a sample on demand
-	ages    []float64
+	of        *reach.Results
+	texts     []*sample.ProbeTexts // of the targets of of
+	counted   []bool               // the texts' memory is counted in the history
+	numbers   []sample.ProbeNumbers
+	lacking   []missing
+	lackingOf *reach.Results
+	passing   []sample.Probe // room for those of a sample on demand
 }
 
 func (t *probeTable) update(results *reach.Results) {
@@ -147,20 +151,22 @@ func (t *probeTable) update(results *reach.Results) {
 	if before == results {
 		return
 	}
-	rows, kept := make([]*probeRow, len(results.Targets)), make([]bool, len(results.Targets))
+	n := len(results.Targets)
+	texts, counted := make([]*sample.ProbeTexts, n), make([]bool, n)
+	t.numbers = slices.Grow(t.numbers[:0], n)[:n]
+	same := before != nil && len(t.texts) == n
 	for i, of := range results.Targets {
-		var old *probeRow
-		if before != nil && i < len(t.rows) && before.Targets[i].Target == of.Target {
-			if before.Targets[i] == of {
-				rows[i], kept[i] = t.rows[i], t.kept[i]
-				continue
-			}
-			old = t.rows[i]
+		t.numbers[i] = numbersOf(of)
+		if i < len(t.texts) && sameTexts(before.Targets[i], of) {
+			texts[i], counted[i] = t.texts[i], t.counted[i]
+			continue
 		}
-		rows[i] = newProbeRow(of, old)
+		texts[i], same = textsOf(of), false
 	}
-	t.of, t.rows, t.kept = results, rows, kept
-	t.lacking = probesLack(results)
+	if t.of = results; same {
+		return
+	}
+	t.texts, t.counted = texts, counted
 }
 
 // probesLack says why fields of the section are null, naming the targets.
@@ -210,42 +216,38 @@ func or(text, otherwise string) string {
 
 // fill writes the section of a sample and returns the memory it takes.
 func (t *probeTable) fill(d *document, results *reach.Results, now time.Duration) (bytes int) {
-	t.update(results)
-	probes, ages := t.passing[:0], t.ages[:0]
-	if !d.passing {
-		probes, ages = nil, nil
-	}
-	probes, ages = slices.Grow(probes, len(t.rows)), slices.Grow(ages, len(t.rows))
-	for i, r := range t.rows {
-		one := sample.Probe{Reach: &r.Reach}
-		if r.Sent > 0 {
-			ages = append(ages, units.Seconds(max(0, now-results.Targets[i].Ended)))
-			one.AgeSeconds = &ages[len(ages)-1]
-		}
-		probes = append(probes, one)
-		if d.passing {
-			continue
-		}
-		bytes += int(unsafe.Sizeof(one)) + int(unsafe.Sizeof(float64(0)))
-		if !t.kept[i] {
-			t.kept[i] = true
-			bytes += int(unsafe.Sizeof(*r)) + len(r.error)
-		}
-	}
-	if d.passing {
-		t.passing, t.ages = probes, ages
-	}
-	if d.Probes = probes; d.Probes == nil {
-		d.Probes = []sample.Probe{}
+	if t.update(results); t.lackingOf != results {
+		t.lacking, t.lackingOf = probesLack(results), results
 	}
 	d.lacking = append(d.lacking, t.lacking...)
+	for i, r := range results.Targets {
+		t.numbers[i].Age = ageOf(r, now)
+	}
+	if d.passing {
+		t.passing = slices.Grow(t.passing[:0], len(t.texts))[:len(t.texts)]
+		for i := range t.passing {
+			t.passing[i].Set(t.texts[i], &t.numbers[i])
+		}
+		if d.Probes = t.passing; d.Probes == nil {
+			d.Probes = []sample.Probe{}
+		}
+		return 0
+	}
+	d.KeepProbes(t.texts, slices.Clone(t.numbers))
+	bytes = len(t.texts) * sample.KeptProbeBytes
+	for i, texts := range t.texts {
+		if !t.counted[i] {
+			t.counted[i] = true
+			bytes += texts.Bytes()
+		}
+	}
 	return bytes
 }
 
 // fillSnapshot writes what readers get of probes without waiting.
 func fillSnapshot(s *Snapshot, results *reach.Results) {
 	if results.Received > 0 {
-		s.RTTP50Nanoseconds = uint64(results.P50*1e9 + 0.5)
+		s.RTTP50Nanoseconds = uint64(nanoseconds(results.P50))
 	}
 	if results.Sent > 0 {
 		s.LossRatio = float64(results.Lost) / float64(results.Sent)
@@ -412,40 +414,62 @@ func (q *probeRequest) longest() time.Duration {
 	return (probes+10)*max(q.Timeout, q.Interval) + time.Minute
 }
 
-// Probe answers a request for probes on demand, in JSON written to w. It waits as long as the request says.
-//
-// Errors: *TextError for a request that is not understood or an id that does not hold, ErrClosed, ErrBusy, and what w returns.
-func (m *Monitor) Probe(request []byte, w io.Writer) error {
-	q, err := parseProbeRequest(request)
-	if err != nil {
-		return err
-	}
-	if m.closing.Load() {
-		return ErrClosed
-	}
-	id := q.id
-	if id == 0 {
-		if id, err = m.engine.Start(q.Request); err != nil {
-			return probeError(err, q)
-		}
-	}
-	var answer *reach.Answer
-	if q.cancel {
-		answer, err = m.engine.Cancel(id)
-	} else {
-		answer, err = m.engine.Wait(id, q.wait)
-	}
-	if err != nil {
-		return probeError(err, q)
-	}
-	if answer.OfPath {
-		document := pathAnswer(answer)
-		return document.WriteJSON(w)
-	}
-	return m.writeAnswer(answer, w)
+// Probing is a request for probes that is being answered.
+type Probing struct {
+	ID     uint64
+	Left   time.Duration // to wait at most
+	cancel bool
 }
 
-func probeError(err error, q probeRequest) error {
+// Probe begins to answer a request for probes on demand. AwaitProbe waits for the answer.
+//
+// Errors: *TextError for a request that is not understood, ErrClosed, ErrBusy.
+func (m *Monitor) Probe(request []byte) (Probing, error) {
+	q, err := parseProbeRequest(request)
+	if err != nil {
+		return Probing{}, err
+	}
+	if m.closing.Load() {
+		return Probing{}, ErrClosed
+	}
+	p := Probing{ID: q.id, Left: q.wait, cancel: q.cancel}
+	if p.ID == 0 {
+		if p.ID, err = m.engine.Start(q.Request); err != nil {
+			return p, probeError(err, p.ID)
+		}
+	}
+	return p, nil
+}
+
+// AwaitProbe waits, at most so long, for a request to be done or its time to be over. Then it writes the answer to w, as JSON.
+//
+// Errors: *TextError for an id that does not hold, ErrClosed, and what w returns.
+func (m *Monitor) AwaitProbe(p *Probing, most time.Duration, w io.Writer) (answered bool, err error) {
+	if m.closing.Load() {
+		return false, ErrClosed
+	}
+	var answer *reach.Answer
+	if p.cancel {
+		answer, err = m.engine.Cancel(p.ID)
+	} else {
+		slice := min(p.Left, most)
+		p.Left -= slice
+		answer, err = m.engine.Wait(p.ID, slice)
+	}
+	switch {
+	case err != nil:
+		return false, probeError(err, p.ID)
+	case !answer.Done && p.Left > 0:
+		return false, nil
+	case answer.OfPath:
+		document := pathAnswer(answer)
+		return true, document.WriteJSON(w)
+	default:
+		return true, m.writeAnswer(answer, w)
+	}
+}
+
+func probeError(err error, id uint64) error {
 	switch {
 	case errors.Is(err, reach.ErrClosed):
 		return ErrClosed
@@ -453,18 +477,16 @@ func probeError(err error, q probeRequest) error {
 		return ErrBusy
 	case errors.Is(err, reach.ErrUnknown):
 		return &TextError{What: "request", Key: "id", Text: fmt.Sprintf(
-			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", q.id)}
+			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", id)}
 	default:
 		return err
 	}
 }
 
 func (m *Monitor) writeAnswer(answer *reach.Answer, w io.Writer) error {
-	row := newProbeRow(answer.Result, nil)
-	document := sample.ProbeAnswer{ID: answer.ID, Done: answer.Done, Probe: sample.Probe{Reach: &row.Reach}}
-	if row.Sent > 0 {
-		age := units.Seconds(max(0, m.clock.Monotonic()-answer.Ended))
-		document.AgeSeconds = &age
-	}
+	numbers := numbersOf(answer.Result)
+	numbers.Age = ageOf(answer.Result, m.clock.Monotonic())
+	document := sample.ProbeAnswer{ID: answer.ID, Done: answer.Done}
+	document.Set(textsOf(answer.Result), &numbers)
 	return document.WriteJSON(w)
 }

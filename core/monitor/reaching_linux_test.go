@@ -50,11 +50,6 @@ func newReaching(t *testing.T, config, resolvConf string) *reaching {
 	return &reaching{Monitor: m, t: t}
 }
 
-func (r *reaching) newest() *sample.Sample {
-	all := r.history.since(0)
-	return all[len(all)-1]
-}
-
 // until waits for a sample of the loop that is as wanted.
 func (r *reaching) until(what string, wanted func(map[string]sample.Probe) bool) map[string]sample.Probe {
 	r.t.Helper()
@@ -73,14 +68,14 @@ func (r *reaching) until(what string, wanted func(map[string]sample.Probe) bool)
 }
 
 func errorOf(p sample.Probe) string {
-	if p.Reach == nil || p.Error == nil {
+	if p.Target == "" || p.Error == nil {
 		return ""
 	}
 	return *p.Error
 }
 
 func methodOf(p sample.Probe) string {
-	if p.Reach == nil || p.Method == nil {
+	if p.Target == "" || p.Method == nil {
 		return ""
 	}
 	return *p.Method
@@ -120,11 +115,11 @@ func TestReaching_fromTheNamespaceOfTheMonitor(t *testing.T) {
 
 	// On demand as well, by a loop of its own where there is none in the background.
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 3}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "count": 3}`), &answer))
 	assert.Contains(t, answer.String(), `"received":3`)
 	quiet := newReaching(t, `{}`, "")
 	answer.Reset()
-	require.NoError(t, quiet.Probe(fmt.Appendf(nil, `{"target": "127.0.0.1:%d", "method": "tcp"}`, local), &answer))
+	require.NoError(t, probeBy(quiet, fmt.Appendf(nil, `{"target": "127.0.0.1:%d", "method": "tcp"}`, local), &answer))
 	assert.Contains(t, answer.String(), `"method":"tcp"`)
 	require.Eventually(t, quiet.engine.Ended, 10*time.Second, time.Millisecond)
 }
@@ -178,7 +173,7 @@ func TestReaching_twentyThatCannotBeReached(t *testing.T) {
 				return false
 			}
 		}
-		return found[there4].Reach != nil && found[there4].Received > 10 && found["10.9.0.3"].Lost > 5
+		return found[there4].Target != "" && found[there4].Received > 10 && found["10.9.0.3"].Lost > 5
 	})
 	close(stop)
 	assert.Less(t, <-slowest, 500*time.Millisecond, "a sample takes a fraction of a millisecond; machines that run tests are busy")
@@ -201,7 +196,7 @@ func TestReaching_interfaceDownAndUp(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "probe_timeout_seconds": 0.2, "targets": ["`+there4+`"]}`, "")
 	answers := func(found map[string]sample.Probe) bool {
 		p := found[there4]
-		return p.Reach != nil && p.Received > 3 && p.Error == nil
+		return p.Target != "" && p.Received > 3 && p.Error == nil
 	}
 	r.until("it answers", answers)
 	l.run(l.here, "ip link set eth0 down")
@@ -226,7 +221,7 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["`+there4+`", "tcp://`+there4+`:1"]}`, "")
 	answers := func(after uint64) func(map[string]sample.Probe) bool {
 		return func(found map[string]sample.Probe) bool {
-			return found[there4].Reach != nil && found[there4].Received > after && found["tcp://"+there4+":1"].Received > after
+			return found[there4].Target != "" && found[there4].Received > after && found["tcp://"+there4+":1"].Received > after
 		}
 	}
 	r.until("both answer", answers(2))
@@ -245,7 +240,7 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	sent := r.newest().Probes[0].Received
 	r.until("both answer again", answers(sent+5))
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`"}`), &answer), "it can be woken")
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`"}`), &answer), "it can be woken")
 	for _, p := range pipes {
 		var bytes [16]byte
 		_, err := unix.Read(p[0], bytes[:])
@@ -266,11 +261,11 @@ func TestReaching_namespaceThatIsLost(t *testing.T) {
 		}
 	}
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 5}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "count": 5}`), &answer))
 	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into the network namespace that is measured`)
 	assert.Contains(t, answer.String(), `"sent":0`)
 	answer.Reset()
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
 	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into`)
 	identity, variables, err := ParseJob([]byte(`{"peers": ["` + there4 + `"]}`))
 	require.NoError(t, err)
@@ -315,7 +310,7 @@ func TestReaching_sixtyFourMonitors(t *testing.T) {
 			requests.Add(1)
 			go func() {
 				defer requests.Done()
-				err := monitors[i].Probe([]byte(`{"target": "icmp://10.9.0.3", "count": 1000}`), &bytes.Buffer{})
+				err := probeBy(monitors[i], []byte(`{"target": "icmp://10.9.0.3", "count": 1000}`), &bytes.Buffer{})
 				assert.ErrorIs(t, err, ErrClosed)
 			}()
 		}
@@ -347,7 +342,7 @@ func TestReaching_movedThreadsAreNotReused(t *testing.T) {
 	l := newLab(t)
 	r := newReaching(t, `{}`, "")
 	for range 5 {
-		require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`"}`), &bytes.Buffer{}))
+		require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`"}`), &bytes.Buffer{}))
 		require.Eventually(t, r.engine.Ended, 10*time.Second, time.Millisecond)
 	}
 	var here unix.Stat_t
@@ -388,7 +383,7 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["udp://`+there4+`", "udp://`+there4+`:7"]}`, "")
 	found := r.until("it answers", func(found map[string]sample.Probe) bool {
 		p := found["udp://"+there4]
-		return p.Reach != nil && p.Received > 5 && errorOf(found["udp://"+there4+":7"]) != ""
+		return p.Target != "" && p.Received > 5 && errorOf(found["udp://"+there4+":7"]) != ""
 	})
 	echo := found["udp://"+there4]
 	assert.Equal(t, "udp", methodOf(echo))
@@ -430,10 +425,10 @@ func TestReaching_path(t *testing.T) {
 	l.run(l.here, "ip route add default via "+there4)
 	r := newReaching(t, `{"interval_seconds": 0.05, "targets": ["gateway"]}`, "")
 	r.until("the gateway answers", func(found map[string]sample.Probe) bool {
-		return found["gateway"].Reach != nil && found["gateway"].Received > 0 && *found["gateway"].Address == there4
+		return found["gateway"].Target != "" && found["gateway"].Received > 0 && *found["gateway"].Address == there4
 	})
 	var text bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
+	require.NoError(t, probeBy(r, []byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
 	var answer sample.PathAnswer
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	t.Log(text.String())
@@ -453,11 +448,11 @@ func TestReaching_path(t *testing.T) {
 
 	// Nobody there: it says so, in slices.
 	text.Reset()
-	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.77", "method": "path", "timeout_seconds": 0.1, "wait_seconds": 0.05}`), &text))
+	require.NoError(t, probeBy(r, []byte(`{"target": "10.9.1.77", "method": "path", "timeout_seconds": 0.1, "wait_seconds": 0.05}`), &text))
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	assert.False(t, answer.Done)
 	text.Reset()
-	require.NoError(t, r.Probe(fmt.Appendf(nil, `{"id": %d}`, answer.ID), &text))
+	require.NoError(t, probeBy(r, fmt.Appendf(nil, `{"id": %d}`, answer.ID), &text))
 	answer = sample.PathAnswer{}
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	assert.True(t, answer.Done)

@@ -218,19 +218,26 @@ func (a *aim) publish() *Result {
 		r.Method = a.current()
 	}
 	r.Port = a.portOf(r.Method)
-	refused := maps.Clone(a.refused)
-	maps.DeleteFunc(refused, func(method, _ string) bool {
-		return method == string(r.Method) || method == string(probe.TCP) && r.Method == probe.TCPRefused
-	})
-	// Results share one that says the same.
-	if a.told == nil || !maps.Equal(a.told, refused) {
-		if a.told = refused; refused == nil {
-			a.told = make(map[string]string)
-		}
-	}
-	r.Refused = a.told
+	r.Refused = a.tell(r.Method)
 	a.result = r
 	return r
+}
+
+// tell is what was refused beside the method in use. Results share one map as long as it says the same.
+func (a *aim) tell(method probe.Method) map[string]string {
+	if a.told != nil && len(a.told) == 0 && len(a.refused) == 0 {
+		return a.told
+	}
+	refused := make(map[string]string)
+	for other, reason := range a.refused {
+		if other != string(method) && !(other == string(probe.TCP) && method == probe.TCPRefused) {
+			refused[other] = reason
+		}
+	}
+	if a.told == nil || !maps.Equal(a.told, refused) {
+		a.told = refused
+	}
+	return a.told
 }
 
 // verdict is what an error means for a probe.

@@ -82,6 +82,7 @@ type loop struct {
 	resolver Names
 	lookups  map[uint64]*name
 	flights  map[uint64]*flight
+	dropped  []*flight // to be used again
 	token    uint64
 	pace     map[pacing]time.Duration // when a target was sent to last
 	tokens   float64                  // of the rate limit
@@ -493,7 +494,8 @@ func (l *loop) shoot(a *aim, r *request, method probe.Method, trial bool, now ti
 	if r != nil {
 		timeout = r.Timeout
 	}
-	f := &flight{aim: a, request: r, method: method, trial: trial, timeout: timeout}
+	f := l.newFlight()
+	*f = flight{aim: a, request: r, method: method, trial: trial, timeout: timeout}
 	l.pace[l.pacingOf(a, method)] = now
 	var err error
 	if method == probe.DNS {
@@ -588,6 +590,7 @@ func (l *loop) lookedUp(r dns.Answer) {
 // land ends a flight.
 func (l *loop) land(f *flight, r probe.Result) {
 	delete(l.flights, f.token)
+	defer l.drop(f)
 	l.progress = true
 	a, now := f.aim, l.clock.Monotonic()
 	a.flying--
@@ -643,8 +646,22 @@ func (l *loop) expire(before time.Duration) {
 		delete(l.flights, token)
 		f.aim.flying--
 		l.silent(f, f.sent+f.timeout)
+		l.drop(f)
 	}
 }
+
+// newFlight and drop reuse the memory of probes that have ended.
+func (l *loop) newFlight() *flight {
+	n := len(l.dropped)
+	if n == 0 {
+		return &flight{}
+	}
+	f := l.dropped[n-1]
+	l.dropped = l.dropped[:n-1]
+	return f
+}
+
+func (l *loop) drop(f *flight) { l.dropped = append(l.dropped, f) }
 
 // finish publishes what changed.
 func (l *loop) finish() {

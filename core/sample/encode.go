@@ -51,6 +51,7 @@ func (s *Sample) WriteJSON(w io.Writer) error {
 	if s.unavailable != nil {
 		f.Sample.Unavailable = nil
 	}
+	f.Sample.Probes = s.AllProbes()
 	return writeJSON(&f, &f.Sample)
 }
 

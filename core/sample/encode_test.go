@@ -39,8 +39,8 @@ func TestWriteJSON_isTheDocument(t *testing.T) {
 		"list before":           func(s *Sample) { s.Host.OS = "[" },
 		"list after":            func(s *Sample) { s.Probes, s.Peers = []Probe{}, []struct{}{{}} },
 		"probes": func(s *Sample) {
-			reach := Reach{Target: misleading, Error: &misleading, MethodsRefused: map[string]string{"icmp": misleading}}
-			s.Probes = []Probe{{Reach: &reach}, {Reach: &reach, AgeSeconds: new(float64)}}
+			one := Probe{Target: misleading, Error: &misleading, MethodsRefused: map[string]string{"icmp": misleading}}
+			s.Probes = []Probe{one, {AgeSeconds: new(float64)}}
 		},
 		"reasons with quotes": func(s *Sample) {
 			s.Lack(NewReasons(map[string]string{misleading: misleading, "host.hostname": "<&>\u2028\x01\xff"}))

@@ -66,11 +66,11 @@ func FindMetric(name string) (Metric, error) {
 func (m Metric) Value(s *Sample) (value float64, ok bool) {
 	v := reflect.ValueOf(s).Elem().Field(m.section)
 	if m.target != "" {
-		i := slices.IndexFunc(s.Probes, func(p Probe) bool { return p.Target == m.target })
-		if i < 0 {
+		p := s.probeOf(m.target)
+		if p == nil {
 			return 0, false
 		}
-		v = reflect.ValueOf(&s.Probes[i])
+		v = reflect.ValueOf(p)
 	}
 	if m.interfaceName != "" {
 		i := slices.IndexFunc(s.Interfaces, func(i *Interface) bool { return i.Name == m.interfaceName })

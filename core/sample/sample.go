@@ -37,6 +37,7 @@ type Sample struct {
 	Unavailable    map[string]string `json:"unavailable"`
 
 	unavailable []byte // its JSON, for one that many samples share
+	kept        *keptProbes
 }
 
 // Host says where the sample was taken.
@@ -153,68 +154,6 @@ type Sockets struct {
 	TCPTimeWait    *uint64 `json:"tcp_time_wait"`
 	TCPMemoryBytes *uint64 `json:"tcp_memory_bytes"`
 	UDPInUse       *uint64 `json:"udp_in_use"`
-}
-
-// Probe is what is known of one target when the sample was taken.
-type Probe struct {
-	*Reach
-	AgeSeconds *float64 `json:"age_seconds"`
-}
-
-// Reach is what probes found out about one target. Samples share it while nothing changes.
-type Reach struct {
-	Target         string            `json:"target"`
-	Peer           bool              `json:"peer"`
-	Address        *string           `json:"address"`
-	Port           *int64            `json:"port"`
-	Method         *string           `json:"method"`
-	MethodsRefused map[string]string `json:"methods_refused"`
-	Sent           uint64            `json:"sent"`
-	Received       uint64            `json:"received"`
-	Lost           uint64            `json:"lost"`
-	LossRatio      *float64          `json:"loss_ratio"`
-	RTTMinSeconds  *float64          `json:"rtt_min_seconds"`
-	RTTP50Seconds  *float64          `json:"rtt_p50_seconds"`
-	RTTP99Seconds  *float64          `json:"rtt_p99_seconds"`
-	RTTLastSeconds *float64          `json:"rtt_last_seconds"`
-	JitterSeconds  *float64          `json:"jitter_seconds"`
-	WindowSeconds  *float64          `json:"window_seconds"`
-	Error          *string           `json:"error"`
-}
-
-// ProbeAnswer is what a request for probes on demand is answered.
-type ProbeAnswer struct {
-	ID   uint64 `json:"id"`
-	Done bool   `json:"done"`
-	Probe
-}
-
-// PathAnswer is what a request for the path is answered.
-type PathAnswer struct {
-	ID               uint64            `json:"id"`
-	Done             bool              `json:"done"`
-	Target           string            `json:"target"`
-	Address          *string           `json:"address"`
-	Method           *string           `json:"method"`
-	MethodsRefused   map[string]string `json:"methods_refused"`
-	Hops             []Hop             `json:"hops"`
-	Reached          *bool             `json:"reached"`
-	PathMTUBytes     *int64            `json:"path_mtu_bytes"`
-	PathMTUReason    *string           `json:"path_mtu_reason"`
-	PathMTUBlackHole *bool             `json:"path_mtu_black_hole"`
-	Error            *string           `json:"error"`
-}
-
-// Hop is what answered to one hop limit.
-type Hop struct {
-	TTL            int64    `json:"ttl"`
-	Address        *string  `json:"address"`
-	OtherAddresses []string `json:"other_addresses"`
-	Sent           uint64   `json:"sent"`
-	Received       uint64   `json:"received"`
-	RTTMinSeconds  *float64 `json:"rtt_min_seconds"`
-	RTTP50Seconds  *float64 `json:"rtt_p50_seconds"`
-	Error          *string  `json:"error"`
 }
 
 // Self is what the monitor itself cost.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -177,6 +178,48 @@ func TestFindMetric_saysWhatThereIs(t *testing.T) {
 		require.Error(t, err, name)
 		assert.ErrorContains(t, err, part, name)
 	}
+}
+
+// A sample that keeps its probes in less memory tells the same.
+func TestKeepProbes(t *testing.T) {
+	address, method, trouble, port := "10.0.0.2", "tcp", "no answer", int64(80)
+	texts := []*ProbeTexts{
+		{Target: "a", Address: &address, Method: &method, Port: &port, MethodsRefused: map[string]string{"icmp": "because"}},
+		{Target: "b", MethodsRefused: map[string]string{}, Error: &trouble},
+	}
+	const no = UnknownTime
+	numbers := []ProbeNumbers{
+		{Sent: 4, Received: 3, Min: 1, P50: time.Millisecond, P99: 3, Last: 4, Jitter: 0, Window: time.Second, Age: 7},
+		{Min: no, P50: no, P99: no, Last: no, Jitter: no, Window: no, Age: no},
+	}
+	kept, open := full(), full()
+	kept.Probes = nil
+	kept.KeepProbes(texts, numbers)
+	open.Probes = make([]Probe, 2)
+	for i := range open.Probes {
+		open.Probes[i].Set(texts[i], &numbers[i])
+	}
+	assert.Equal(t, encoded(t, open), encoded(t, kept))
+	assert.Contains(t, encoded(t, kept), `"sent":4,"received":3,"lost":1,"loss_ratio":0.25,"rtt_min_seconds":1e-9,"rtt_p50_seconds":0.001,`)
+	assert.Contains(t, encoded(t, kept), `"sent":0,"received":0,"lost":0,"loss_ratio":null,"rtt_min_seconds":null,`)
+	for _, s := range []*Sample{kept, open} {
+		m, err := FindMetric("probes.a.rtt_p50_seconds")
+		require.NoError(t, err)
+		value, ok := m.Value(s)
+		assert.True(t, ok)
+		assert.InDelta(t, 1e-3, value, 0)
+		m, err = FindMetric("probes.b.rtt_p50_seconds")
+		require.NoError(t, err)
+		_, ok = m.Value(s)
+		assert.False(t, ok)
+		m, err = FindMetric("probes.c.sent")
+		require.NoError(t, err)
+		_, ok = m.Value(s)
+		assert.False(t, ok)
+	}
+	kept.KeepProbes(nil, nil)
+	assert.Contains(t, encoded(t, kept), `"probes":[]`)
+	assert.Contains(t, encoded(t, &Sample{}), `"probes":null`)
 }
 
 func FuzzFindMetric(f *testing.F) {

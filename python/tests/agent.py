@@ -1,7 +1,8 @@
 """A process with a monitor inside a namespace, and how tests and benches drive it.
 
 As a program it is that process. Each line read is a Python expression over ``monitor``; its value is printed as one line of
-JSON. ``together(f, g...)`` calls functions at the same time, each in a thread, and returns what they return.
+JSON. In it, ``together(f, g...)`` calls functions at the same time, each in a thread, and returns what they return;
+``slowest(f, 100)`` calls a function so often, 5 ms apart, and returns the seconds of the call that took longest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,6 +61,10 @@ class Agent:
         """Take a sample."""
         return self.ask("monitor.sample().to_dict()")
 
+    def probes(self) -> dict[str, dict[str, Any]]:
+        """Return what the background found out so far, by target."""
+        return {probe["target"]: probe for probe in self.sample()["probes"]}
+
     def history(self) -> list[dict[str, Any]]:
         """Return the loop's samples."""
         return self.ask("[s.to_dict() for s in monitor.history()]")
@@ -97,6 +103,16 @@ def _together(*functions: Callable[[], Any]) -> list[Any]:
         return [running.result() for running in [pool.submit(function) for function in functions]]
 
 
+def _slowest(function: Callable[[], Any], times: int) -> float:
+    most = 0.0
+    for _ in range(times):
+        began = time.monotonic()
+        function()
+        most = max(most, time.monotonic() - began)
+        time.sleep(0.005)
+    return most
+
+
 def _main(arguments: str = "{}", user: str | None = None) -> None:
     import netmon
 
@@ -108,7 +124,7 @@ def _main(arguments: str = "{}", user: str | None = None) -> None:
     with netmon.Monitor(**json.loads(arguments)) as monitor:
         print(json.dumps("ready"), flush=True)
         for line in sys.stdin:
-            value = eval(line, {"monitor": monitor, "together": _together})
+            value = eval(line, {"monitor": monitor, "together": _together, "slowest": _slowest})
             print(json.dumps(value), flush=True)
 
 

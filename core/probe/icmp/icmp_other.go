@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,6 +123,8 @@ func (p *Prober) Forget(token uint64) {
 		delete(p.cancels, token)
 		cancel()
 	}
+	// Its answer may have come, and not been handed out yet.
+	p.results = slices.DeleteFunc(p.results, func(r probe.Result) bool { return r.Token == token })
 }
 
 // Close implements probe.Prober. It waits for its goroutines, which end within about 0.1 s.
