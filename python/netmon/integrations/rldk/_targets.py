@@ -61,7 +61,7 @@ def _texts(hosts: Iterable[str]) -> list[str]:
     return [hosts] if isinstance(hosts, str) else list(hosts)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come in between and measure
 _watched: weakref.WeakKeyDictionary[object, tuple[str, ...]] = weakref.WeakKeyDictionary()
 # What the monitor of a process was told last.
 _told: tuple[tuple[int, int], tuple[str, ...]] | None = None
@@ -146,7 +146,7 @@ def find_peers(*, seconds: float = 60.0, most: int = 64) -> PeerSearch | None:
 def _after_fork_in_child() -> None:
     # Another thread of the parent may have held the lock.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 in_forked_child(_after_fork_in_child)
