@@ -20,7 +20,8 @@ from ._identity import master_address
 from ._trouble import process
 from ._worker import in_forked_child
 
-MOST = 256
+# Of the 256 that a monitor probes: the others are for the job's own hosts.
+MOST = 192
 NOBODY = "nobody is probed: no training peer on another host is known, and no target is named"
 
 
@@ -60,7 +61,7 @@ def _texts(hosts: Iterable[str]) -> list[str]:
     return [hosts] if isinstance(hosts, str) else list(hosts)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come in between and measure
 _watched: weakref.WeakKeyDictionary[object, tuple[str, ...]] = weakref.WeakKeyDictionary()
 # What the monitor of a process was told last.
 _told: tuple[tuple[int, int], tuple[str, ...]] | None = None
@@ -87,7 +88,9 @@ def watch(holder: object, hosts: Sequence[str]) -> None:
         before = configured if _told is None or _told[0] != _reading.origin() else _told[1]
         while True:
             named = (host for texts in list(_watched.values()) for host in texts)
-            wanted = tuple(dict.fromkeys((*configured, *(host for host in named if host not in _refused))))[:MOST]
+            wanted = tuple(dict.fromkeys((*configured, *(host for host in named if host not in _refused))))[
+                : max(MOST, len(configured))
+            ]
             if wanted == before:
                 return
             try:
@@ -119,7 +122,7 @@ def why_not(host: str) -> str:
         return _refused[host]
     told = _told
     if told is not None and host not in told[1]:
-        return f"not probed: {MOST} targets are probed at most"
+        return f"not probed: {MOST} targets at most, beside the job's hosts"
     return "no probe has ended yet"
 
 
@@ -143,7 +146,7 @@ def find_peers(*, seconds: float = 60.0, most: int = 64) -> PeerSearch | None:
 def _after_fork_in_child() -> None:
     # Another thread of the parent may have held the lock.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 in_forked_child(_after_fork_in_child)
