@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"netmon/core/monitor"
@@ -149,11 +150,31 @@ func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.
 	})
 }
 
+// probeSlice is how long one entry of a call waits that waits for probes.
+const probeSlice = 100 * time.Millisecond
+
+// errGoesOn means that there is no answer yet.
+var errGoesOn = errors.New("not answered yet")
+
 //export goNetmonProbe
-func goNetmonProbe(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.char, errorOut **C.char) (status C.int32_t) {
+func goNetmonProbe(
+	id C.uint64_t, request *C.char, length C.size_t, call *C.netmon_probing, jsonOut **C.char, errorOut **C.char,
+) (status C.int32_t) {
+	call.goes_on = 0
 	defer guard(&status, errorOut)
-	return answer(uint64(id), nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) error {
-		return m.Probe(bytesOf(request, length), text)
+	return answer(uint64(id), nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) (err error) {
+		p := monitor.Probing{ID: uint64(call.request), Left: time.Duration(call.left_ns)}
+		if p.ID == 0 {
+			if p, err = m.Probe(bytesOf(request, length)); err != nil {
+				return err
+			}
+		}
+		answered, err := m.AwaitProbe(&p, probeSlice, text)
+		if err == nil && !answered {
+			*call = C.netmon_probing{request: C.uint64_t(p.ID), left_ns: C.int64_t(p.Left), goes_on: 1}
+			return errGoesOn
+		}
+		return err
 	})
 }
 
@@ -187,7 +208,9 @@ func answer(
 	}
 	text := cText{usual: usual}
 	defer text.free()
-	if err := write(m, &text); err != nil {
+	if err := write(m, &text); errors.Is(err, errGoesOn) {
+		return C.NETMON_OK
+	} else if err != nil {
 		return refuse(errorOut, "request_json", C.NETMON_ERR_INVALID_ARGUMENT, err)
 	}
 	handed, err := text.hand()

@@ -56,7 +56,7 @@ func TestHost_threads(t *testing.T) {
 
 func TestHost_signals(t *testing.T) {
 	program := compile(t, host("signals"), "signals")
-	loading(t, program, "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",
+	loading(t, program, "probing", "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",
 		"handlers before", "handlers after", "stack", "storm before "+times(1500), "storm after "+times(1500),
 		"fault before", "fault after", "latest "+times(500), "install "+times(1000))
 }

@@ -303,10 +303,13 @@ int32_t netmon_probe(netmon_handle handle, const char *request_json, char **json
   int32_t status = take_request(handle, request_json, "{\"target\": \"127.0.0.1\"}", json_out, error_out, &length, &to);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->probe(to.inner, request_json, json_out, error_out);
-  sigset_t before;
-  enter_go(&before);
-  status = goNetmonProbe(to.inner, (char *)request_json, length, json_out, error_out);
-  leave_go(&before);
+  netmon_probing probing = {0};
+  do {
+    sigset_t before;
+    enter_go(&before);
+    status = goNetmonProbe(to.inner, (char *)request_json, length, &probing, json_out, error_out);
+    leave_go(&before);
+  } while (probing.goes_on);
   return status;
 }
 

@@ -125,7 +125,8 @@ NETMON_API int32_t netmon_close(netmon_handle handle);
 // "local_rank", "world_size", "local_world_size", "node_rank", "master_port" (whole numbers), "master_address", "source"
 // (strings), "peers" (a list of the ranks' hosts, as "10.0.0.2" or {"rank": 1, "address": "10.0.0.2"}) and "environment" (an
 // object of environment variables, which replaces those read before). Keys that are given replace what was known; others stay.
-// The master and the peers are probed, but for this host's own addresses.
+// The master and the peers are probed, but for this host's own addresses. "targets" (not in the configuration's "job") replaces
+// the configuration's: whom to probe beside them from now on. What is known of a target that stays is kept.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT, _ERR_CONFIG, _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out);
@@ -205,8 +206,8 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 //   "udp://node7:29541"  "udp://node7"       UDP echo to a monitor with "udp_responder"; default port 29541
 //   "dns://node7"                            time to resolve the name by the system's resolver
 //   "gateway"                                the default gateway
-// Limits that no configuration lifts: 256 targets, 1000 probes a second, 64 bytes above IP and protocol headers, 20 ms between
-// two probes of one target.
+// Limits that no configuration lifts: 256 targets, 1000 probes a second, 20 ms between two probes of one target, 64 bytes above IP
+// and protocol headers (but for DNS questions, which are as long as their name, and 40 packets that look for a path's MTU).
 
 // netmon_probe measures round trips to one target on demand, beside the background. request_json is one of
 //   {"target": "10.0.0.2", "method": "auto", "count": 5, "timeout_seconds": 1, "interval_seconds": 0.02, "wait_seconds": 0.1}
@@ -228,7 +229,8 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 // resolve is NETMON_OK. At most 16 requests of a monitor are unfinished or not fetched; one that is finished and not fetched for
 // 60 s is forgotten.
 //
-// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once.
+// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once. Signals are handled
+// within 0.1 s; to be interrupted by them, wait in slices.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
 // _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (16 requests, no memory), _ERR_INTERNAL. Since 0.1.

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"netmon/core/probe"
 )
 
 // Identity says which process of a job this is; nil is not known.
@@ -24,6 +26,8 @@ type Identity struct {
 	MasterPort     *int64
 	// Peers are the hosts of the job's ranks. No launcher tells them in the environment.
 	Peers []Peer
+	// Targets are whom else to probe. They are no part of the job, but told with it.
+	Targets []probe.Target
 	// Source says where the fields came from: "environment", "slurm", "open mpi", "pmi", "configuration", what the caller of
 	// netmon_set_job named, or several of these joined by "+".
 	Source *string
@@ -222,6 +226,9 @@ func Overlay(base, over Identity) Identity {
 	}
 	if over.Peers != nil {
 		merged.Peers, changed = over.Peers, true
+	}
+	if over.Targets != nil {
+		merged.Targets = over.Targets
 	}
 	if changed && over.Source != nil {
 		source := *over.Source

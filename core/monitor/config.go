@@ -295,7 +295,7 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 	if kind := kindOf(text); kind != "an object" && len(bytes.TrimSpace(text)) > 0 && d.prefix != "" {
 		return identity, nil, (&decoder{what: d.what}).fail("job", "is %s; it must be an object such as %s", describe(text), d.example)
 	}
-	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
+	keys := map[string]func(string, []byte) error{
 		"rank":             integer(&identity.Rank, 0, most),
 		"local_rank":       integer(&identity.LocalRank, 0, most),
 		"world_size":       integer(&identity.WorldSize, 1, most),
@@ -329,7 +329,14 @@ func (d *decoder) job(text []byte, defaultSource string) (identity job.Identity,
 			}
 			return nil
 		},
-	})
+	}
+	if d.prefix == "" { // else the configuration's own "targets" say it
+		keys["targets"] = func(key string, value []byte) (err error) {
+			identity.Targets, err = d.targets(key, value)
+			return err
+		}
+	}
+	err = d.object(text, MaxConfigBytes, keys)
 	if err == nil && identity.Rank != nil && identity.WorldSize != nil && *identity.Rank >= *identity.WorldSize {
 		err = d.fail("rank", "is %d; it must be below world_size, which is %d", *identity.Rank, *identity.WorldSize)
 	}

@@ -101,6 +101,7 @@ func TestParseConfig_wrong(t *testing.T) {
 		`{"job": {"peers": [{"rank": 1}]}}`:                     {`"job.peers"`, "entry 1", "empty"},
 		`{"job": {"peers": [{"rank": -1, "address": ""}]}}`:     {`"job.peers.rank"`, "whole number"},
 		`{"job": {"peers": [{"host": "a"}]}}`:                   {`"job.peers.host"`, "address, rank"},
+		`{"job": {"targets": ["10.0.0.2"]}}`:                    {`"job.targets"`, "is not known"},
 		`{"targets": [` + strings.Repeat(`"a",`, 499) + `"a"]}`: {`"targets"`, "500 entries", "at most 256"},
 		`{"interfaces": ["a", "[b"]}`:                           {`"interfaces"`, `"[b"`, "entry 2", "glob"},
 		`{"interfaces": ["!"]}`:                                 {`"!"`, "glob"},

@@ -152,6 +152,6 @@ func TestReaching_helper(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	var answer bytes.Buffer
-	require.NoError(t, m.Probe([]byte(`{"target": "`+target+`", "count": 3}`), &answer))
+	require.NoError(t, probeBy(m, []byte(`{"target": "`+target+`", "count": 3}`), &answer))
 	fmt.Printf("ANSWER %s\n", answer.String())
 }

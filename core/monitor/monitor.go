@@ -2,7 +2,7 @@
 // and its statistics, and says what it cost.
 //
 // Readers of history and health take no lock that a measurement holds while it reads the kernel. Samples copy what package reach
-// knows of its targets and never wait for a probe; only Probe waits, as long as it is told. Nothing here prints, and without
+// knows of its targets and never wait for a probe; only AwaitProbe waits, as long as it is told. Nothing here prints, and without
 // targets nothing sends a packet, but to the system's resolver where the job names its master.
 package monitor
 
@@ -213,7 +213,7 @@ func known(text string) *string {
 }
 
 // SetJob takes over what became known of the job after the monitor was made: fields that are given replace what was known
-// before, and variables replace the environment.
+// before, targets those of the configuration too, and variables replace the environment.
 func (m *Monitor) SetJob(identity job.Identity, variables map[string]string) error {
 	if m.closing.Load() {
 		return ErrClosed

@@ -28,15 +28,17 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	if port := j.document.MasterPort; port != nil {
 		plan.Port = uint16(*port)
 	}
-	seen := make(map[string]bool)
+	place := make(map[string]int)
 	add := func(aim reach.Aim) {
-		if !seen[aim.Text] && len(plan.Targets) < probe.MostTargets {
+		if i, seen := place[aim.Text]; seen {
+			plan.Targets[i].Peer = plan.Targets[i].Peer || aim.Peer
+		} else if len(plan.Targets) < probe.MostTargets {
+			place[aim.Text] = len(plan.Targets)
 			plan.Targets = append(plan.Targets, aim)
 		}
-		seen[aim.Text] = true
 	}
-	for _, t := range m.config.Targets {
-		add(reach.Aim{Target: t})
+	for _, t := range m.named(j) {
+		add(reach.Aim{Target: t, Named: true})
 	}
 	addPeer := func(t probe.Target) {
 		if !m.isOwnName(t.Host) {
@@ -64,6 +66,14 @@ func (m *Monitor) isOwnName(name string) bool {
 	return m.host.Hostname != nil && strings.EqualFold(strings.TrimSuffix(name, "."), *m.host.Hostname)
 }
 
+// named are the targets that somebody named: those told since the monitor was made, else those of the configuration.
+func (m *Monitor) named(j *jobState) []probe.Target {
+	if j.identity.Targets == nil {
+		return m.config.Targets
+	}
+	return j.identity.Targets
+}
+
 // aim makes the engine follow what is known of the job.
 func (m *Monitor) aim() {
 	plan, problem := m.plan(m.job.Load())
@@ -82,8 +92,8 @@ func (m *Monitor) probeProblems() (problems []string) {
 
 // sameTexts tells whether two results say the same but for numbers.
 func sameTexts(a, b *reach.Result) bool {
-	return a == b || a.Target == b.Target && a.Address == b.Address && a.Port == b.Port && a.Method == b.Method && a.Error == b.Error &&
-		maps.Equal(a.Refused, b.Refused)
+	return a == b || a.Target == b.Target && a.Peer == b.Peer && a.Address == b.Address && a.Port == b.Port &&
+		a.Method == b.Method && a.Error == b.Error && maps.Equal(a.Refused, b.Refused)
 }
 
 // textsOf and numbersOf are the two halves of what samples tell of a result.
@@ -98,7 +108,7 @@ func textsOf(r *reach.Result) *sample.ProbeTexts {
 		port = &number
 	}
 	t := &sample.ProbeTexts{
-		Target: r.Target, Address: known(address), Port: port, Method: known(string(r.Method)), MethodsRefused: r.Refused,
+		Target: r.Target, Peer: r.Peer, Address: known(address), Port: port, Method: known(string(r.Method)), MethodsRefused: r.Refused,
 		Error: known(r.Error),
 	}
 	if t.MethodsRefused == nil {
@@ -415,40 +425,62 @@ func (q *probeRequest) longest() time.Duration {
 	return (probes+10)*max(q.Timeout, q.Interval) + time.Minute
 }
 
-// Probe answers a request for probes on demand, in JSON written to w. It waits as long as the request says.
-//
-// Errors: *TextError for a request that is not understood or an id that does not hold, ErrClosed, ErrBusy, and what w returns.
-func (m *Monitor) Probe(request []byte, w io.Writer) error {
-	q, err := parseProbeRequest(request)
-	if err != nil {
-		return err
-	}
-	if m.closing.Load() {
-		return ErrClosed
-	}
-	id := q.id
-	if id == 0 {
-		if id, err = m.engine.Start(q.Request); err != nil {
-			return probeError(err, q)
-		}
-	}
-	var answer *reach.Answer
-	if q.cancel {
-		answer, err = m.engine.Cancel(id)
-	} else {
-		answer, err = m.engine.Wait(id, q.wait)
-	}
-	if err != nil {
-		return probeError(err, q)
-	}
-	if answer.OfPath {
-		document := pathAnswer(answer)
-		return document.WriteJSON(w)
-	}
-	return m.writeAnswer(answer, w)
+// Probing is a request for probes that is being answered.
+type Probing struct {
+	ID     uint64
+	Left   time.Duration // to wait at most
+	cancel bool
 }
 
-func probeError(err error, q probeRequest) error {
+// Probe begins to answer a request for probes on demand. AwaitProbe waits for the answer.
+//
+// Errors: *TextError for a request that is not understood, ErrClosed, ErrBusy.
+func (m *Monitor) Probe(request []byte) (Probing, error) {
+	q, err := parseProbeRequest(request)
+	if err != nil {
+		return Probing{}, err
+	}
+	if m.closing.Load() {
+		return Probing{}, ErrClosed
+	}
+	p := Probing{ID: q.id, Left: q.wait, cancel: q.cancel}
+	if p.ID == 0 {
+		if p.ID, err = m.engine.Start(q.Request); err != nil {
+			return p, probeError(err, p.ID)
+		}
+	}
+	return p, nil
+}
+
+// AwaitProbe waits, at most so long, for a request to be done or its time to be over. Then it writes the answer to w, as JSON.
+//
+// Errors: *TextError for an id that does not hold, ErrClosed, and what w returns.
+func (m *Monitor) AwaitProbe(p *Probing, most time.Duration, w io.Writer) (answered bool, err error) {
+	if m.closing.Load() {
+		return false, ErrClosed
+	}
+	var answer *reach.Answer
+	if p.cancel {
+		answer, err = m.engine.Cancel(p.ID)
+	} else {
+		slice := min(p.Left, most)
+		p.Left -= slice
+		answer, err = m.engine.Wait(p.ID, slice)
+	}
+	switch {
+	case err != nil:
+		return false, probeError(err, p.ID)
+	case !answer.Done && p.Left > 0:
+		return false, nil
+	case answer.OfPath:
+		document := pathAnswer(answer)
+		return true, document.WriteJSON(w)
+	default:
+		return true, m.writeAnswer(answer, w)
+	}
+}
+
+func probeError(err error, id uint64) error {
 	switch {
 	case errors.Is(err, reach.ErrClosed):
 		return ErrClosed
@@ -456,7 +488,7 @@ func probeError(err error, q probeRequest) error {
 		return ErrBusy
 	case errors.Is(err, reach.ErrUnknown):
 		return &TextError{What: "request", Key: "id", Text: fmt.Sprintf(
-			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", q.id)}
+			"is %d, which is no request that is unfinished or not fetched; start one with {\"target\": \"10.0.0.2\"}", id)}
 	default:
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -237,11 +238,11 @@ func TestProbes_inSamples(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(onDemand.Bytes(), &document))
 	require.Len(t, document.Probes, 5)
-	for _, field := range []string{"target", "address", "port", "method", "methods_refused", "sent", "received", "lost", "loss_ratio",
+	for _, field := range []string{"target", "peer", "address", "port", "method", "methods_refused", "sent", "received", "lost", "loss_ratio",
 		"rtt_min_seconds", "rtt_p50_seconds", "rtt_p99_seconds", "rtt_last_seconds", "jitter_seconds", "window_seconds", "age_seconds", "error"} {
 		assert.Contains(t, document.Probes[3], field)
 	}
-	assert.Len(t, document.Probes[0], 17)
+	assert.Len(t, document.Probes[0], 18)
 }
 
 func TestProbes_namesAtMostEightTargets(t *testing.T) {
@@ -298,7 +299,7 @@ func TestProbes_notInSources(t *testing.T) {
 	assert.True(t, p.engine.Ended())
 	assert.Empty(t, network.addresses())
 	var answer bytes.Buffer
-	require.NoError(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &answer), "what is asked for by name is done")
+	require.NoError(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &answer), "what is asked for by name is done")
 	assert.Contains(t, answer.String(), `"received":1`)
 }
 
@@ -354,10 +355,64 @@ func TestProbes_aMasterOfThisHostsNameIsNotLookedUp(t *testing.T) {
 	assert.Len(t, named.sample().Probes, 1, "who names it has it probed")
 }
 
+// prober is what answers requests for probes.
+type prober interface {
+	Probe([]byte) (Probing, error)
+	AwaitProbe(*Probing, time.Duration, io.Writer) (bool, error)
+}
+
+// probeBy answers a request, waiting in slices as the C half does.
+func probeBy(m prober, request []byte, w io.Writer) error {
+	p, err := m.Probe(request)
+	for answered := false; err == nil && !answered; {
+		answered, err = m.AwaitProbe(&p, 100*time.Millisecond, w)
+	}
+	return err
+}
+
+func TestProbes_targetsToldLater(t *testing.T) {
+	network := &fakeNetwork{own: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	p := newProbing(t, `{"targets": ["10.0.0.7"], "job": {"master_address": "10.0.0.1", "peers": ["10.0.0.2"]},
+		"probe_interval_seconds": 0.02}`, network)
+	targets := func(want string) *sample.Sample {
+		t.Helper()
+		return p.until(func(s *sample.Sample) bool {
+			var got []string
+			for _, r := range s.Probes {
+				text := r.Target
+				if r.Peer {
+					text += " peer"
+				}
+				got = append(got, text)
+			}
+			return strings.Join(got, ", ") == want
+		})
+	}
+	set := func(text string) {
+		t.Helper()
+		identity, variables, err := ParseJob([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, p.SetJob(identity, variables))
+	}
+	targets("10.0.0.7, 10.0.0.2 peer")
+	p.until(func(s *sample.Sample) bool { return s.Probes[1].Received > 2 })
+	set(`{"targets": ["10.0.0.1", "10.0.0.2", "10.0.0.9"]}`)
+	s := targets("10.0.0.1, 10.0.0.2 peer, 10.0.0.9")
+	assert.Greater(t, s.Probes[1].Received, uint64(2), "what stays keeps its window, also when it is named besides")
+	assert.Equal(t, "configuration", *s.Job.Source)
+	set(`{"rank": 1, "world_size": 2}`)
+	set(`{"targets": []}`)
+	targets("10.0.0.2 peer")
+	assert.NotNil(t, p.sample().Job.Rank)
+
+	_, _, err := ParseJob([]byte(`{"targets": ["http://a"]}`))
+	assert.ErrorContains(t, err, `job key "targets" has a wrong entry 1`)
+}
+
 func ask(t *testing.T, p *probing, request string) (answer map[string]any) {
 	t.Helper()
 	var text bytes.Buffer
-	require.NoError(t, p.Probe([]byte(request), &text), request)
+	require.NoError(t, probeBy(p, []byte(request), &text), request)
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	return answer
 }
@@ -369,7 +424,7 @@ func TestProbe_onDemand(t *testing.T) {
 	assert.EqualValues(t, 3, answer["received"])
 	assert.InDelta(t, 0.001, answer["rtt_p50_seconds"], 1e-12)
 	assert.Nil(t, answer["error"])
-	assert.Len(t, answer, 19)
+	assert.Len(t, answer, 20)
 
 	answer = ask(t, p, `{"target": "icmp://10.0.1.2", "count": 1000, "wait_seconds": 0}`)
 	assert.Equal(t, false, answer["done"])
@@ -381,7 +436,7 @@ func TestProbe_onDemand(t *testing.T) {
 	assert.Equal(t, false, answer["done"])
 	answer = ask(t, p, fmt.Sprintf(`{"id": %v, "cancel": true}`, id))
 	assert.Equal(t, true, answer["done"])
-	err := p.Probe(fmt.Appendf(nil, `{"id": %v}`, id), &bytes.Buffer{})
+	err := probeBy(p, fmt.Appendf(nil, `{"id": %v}`, id), &bytes.Buffer{})
 	var wrong *TextError
 	require.ErrorAs(t, err, &wrong)
 	assert.Equal(t, "id", wrong.Key)
@@ -390,15 +445,15 @@ func TestProbe_onDemand(t *testing.T) {
 	for range probe.MostRequestsAtATime {
 		ask(t, p, `{"target": "icmp://10.0.1.2", "count": 1000, "wait_seconds": 0}`)
 	}
-	require.ErrorIs(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrBusy)
+	require.ErrorIs(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrBusy)
 	p.Close()
-	require.ErrorIs(t, p.Probe([]byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrClosed)
+	require.ErrorIs(t, probeBy(p, []byte(`{"target": "10.0.0.2"}`), &bytes.Buffer{}), ErrClosed)
 }
 
 func TestProbe_closeEndsTheWaiting(t *testing.T) {
 	p := newProbing(t, "{}", nil)
 	ended := make(chan error)
-	go func() { ended <- p.Probe([]byte(`{"target": "icmp://10.0.1.2", "count": 1000}`), &bytes.Buffer{}) }()
+	go func() { ended <- probeBy(p, []byte(`{"target": "icmp://10.0.1.2", "count": 1000}`), &bytes.Buffer{}) }()
 	require.Eventually(t, func() bool { return p.engine.Bytes() > 0 }, 10*time.Second, time.Millisecond)
 	p.Close()
 	require.ErrorIs(t, <-ended, ErrClosed)

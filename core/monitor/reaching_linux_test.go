@@ -115,11 +115,11 @@ func TestReaching_fromTheNamespaceOfTheMonitor(t *testing.T) {
 
 	// On demand as well, by a loop of its own where there is none in the background.
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 3}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "count": 3}`), &answer))
 	assert.Contains(t, answer.String(), `"received":3`)
 	quiet := newReaching(t, `{}`, "")
 	answer.Reset()
-	require.NoError(t, quiet.Probe(fmt.Appendf(nil, `{"target": "127.0.0.1:%d", "method": "tcp"}`, local), &answer))
+	require.NoError(t, probeBy(quiet, fmt.Appendf(nil, `{"target": "127.0.0.1:%d", "method": "tcp"}`, local), &answer))
 	assert.Contains(t, answer.String(), `"method":"tcp"`)
 	require.Eventually(t, quiet.engine.Ended, 10*time.Second, time.Millisecond)
 }
@@ -240,7 +240,7 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 	sent := r.newest().Probes[0].Received
 	r.until("both answer again", answers(sent+5))
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`"}`), &answer), "it can be woken")
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`"}`), &answer), "it can be woken")
 	for _, p := range pipes {
 		var bytes [16]byte
 		_, err := unix.Read(p[0], bytes[:])
@@ -261,11 +261,11 @@ func TestReaching_namespaceThatIsLost(t *testing.T) {
 		}
 	}
 	var answer bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "count": 5}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "count": 5}`), &answer))
 	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into the network namespace that is measured`)
 	assert.Contains(t, answer.String(), `"sent":0`)
 	answer.Reset()
-	require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
+	require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`", "method": "path"}`), &answer))
 	assert.Contains(t, answer.String(), `"error":"probes: no thread gets into`)
 	identity, variables, err := ParseJob([]byte(`{"peers": ["` + there4 + `"]}`))
 	require.NoError(t, err)
@@ -310,7 +310,7 @@ func TestReaching_sixtyFourMonitors(t *testing.T) {
 			requests.Add(1)
 			go func() {
 				defer requests.Done()
-				err := monitors[i].Probe([]byte(`{"target": "icmp://10.9.0.3", "count": 1000}`), &bytes.Buffer{})
+				err := probeBy(monitors[i], []byte(`{"target": "icmp://10.9.0.3", "count": 1000}`), &bytes.Buffer{})
 				assert.ErrorIs(t, err, ErrClosed)
 			}()
 		}
@@ -342,7 +342,7 @@ func TestReaching_movedThreadsAreNotReused(t *testing.T) {
 	l := newLab(t)
 	r := newReaching(t, `{}`, "")
 	for range 5 {
-		require.NoError(t, r.Probe([]byte(`{"target": "`+there4+`"}`), &bytes.Buffer{}))
+		require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`"}`), &bytes.Buffer{}))
 		require.Eventually(t, r.engine.Ended, 10*time.Second, time.Millisecond)
 	}
 	var here unix.Stat_t
@@ -428,7 +428,7 @@ func TestReaching_path(t *testing.T) {
 		return found["gateway"].Target != "" && found["gateway"].Received > 0 && *found["gateway"].Address == there4
 	})
 	var text bytes.Buffer
-	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
+	require.NoError(t, probeBy(r, []byte(`{"target": "10.9.1.2", "method": "path"}`), &text))
 	var answer sample.PathAnswer
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	t.Log(text.String())
@@ -448,11 +448,11 @@ func TestReaching_path(t *testing.T) {
 
 	// Nobody there: it says so, in slices.
 	text.Reset()
-	require.NoError(t, r.Probe([]byte(`{"target": "10.9.1.77", "method": "path", "timeout_seconds": 0.1, "wait_seconds": 0.05}`), &text))
+	require.NoError(t, probeBy(r, []byte(`{"target": "10.9.1.77", "method": "path", "timeout_seconds": 0.1, "wait_seconds": 0.05}`), &text))
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	assert.False(t, answer.Done)
 	text.Reset()
-	require.NoError(t, r.Probe(fmt.Appendf(nil, `{"id": %d}`, answer.ID), &text))
+	require.NoError(t, probeBy(r, fmt.Appendf(nil, `{"id": %d}`, answer.ID), &text))
 	answer = sample.PathAnswer{}
 	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
 	assert.True(t, answer.Done)

@@ -24,7 +24,8 @@ const (
 // aim is a target with what is known of it. A request on demand has one of its own.
 type aim struct {
 	target     probe.Target
-	peer       bool
+	peer       bool   // that nobody named
+	job        bool   // a host of the job
 	port       uint16 // of TCP where the target names none
 	candidates []probe.Method
 	silence    int // probes that a method may lose before another is tried
@@ -41,7 +42,9 @@ type aim struct {
 	trial    time.Duration     // when to try a better method, 0 for never
 	error    string
 	mixed    bool // the window holds losses of a method that was given up
+	own      bool // a host of the job that is this one
 	hidden   bool // a peer that is this host or another target
+	standIn  bool // for a peer that is hidden
 
 	window window
 	flying int           // probes under way
@@ -59,6 +62,14 @@ func newAim(target probe.Target, port uint16) *aim {
 		a.candidates = []probe.Method{probe.ICMP, probe.TCP}
 	}
 	return a
+}
+
+// enlist takes over whether the target is one of the job, and named.
+func (a *aim) enlist(t Aim) {
+	if a.job != t.Peer {
+		a.job, a.result = t.Peer, nil
+	}
+	a.peer = t.Peer && !t.Named
 }
 
 func (a *aim) current() probe.Method { return a.candidates[a.choice] }
@@ -201,7 +212,7 @@ func (a *aim) publish() *Result {
 	if a.result != nil {
 		return a.result
 	}
-	r := &Result{Target: a.target.Text, Address: a.address, Error: a.error}
+	r := &Result{Target: a.target.Text, Peer: a.job && !a.own || a.standIn, Address: a.address, Error: a.error}
 	a.window.describe(r)
 	if r.Method = a.method; r.Method == "" && (r.Sent > 0 || len(a.candidates) == 1) {
 		r.Method = a.current()

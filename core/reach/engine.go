@@ -67,8 +67,9 @@ func (e *Engine) Follow(p Plan) {
 		// Who is probed is known at once; whether peers are this host is found out by the loop.
 		first := &Results{}
 		for _, t := range p.Targets {
-			if !t.Peer {
-				first.Targets = append(first.Targets, newAim(t.Target, p.Port).publish())
+			if a := newAim(t.Target, p.Port); !t.Peer || t.Named {
+				a.enlist(t)
+				first.Targets = append(first.Targets, a.publish())
 			}
 		}
 		e.results.Store(first)

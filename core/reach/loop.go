@@ -106,16 +106,18 @@ func (l *loop) follow(p Plan) {
 	for _, t := range p.Targets[:min(len(p.Targets), probe.MostTargets)] {
 		i := slices.IndexFunc(before, func(a *aim) bool {
 			samePort := a != nil && (a.port == p.Port || a.target.Port != 0 || a.current() != probe.TCP)
-			return samePort && a.target == t.Target && a.peer == t.Peer
+			return samePort && a.target == t.Target
 		})
 		if i >= 0 {
 			before[i].port = p.Port
+			before[i].enlist(t)
 			l.aims = append(l.aims, before[i])
 			before[i] = nil
 			continue
 		}
 		a := newAim(t.Target, p.Port)
-		a.peer, a.quick = t.Peer, true
+		a.enlist(t)
+		a.quick = true
 		a.window.span, a.window.shared = windowSpan, &l.round
 		if a.name = l.nameOf(t.Target); a.name != nil {
 			if a.name.address.IsValid() {
@@ -170,20 +172,24 @@ func (l *loop) abandon(f *flight) {
 	}
 }
 
-// hide leaves out peers that are this host, or that another target stands for.
+// hide leaves out peers that are this host, or that another target stands for, unless they are named.
 func (l *loop) hide() {
+	standIn := make(map[*aim]bool)
 	for i, a := range l.aims {
-		if !a.peer {
-			continue
+		own := a.job && (a.address.IsLoopback() || slices.Contains(l.own, a.address.WithZone("")))
+		if own != a.own {
+			a.own, a.result, l.changed = own, nil, true
 		}
-		hidden := a.address.IsLoopback() || slices.Contains(l.own, a.address.WithZone(""))
-		for _, other := range l.aims {
-			if hidden {
+		hidden := a.peer && own
+		for j, other := range l.aims {
+			if hidden || !a.peer {
 				break
 			}
 			same := other != a && a.address.IsValid() && other.address == a.address && other.target.Method == a.target.Method &&
 				other.target.Port == a.target.Port
-			hidden = same && (!other.peer || slices.Index(l.aims, other) < i)
+			if hidden = same && (!other.peer || j < i); hidden {
+				standIn[other] = true
+			}
 		}
 		if hidden != a.hidden {
 			a.hidden, a.result, l.changed = hidden, nil, true
@@ -193,11 +199,16 @@ func (l *loop) hide() {
 			}
 		}
 	}
+	for _, a := range l.aims {
+		if standIn[a] != a.standIn {
+			a.standIn, a.result, l.changed = standIn[a], nil, true
+		}
+	}
 }
 
 // findOwn learns this host's addresses when peers might be it.
 func (l *loop) findOwn(now time.Duration) {
-	if l.ownAt != 0 && now < l.ownAt || !slices.ContainsFunc(l.aims, func(a *aim) bool { return a.peer }) {
+	if l.ownAt != 0 && now < l.ownAt || !slices.ContainsFunc(l.aims, func(a *aim) bool { return a.job }) {
 		return
 	}
 	l.ownAt = now + ownPeriod

@@ -437,6 +437,10 @@ func TestLoop_peersThatAreThisHost(t *testing.T) {
 	assert.Positive(t, w.to(probe.ICMP, "10.0.0.1"))
 	assert.InDelta(t, w.to(probe.ICMP, "10.0.0.2"), w.to(probe.ICMP, "10.0.0.4"), 1)
 
+	for _, r := range w.loop.results.Targets {
+		assert.Equal(t, r.Target != "127.0.0.1" && r.Target != "10.0.0.1", r.Peer, "%s: a peer, or named in place of one", r.Target)
+	}
+
 	// An address that this host gets later is seen.
 	w.own = append(w.own, netip.MustParseAddr("10.0.0.2"))
 	w.pass(ownPeriod + time.Second)

@@ -37,8 +37,10 @@ type Plan struct {
 // Aim is one target of a plan.
 type Aim struct {
 	probe.Target
-	// Peer marks a target that nobody named: it is left out where it is this host, or another target has its address.
-	Peer bool
+	Peer bool // a host of the job
+	// Named marks a peer that somebody named too. The others are left out where they are this host, or another target has their
+	// address.
+	Named bool
 }
 
 // Results are what is known of all targets at one moment. They are not changed after they were published.
@@ -52,6 +54,7 @@ type Results struct {
 // Result is what is known of one target. It is not changed after it was published.
 type Result struct {
 	Target  string            // verbatim
+	Peer    bool              // another host of the job
 	Address netip.Addr        // invalid: the name has not been resolved
 	Port    uint16            // 0 where the method has none
 	Method  probe.Method      // "" before the first probe

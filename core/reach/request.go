@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ func (l *loop) begin(r *request, port uint16) {
 	r.aim.silence = min(mostSilent, r.Count)
 	r.aim.due = l.clock.Monotonic()
 	// What the background found out need not be found out again.
+	r.aim.job = slices.ContainsFunc(l.aims, func(a *aim) bool { return a.target.Host == r.Host && a.publish().Peer })
 	for _, a := range l.aims {
 		if a.answered && a.target.Host == r.Host && a.target.Method == r.Method && a.portOf(probe.TCP) == r.aim.portOf(probe.TCP) {
 			r.aim.address, r.aim.choice, r.aim.refused = a.address, a.choice, a.refused

@@ -12,6 +12,7 @@ import (
 // Probe is what is known of one target when the sample was taken.
 type Probe struct {
 	Target         string            `json:"target"`
+	Peer           bool              `json:"peer"`
 	Address        *string           `json:"address"`
 	Port           *int64            `json:"port"`
 	Method         *string           `json:"method"`
@@ -35,6 +36,7 @@ type Probe struct {
 // ProbeTexts are what hardly changes of a Probe: many samples share them, and none changes them.
 type ProbeTexts struct {
 	Target         string
+	Peer           bool
 	Address        *string
 	Port           *int64
 	Method         *string
@@ -54,8 +56,8 @@ const UnknownTime = time.Duration(math.MinInt64)
 // Set writes the row of a target. The row points into itself afterwards, so it must not be copied.
 func (p *Probe) Set(texts *ProbeTexts, n *ProbeNumbers) {
 	*p = Probe{
-		Target: texts.Target, Address: texts.Address, Port: texts.Port, Method: texts.Method, MethodsRefused: texts.MethodsRefused,
-		Error: texts.Error, Sent: uint64(n.Sent), Received: uint64(n.Received), Lost: uint64(n.Sent - n.Received),
+		Target: texts.Target, Peer: texts.Peer, Address: texts.Address, Port: texts.Port, Method: texts.Method,
+		MethodsRefused: texts.MethodsRefused, Error: texts.Error, Sent: uint64(n.Sent), Received: uint64(n.Received), Lost: uint64(n.Sent - n.Received),
 	}
 	real := func(place int, known bool, value float64) *float64 {
 		if !known {

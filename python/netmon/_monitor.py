@@ -262,9 +262,13 @@ class Monitor:
         self._probe({**request, "wait_seconds": 0}, first)
         answer = _decode(first)
         while not answer["done"]:
-            text = c_void_p()
-            self._probe({"id": answer["id"], "wait_seconds": _SLICE_SECONDS}, text)
-            answer = json.loads(self._take(text))
+            answer = self._ask({"id": answer["id"], "wait_seconds": _SLICE_SECONDS})
+        return answer
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        text = c_void_p()
+        self._probe(request, text)
+        answer: dict[str, Any] = json.loads(self._take(text))
         return answer
 
     def _probe(self, request: Mapping[str, Any], text_out: c_void_p) -> None:
@@ -291,7 +295,9 @@ class Monitor:
         return frame
 
     def set_job(self, **fields: Any) -> None:
-        """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``...
+        """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``, ``peers``...
+
+        ``targets`` replaces the targets that the monitor was made with; of those that stay, what is known is kept.
 
         Raises:
             ConfigError: a field is not known or wrong.

@@ -73,6 +73,11 @@ def shared_interval() -> float:
     return float(_options.get("interval", 1.0))
 
 
+def shared_option(name: str) -> Any:
+    """Return what ``configure_shared`` said of an argument of ``Monitor``; None: nothing."""
+    return _options.get(name)
+
+
 def close_shared_monitor() -> None:
     """Close the shared monitor and forget how it was configured; the next use makes a new one."""
     global _monitor, _options

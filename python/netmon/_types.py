@@ -159,6 +159,7 @@ class Probe:
     """Round trips to one target, over a window. Times are seconds, None where nothing was measured."""
 
     target: str
+    peer: bool
     address: str | None
     port: int | None
     method: str | None

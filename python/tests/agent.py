@@ -59,7 +59,8 @@ class Agent:
 
     def sample(self) -> dict[str, Any]:
         """Take a sample."""
-        return self.ask("monitor.sample().to_dict()")
+        document: dict[str, Any] = self.ask("monitor.sample().to_dict()")
+        return document
 
     def probes(self) -> dict[str, dict[str, Any]]:
         """Return what the background found out so far, by target."""
@@ -67,7 +68,8 @@ class Agent:
 
     def history(self) -> list[dict[str, Any]]:
         """Return the loop's samples."""
-        return self.ask("[s.to_dict() for s in monitor.history()]")
+        documents: list[dict[str, Any]] = self.ask("[s.to_dict() for s in monitor.history()]")
+        return documents
 
     def close(self) -> None:
         """End the process."""

@@ -74,6 +74,7 @@ def main(rounds: int, within: float, names: list[str]) -> None:
         "set_job": lambda: kept.set_job(rank=0),
         "probe": lambda: kept.probe("127.0.0.1", count=1),
         "probe that waits": lambda: kept.probe(target, timeout=60),
+        "trace": lambda: kept.trace("127.0.0.1", count=1),
         "with": with_block,
         "close": lambda: netmon.Monitor(interval=3600).close(),
         "drop": lambda: netmon.Monitor(interval=3600),

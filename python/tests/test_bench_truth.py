@@ -12,10 +12,11 @@ from pathlib import Path
 import lab
 import pytest
 
+from bench.report import END
 from bench.truth import delays, link, losses, report, tools
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = f"by hand, before\n{report.BEGIN}\nold results\n{report.END}\nby hand, after\n"
+DOCUMENT = f"by hand, before\n{report.BEGIN}\nold results\n{END}\nby hand, after\n"
 
 
 @pytest.mark.usefixtures("namespace")

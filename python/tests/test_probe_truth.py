@@ -106,6 +106,58 @@ def test_loss_is_what_was_dropped(make_lab: MakeLab, every: int, count: int) -> 
                     assert "no answer" in found["error"]
 
 
+def test_loss_in_the_background_is_what_was_dropped(make_lab: MakeLab) -> None:
+    here, *hosts = make_lab(4, ipv6=False).hosts
+    listen(hosts[1])
+    respond(hosts[2])
+    targets = [target.format(host.address) for host, (target, _, _) in zip(hosts, METHODS.values(), strict=True)]
+    with agent(here, interval=0.1, targets=targets, probe_interval=0.02, probe_timeout=TIMEOUT) as monitor:
+        until(monitor, "all answer", lambda found: all(found[target]["received"] for target in targets))
+        for host, (_, match, _) in zip(hosts, METHODS.values(), strict=True):
+            host.ingress.lose(every=10, only=match)
+        until(monitor, "all lose", lambda found: all(found[target]["lost"] > 3 for target in targets))
+        for host in hosts:
+            host.ingress.lose_nothing()
+        dropped = {target: host.ingress.dropped().packets for target, host in zip(targets, hosts, strict=True)}
+        answers = {target: probe["received"] for target, probe in monitor.probes().items()}
+        found = until(
+            monitor,
+            "what was under way then has ended",
+            lambda found: all(found[target]["received"] > answers[target] + 2 * TIMEOUT / 0.02 for target in targets),
+        )
+        assert {target: found[target]["lost"] for target in targets} == dropped
+
+        # The snapshot sums up all targets of the loop's newest sample.
+        newest, snapshot = None, {"sequence": 0}
+        while newest is None or newest["sequence"] != snapshot["sequence"]:
+            names = ("sequence", "loss_ratio", "rtt_p50_ns")
+            read = f"(lambda s: {{name: getattr(s, name) for name in {names}}})(monitor.latest())"
+            snapshot, newest = monitor.ask(f"[{read}, monitor.history(seconds=2)[-1].to_dict()]")
+        sent, lost = (sum(probe[name] for probe in newest["probes"]) for name in ("sent", "lost"))
+        assert snapshot["loss_ratio"] == pytest.approx(lost / sent)
+        medians = sorted(probe["rtt_p50_seconds"] for probe in newest["probes"])
+        assert medians[0] <= snapshot["rtt_p50_ns"] / 1e9 <= medians[-1]
+
+
+def test_prober_that_does_not_run_blames_nobody(make_lab: MakeLab) -> None:
+    here, there = make_lab(2, ipv6=False).hosts
+    listen(there)
+    respond(there)
+    stopped, timeout = 0.4, 0.2
+    with agent(here, interval=60) as monitor:
+        targets = [target.format(there.address) for target, _, _ in METHODS.values()]
+        calls = ", ".join(f"lambda: {probe(target, 100, timeout)}" for target in targets)
+        monitor.tell(f"together({calls})")
+        for _ in range(5):
+            time.sleep(0.1)  # some probes go out; when does not matter
+            here.freeze([monitor.process.pid])
+            time.sleep(stopped)  # longer than a probe may take
+            here.thaw([monitor.process.pid])
+        for found in monitor.answer():
+            assert (found["sent"], found["received"], found["lost"], found["error"]) == (100, 100, 0, None)
+            assert found["rtt_p99_seconds"] < timeout / 4, "the time of a process that was stopped is not the network's"
+
+
 def held(there: list[Hold], back: list[Hold], protocol: int) -> float:
     """Return the median of the seconds that a protocol's packets were held, there and back together."""
     first_of = {1: 8, 6: 2, 17: 0}, {1: 0, 6: 0x12, 17: 0}
@@ -113,7 +165,7 @@ def held(there: list[Hold], back: list[Hold], protocol: int) -> float:
         [packet.seconds for packet in packets if packet.protocol == protocol and packet.kind == kinds[protocol]]
         for packets, kinds in zip((there, back), first_of, strict=True)
     ]
-    return statistics.median(a + b for a, b in zip(*ways, strict=True))
+    return float(statistics.median(a + b for a, b in zip(*ways, strict=True)))
 
 
 def test_round_trips_are_what_the_relay_held(make_lab: MakeLab) -> None:
@@ -169,7 +221,7 @@ def test_unreachable_targets_say_what_they_are_and_delay_nobody(make_lab: MakeLa
     refused = [f"tcp://{alive.address}:{port}" for port in ports]
     unnamed = {f"resolver {dead.address} did not answer": [f"dns://nobody{i}.example" for i in range(1, 21)]}
     targets = [target for some in kinds.values() for target in some]
-    settings = {"interval": 0.05, "probe_interval": 0.5, "probe_timeout": 0.3}
+    settings: dict[str, Any] = {"interval": 0.05, "probe_interval": 0.5, "probe_timeout": 0.3}
     with (
         agent(here, **settings) as quiet,
         agent(here, **settings, targets=[*targets, *refused, alive.address]) as monitor,
@@ -231,7 +283,11 @@ def test_interface_goes_down_and_comes_back(make_lab: MakeLab) -> None:
         for down, up, word in ((here.down, here.up, "network is unreachable"), (there.unplug, there.plug, "no answer")):
             before = monitor.ask("monitor.latest().sequence")
             down()
-            until(monitor, f"all say {word}", lambda found, word=word: all(word in (found[t]["error"] or "") for t in targets))
+
+            def telling(found: dict[str, dict[str, Any]], word: str = word) -> bool:
+                return all(word in (found[target]["error"] or "") for target in targets)
+
+            until(monitor, f"all say {word}", telling)
             assert monitor.ask("slowest(monitor.sample, 20)") < 1
             up()
             until(monitor, "all answer again", answering)

@@ -449,8 +449,8 @@ def test_keys_of_dictionaries() -> None:
 
 def test_keys_of_a_diagnosis() -> None:
     diagnostics = rldk.NetworkDiagnostics()
-    diagnostics.test_hosts = ["10.0.0.2", "peer"]
-    diagnostics.dns_servers = ["10.0.0.3"]
+    diagnostics.test_hosts = ["127.0.0.1"]
+    diagnostics.dns_servers = ["127.0.0.53"]
     found = diagnostics.run_comprehensive_diagnostics()
     assert set(found) == {
         "timestamp",
@@ -462,18 +462,31 @@ def test_keys_of_a_diagnosis() -> None:
         "path_analysis",
         "distributed_tests",
     }
-    assert found["ping_tests"]["peer"]["latency"] == math.inf
-    assert "not measured" in found["ping_tests"]["peer"]["error"]
-    assert found["dns_tests"]["peer"]["resolution_time_ms"] == math.inf
-    assert found["dns_tests"]["peer"]["success"] is False
-    assert list(found["dns_tests"]) == ["peer"]
+    ping = found["ping_tests"]["127.0.0.1"]
+    assert list(ping) == ["latency", "min_latency", "max_latency", "std_latency", "packet_loss", "success"]
+    assert 0 < ping["min_latency"] <= ping["latency"] <= ping["max_latency"] < 1000
+    assert (ping["packet_loss"], ping["success"]) == (0.0, True)
+    assert found["dns_tests"] == {}
+    assert found.reasons["dns_tests"] == "no host is known by a name: there is nothing to resolve"
     connectivity = found["connectivity_tests"]
     assert set(connectivity) == {"tcp_tests", "udp_tests", "socket_tests"}
-    assert connectivity["tcp_tests"]["peer:443"]["connected"] is False
-    assert connectivity["udp_tests"]["10.0.0.3"]["success"] is False
+    assert set(connectivity["tcp_tests"]) == {f"127.0.0.1:{port}" for port in (80, 443, 22, 53)}
+    for test in connectivity["tcp_tests"].values():
+        assert test["connected"] is test["success"]
+        assert test["connect_time_ms"] > 0, "a refusal is a round trip too"
+        assert test["success"] or test["error"] == "connection refused"
+    assert connectivity["udp_tests"]["127.0.0.53"]["success"] is False
+    assert "a name server answers no UDP echo" in connectivity["udp_tests"]["127.0.0.53"]["error"]
+    path = found["path_analysis"]["127.0.0.1"]
+    assert path == {
+        "hops": [{"hop": 1, "ip": "127.0.0.1", "latency_ms": path["final_latency_ms"]}],
+        "total_hops": 1,
+        "final_latency_ms": path["final_latency_ms"],
+        "success": True,
+    }
     assert set(found["bandwidth_tests"]) == {"speedtest", "iperf", "curl"}
     assert found["distributed_tests"] == {"error": "PyTorch distributed not available or initialized"}
-    assert set(found.unmeasured) == set(found) - {"timestamp", "interface_analysis"}
+    assert set(found.unmeasured) == {"dns_tests", "bandwidth_tests", "distributed_tests"}
     assert found["interface_analysis"]["lo"] == {
         "is_up": True,
         "speed_mbps": None,
@@ -530,14 +543,15 @@ def test_no_default_target_is_a_public_host() -> None:  # D12
     assert answer(script, MASTER_ADDR="10.1.2.3") == [["10.1.2.3"]] * 3
 
 
-def test_latency_is_infinite_and_says_so() -> None:
-    monitor = rldk.NetworkLatencyMonitor(["10.0.0.2"])
+def test_without_hosts_no_latency_is_measured_and_it_says_so() -> None:
+    monitor = rldk.NetworkLatencyMonitor()
     found = monitor.measure_latency()
-    assert found == {"10.0.0.2": math.inf}
-    assert found.unmeasured == ("10.0.0.2",)
-    assert "not measured" in found.reasons["10.0.0.2"]
+    assert found == {}
+    assert found.unmeasured == ("target_hosts",)
+    assert "nobody is probed" in found.reasons["target_hosts"]
     assert monitor.get_average_latency() == 0.0
-    monitor.latency_history["10.0.0.2"].extend([1.0, 3.0, math.inf])
+    assert set(monitor.get_latency_stats().unmeasured) == STATISTICS
+    monitor.latency_history["10.0.0.2"] = deque([1.0, 3.0, math.inf])
     assert monitor.get_average_latency() == 2.0
     assert monitor.get_latency_stats() == {"mean": 2.0, "std": 1.0, "min": 1.0, "max": 3.0, "median": 2.0}
     assert rldk.NetworkMonitor(1)._measure_latency() == math.inf
@@ -688,9 +702,12 @@ def test_a_health_report_grades_as_rldk_does() -> None:
     poor = report(ping_tests={str(host): slow for host in range(6)})
     assert poor["overall_health"] == "poor"
     assert "Consider running network diagnostics during off-peak hours" in poor["recommendations"]  # type: ignore[operator]
-    # D32: a tool that is not there is no issue; a host that does not answer is one.
+    assert report(ping_tests={"a": {**good, "packet_loss": 25.0}})["issues"] == ["High packet loss to a: 25.00%"]
+    # D32: a tool that is not there is no issue; a host that does not answer is one, and nothing makes up for it.
     tools = {"speedtest": {"error": "not installed", "success": False}, "iperf": {"bandwidth_mbps": 940.0, "success": True}}
     found = report(bandwidth_tests=tools, ping_tests={"a": {"error": "Ping timeout", "latency": math.inf}})
-    assert found["overall_health"] == "good"
+    assert found["overall_health"] == "poor"
     assert len(found["issues"]) == 1  # type: ignore[arg-type]
     assert found["metrics_summary"] == {"best_bandwidth_mbps": 940.0}
+    found = report(ping_tests={"a": {"error": "Ping timeout", "latency": math.inf}, "b": good})
+    assert (found["overall_health"], found["issues"]) == ("fair", ["No latency to a: Ping timeout"])

@@ -227,7 +227,7 @@ static void call_or_be_refused(void *unused) {
     netmon_free(json);
     if (status == NETMON_ERR_FORKED) {
       usable = 0;
-      why = "loading or unloading a library";
+      why = "could not be loaded: "; // the loader's list is half changed, or, more rarely, the loader is locked for good
       check_sentence(__FILE__, __LINE__, error, why);
     }
   }

@@ -20,12 +20,42 @@ static void use_everything(void) {
   CHECK_STATUS(netmon_query(handle, "{\"view\": \"health\"}", &json, NULL), NETMON_OK);
   netmon_free(json);
   CHECK_STATUS(netmon_query(handle, "{", &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
+  CHECK_STATUS(netmon_probe(handle, "{\"target\": \"127.0.0.1\"}", &json, NULL), NETMON_OK);
+  netmon_free(json);
+  CHECK_STATUS(netmon_probe(handle, "{", &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
   CHECK_STATUS(netmon_set_job(handle, "{\"rank\": 0}", NULL), NETMON_OK);
   CHECK_STATUS(netmon_set_job(handle, "{\"rank\": -1}", NULL), NETMON_ERR_CONFIG);
   CHECK_STATUS(netmon_latest(handle, &snapshot), NETMON_OK);
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
   CHECK_STATUS(netmon_sample(handle, &json, NULL), NETMON_ERR_CLOSED);
   CHECK_STATUS(netmon_init("{\"no\": 1}", &handle, NULL), NETMON_ERR_CONFIG);
+}
+
+// A signal that comes while its only thread waits for probes is handled soon, not when the waiting is over.
+
+static _Atomic uint64_t alarm_at;
+static void note_alarm(int signal) { (void)signal, alarm_at = now_ns(); }
+
+static void case_probing(int count, char **words) {
+  CHECK(count > 0, "usage: probing LIBRARY");
+  load(words[0]);
+  netmon_handle handle = OPEN(NULL);
+  struct sigaction action = {.sa_handler = note_alarm, .sa_flags = SA_ONSTACK};
+  CHECK(sigaction(SIGALRM, &action, NULL) == 0, "%s", strerror(errno));
+  struct itimerval timer = {.it_value = {.tv_usec = 150000}};
+  CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0, "%s", strerror(errno));
+  uint64_t began = now_ns();
+  char *json = NULL;
+  CHECK_STATUS(netmon_probe(handle, "{\"target\": \"127.0.0.1\", \"count\": 2, \"interval_seconds\": 1.5}", &json, NULL),
+               NETMON_OK);
+  CHECK(strstr(json, "\"done\":true,") != NULL && strstr(json, "\"received\":2,") != NULL, "%s", json);
+  netmon_free(json);
+  uint64_t ended = now_ns(), handled = atomic_load(&alarm_at);
+  printf("it waited %.2f s, and an alarm due after 0.15 s was handled after %.2f s\n", (double)(ended - began) / 1e9,
+         (double)(handled - began) / 1e9);
+  CHECK(ended - began >= 1500000000, "it waited %" PRIu64 " ns", ended - began);
+  CHECK(handled != 0 && handled - began < 1000000000, "the alarm was handled after %" PRIu64 " ns", handled - began);
+  CHECK_STATUS(netmon_close(handle), NETMON_OK);
 }
 
 // SIGPIPE's disposition: default, ignored or handled, it stays what it was, also over exec.
@@ -434,11 +464,17 @@ static void case_install(int count, char **words) {
 
 int main(int argc, char **argv) {
   static const test_case cases[] = {
-      {"pipe", case_pipe},         {"pipe-is-ignored", case_pipe_is_ignored},
-      {"mask", case_mask},         {"threads-mask", case_threads_mask},
-      {"handlers", case_handlers}, {"stack", case_stack},
-      {"storm", case_storm},       {"fault", case_fault},
-      {"latest", case_latest},     {"install", case_install},
+      {"probing", case_probing},
+      {"pipe", case_pipe},
+      {"pipe-is-ignored", case_pipe_is_ignored},
+      {"mask", case_mask},
+      {"threads-mask", case_threads_mask},
+      {"handlers", case_handlers},
+      {"stack", case_stack},
+      {"storm", case_storm},
+      {"fault", case_fault},
+      {"latest", case_latest},
+      {"install", case_install},
   };
   return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -76,11 +76,17 @@ def main(arguments: Sequence[str]) -> None:
         "--report", type=Path, default=_ROOT / "docs" / "accuracy.md", help="document to renew (default %(default)s)"
     )
     parser.add_argument("--json", type=Path, help="also write every measured value here")
+    parser.add_argument(
+        "--cost-seconds", type=float, help="how long to watch what 50 targets cost; 600 fills the history of samples"
+    )
     options = parser.parse_args(arguments)
     tools.build()
     about = general.about("make bench-truth", options.quick, *_versions())
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
-    results = measure(_QUICK if options.quick else _FULL)
+    plan = dict(_QUICK if options.quick else _FULL)
+    if options.cost_seconds is not None:
+        plan["cost"] = options.cost_seconds
+    results = measure(plan)
     if options.json:
         options.json.write_text(json.dumps(results), encoding="utf-8")
     text = report.section(about, results)

@@ -188,5 +188,5 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
     lines += ["", "### Four busy threads on two cores", "", *_busy(results["busy"], idle)]
     lines += ["", "### A delay that is known", "", *_delays(results["delays"], idle)]
     lines += ["", "### Loss that is counted", "", *_losses(results["losses"])]
-    lines += ["", f"### {cost.TARGETS} targets", "", *_cost(results["cost"])]
+    lines += ["", f"### {cost.TARGETS} targets, after {results['cost']['seconds']:.0f} s", "", *_cost(results["cost"])]
     return "\n".join([*lines, "", END])

@@ -16,12 +16,14 @@ from ._distributed import DistributedNetworkMonitor
 from ._install import install, uninstall
 from ._interface import NetworkInterfaceMonitor
 from ._latency import NetworkLatencyMonitor
-from ._metrics import Measured, NetworkMetrics, Source
+from ._measured import Measured, Source
+from ._metrics import NetworkMetrics
 from ._network import NetworkMonitor
 from ._nodes import DistributedMetrics, DistributedMetricsCollector, MultiNodeMonitor, NodeMetrics
 from ._reading import configure
 from ._real import RealNetworkMonitor
 from ._resources import GPUMemoryMonitor
+from ._targets import find_peers
 from ._training_metrics import OpenRLHFMetrics
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "RealNetworkMonitor",
     "Source",
     "configure",
+    "find_peers",
     "install",
     "uninstall",
 ]

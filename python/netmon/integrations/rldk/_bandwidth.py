@@ -7,7 +7,8 @@ import time
 from collections import deque
 
 from . import _reading
-from ._metrics import Measured, mbps, statistics
+from ._measured import Measured, statistics
+from ._metrics import mbps
 from ._sampling import Sampled, positive
 
 HISTORY = 100

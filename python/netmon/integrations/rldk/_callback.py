@@ -211,7 +211,7 @@ class OpenRLHFCallback:
         self._last_network_collection_step = self.current_metrics.step
         self._take_over(found.values)
         jobs = {name: source for name, source in self._found.sources.items() if name not in NETWORK}
-        self._found = Found({**self._found.values, **found.values}, {**jobs, **found.sources}, found.taken_at, found.reasons())
+        self._found = found.beside(self._found.values, jobs)
         self.current_metrics.__dict__.update(_found=self._found, _age=max(0.0, time.monotonic() - found.taken_at))
 
     def _take_over(self, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``NetworkDiagnostics``: what the interfaces say. Its active tests have rldk's shapes, and say that nothing was measured."""
+"""``NetworkDiagnostics``: a look at the network on demand, which asks all hosts side by side and waits for a bounded time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,36 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from . import _reading, _units
-from ._identity import master_address, torch_ranks
-from ._metrics import Measured
+from . import _questions, _reach, _reading, _targets, _units
+from ._identity import torch_ranks
+from ._measured import Measured
+from ._questions import Question
 from ._sampling import Sampled, positive
 
 NO_PROCESS_GROUP = "PyTorch distributed not available or initialized"
 NO_COLLECTIVES = f"{_reading.NOT_YET}, which never runs a collective by itself"
-_ACTIVE = ("ping_tests", "dns_tests", "connectivity_tests", "bandwidth_tests", "path_analysis", "distributed_tests")
+SECONDS = 4.0
+_FIRST_HOSTS = 3  # are connected to and traced, as in rldk
+_LEARN_SECONDS = 0.1
+_NO_TIME = f"not probed: the {SECONDS:g} s of a diagnosis were over"
+_NO_NAMES = "no host is known by a name: there is nothing to resolve"
+# The parts of a diagnosis that probe, by the methods that do it.
+_PROBING = {
+    "ping_tests": "_run_ping_diagnostics",
+    "dns_tests": "_run_dns_diagnostics",
+    "connectivity_tests": "_run_connectivity_diagnostics",
+    "path_analysis": "_run_path_diagnostics",
+}
 
 
 class NetworkDiagnostics(Sampled):
-    """A look at the network in rldk's seven parts. It sends nothing, runs no program and no collective, and never waits.
+    """A look at the network in rldk's seven parts. It runs no program and no collective.
+
+    A call waits for the probes that it sends, all hosts side by side, 4 s at most in all; what is not known by then says so. A
+    host that answers takes 0.1 s, twenty that are silent about 3 s.
 
     Args:
         sampling_frequency: every Nth call of ``run_comprehensive_diagnostics`` looks, the others return that they were skipped.
@@ -32,13 +48,21 @@ class NetworkDiagnostics(Sampled):
     def __init__(self, sampling_frequency: int = 1) -> None:
         self._sample_every(positive("sampling_frequency", sampling_frequency))
         self._lock = threading.RLock()
-        # Whom to test: training peers, and whom the caller adds. Never a public host.
-        self.test_hosts = master_address()
+        self._hosts = _targets.Hosts()
         self.dns_servers: list[str] = []
         self.port_tests = [80, 443, 22, 53]
 
+    @property
+    def test_hosts(self) -> list[str]:
+        """Whom to test: whom the monitor probes anyway, until a caller names others. Never a public host by itself."""
+        return self._hosts.texts
+
+    @test_hosts.setter
+    def test_hosts(self, hosts: list[str]) -> None:
+        self._hosts.texts = hosts
+
     def run_comprehensive_diagnostics(self) -> Measured:
-        """Return the seven parts: ``interface_analysis`` measured, the others with rldk's ``error`` and ``inf``."""
+        """Return the seven parts, in 4 s at most."""
         if not self._measures(found=True):
             return Measured(
                 timestamp=time.time(),
@@ -47,39 +71,114 @@ class NetworkDiagnostics(Sampled):
                 sampling_frequency=self.sampling_frequency,
             )
         interfaces = self._run_interface_diagnostics()
-        parts = Measured(
+        parts = self._probe(*_PROBING)
+        found = Measured(
             timestamp=time.time(),
-            ping_tests=self._run_ping_diagnostics(),
-            dns_tests=self._run_dns_diagnostics(),
-            connectivity_tests=self._run_connectivity_diagnostics(),
+            ping_tests=parts["ping_tests"],
+            dns_tests=parts["dns_tests"],
+            connectivity_tests=parts["connectivity_tests"],
             bandwidth_tests=self._run_bandwidth_diagnostics(),
             interface_analysis=interfaces,
-            path_analysis=self._run_path_diagnostics(),
+            path_analysis=parts["path_analysis"],
             distributed_tests=self._run_distributed_diagnostics(),
         )
-        reasons = dict.fromkeys(_ACTIVE, _reading.NOT_YET)
-        if isinstance(interfaces, Measured):
-            reasons.update(interfaces.reasons)
-        return parts.beside(reasons)
+        reasons = dict.fromkeys(("bandwidth_tests", "distributed_tests"), _reading.NOT_YET)
+        for part in (*parts.values(), interfaces):
+            if isinstance(part, Measured):
+                reasons.update({name: part.reasons[name] for name in part.unmeasured if name in found})
+        return found.beside({name: reasons[name] for name in found if name in reasons})
+
+    def _probe(self, *names: str) -> dict[str, Any]:
+        """Return parts of a diagnosis, all of their hosts asked side by side."""
+        parts: dict[str, Any] = {}
+        questions: dict[tuple[str, str, str], Question] = {}
+        hosts, nobody = self._whom()
+        for name in names:
+            method = _PROBING[name]
+            own = getattr(getattr(self, method), "__func__", None) is getattr(NetworkDiagnostics, method)
+            if own:
+                questions.update({(name, *key): question for key, question in self._questions(name, hosts)})
+            else:
+                parts[name] = getattr(self, method)()  # a program, or a test of one, does it in its own way
+        keys = list(questions)
+        answers = _questions.ask(questions, SECONDS)
+        for name in names:
+            if name not in parts:
+                found = {key[1:]: answers.get(key) for key in keys if key[0] == name}
+                parts[name] = self._part(name, found, nobody)
+        return parts
+
+    def _whom(self) -> tuple[list[str], str]:
+        """Return whom to test, and why nobody if that is so."""
+        end = time.monotonic() + _LEARN_SECONDS
+        while True:
+            reach = _reach.known(_reading.measure(), self._hosts.named)
+            if self._hosts.named is None:
+                self._hosts.default_is([host.host for host in reach.hosts])
+            # A monitor that has just been made finds out in a moment which of its peers are this host.
+            if reach.hosts or _reading.why_no_probes() or self._hosts.named is not None or time.monotonic() >= end:
+                return list(map(str, self.test_hosts)), reach.nobody
+            time.sleep(0.01)
+
+    def _questions(self, name: str, hosts: list[str]) -> Iterable[tuple[tuple[str, str], Question]]:
+        """Return the questions of a part, by what they are about and to whom."""
+        to_reach = [host for host in hosts if not host.startswith("dns://")]
+        if name == "ping_tests":
+            yield from ((("", host), _questions.ping(host)) for host in to_reach)
+        elif name == "dns_tests":
+            names = [host for host in hosts if _questions.is_name(host)]
+            yield from ((("", host), _questions.resolve(host)) for host in names)
+        elif name == "connectivity_tests":
+            for host in to_reach[:_FIRST_HOSTS]:
+                for port in self.port_tests:
+                    yield ("tcp_tests", f"{host}:{port}"), _questions.connect(host, port)
+            yield from ((("udp_tests", host), _questions.echo(host)) for host in to_reach[:_FIRST_HOSTS])
+        else:
+            yield from ((("", host), _questions.trace(host)) for host in to_reach[:_FIRST_HOSTS])
+
+    def _part(self, name: str, found: dict[tuple[str, str], Measured | None], nobody: str) -> Measured:
+        """Return a part of a diagnosis in rldk's shape."""
+        tests = {key: _not_asked(name, key[0]) if answer is None else answer for key, answer in found.items()}
+        if name == "connectivity_tests":
+            part = Measured(
+                {
+                    about: {host: test for (a, host), test in tests.items() if a == about}
+                    for about in ("tcp_tests", "udp_tests")
+                },
+                socket_tests={},
+            )
+            udp = part["udp_tests"]
+            udp.update({server: _no_echo_of_a_name_server() for server in self.dns_servers if server not in udp})
+        else:
+            part = Measured({host: test for (_, host), test in tests.items()})
+        if not tests:
+            known_by_address = name == "dns_tests" and bool(self.test_hosts)
+            return part.beside({name: _NO_NAMES if known_by_address else nobody})
+        if all(test.unmeasured for test in tests.values()):
+            return part.beside({name: next(iter(tests.values()))["error"]})
+        return part
 
     def _run_ping_diagnostics(self) -> dict[str, Any]:
-        return {host: self._ping_host_advanced(host) for host in self.test_hosts}
+        """Return host to what four round trips say; takes 4 s at most, whatever the hosts do."""
+        return self._alone("ping_tests")
 
     def _ping_host_advanced(self, host: str) -> dict[str, Any]:
-        return {"error": _reading.NOT_YET, "latency": math.inf}
+        return self._one(host, _questions.ping(host), "ping_tests")
 
     def _run_dns_diagnostics(self) -> dict[str, Any]:
-        failed = {"error": _reading.NOT_YET, "resolution_time_ms": math.inf, "success": False}
-        return {host: dict(failed) for host in self.test_hosts if not self._is_ip_address(host)}
+        """Return name to how long it takes to resolve; takes 4 s at most."""
+        return self._alone("dns_tests")
 
     def _run_connectivity_diagnostics(self) -> dict[str, Any]:
-        tcp = {"error": _reading.NOT_YET, "connected": False, "success": False}
-        udp = {"error": _reading.NOT_YET, "success": False}
-        return {
-            "tcp_tests": {f"{host}:{port}": dict(tcp) for host in self.test_hosts[:3] for port in self.port_tests},
-            "udp_tests": {server: dict(udp) for server in self.dns_servers},
-            "socket_tests": {},
-        }
+        """Return which ports of the first three hosts accept, and which of these echo over UDP; takes 4 s at most."""
+        return self._alone("connectivity_tests")
+
+    def _alone(self, name: str) -> dict[str, Any]:
+        part: dict[str, Any] = self._probe(name)[name]
+        return part
+
+    def _one(self, host: str, question: Question, name: str) -> dict[str, Any]:
+        return _questions.ask({host: question}, SECONDS).get(host) or _not_asked(name, "")
 
     def _run_bandwidth_diagnostics(self) -> dict[str, Any]:
         return {
@@ -106,10 +205,11 @@ class NetworkDiagnostics(Sampled):
         return Measured({row["name"]: _interface(row) for row in rows if _is_up(row)})
 
     def _run_path_diagnostics(self) -> dict[str, Any]:
-        return {host: self._traceroute_host(host) for host in self.test_hosts[:3]}
+        """Return the hops to the first three hosts; takes 4 s at most."""
+        return self._alone("path_analysis")
 
     def _traceroute_host(self, host: str) -> dict[str, Any]:
-        return {"error": _reading.NOT_YET, "success": False}
+        return self._one(host, _questions.trace(host), "path_analysis")
 
     def _run_distributed_diagnostics(self) -> dict[str, Any]:
         ranks = torch_ranks()
@@ -128,6 +228,25 @@ class NetworkDiagnostics(Sampled):
             except ValueError:
                 return False
         return True
+
+
+def _not_asked(name: str, about: str) -> Measured:
+    """Return rldk's shape of a failure for a host that nobody was asked about."""
+    shapes: dict[str, tuple[str, dict[str, Any]]] = {
+        "ping_tests": ("latency", {"latency": math.inf}),
+        "dns_tests": ("resolution_time_ms", {"resolution_time_ms": math.inf, "success": False}),
+        "path_analysis": ("final_latency_ms", {"success": False}),
+        "tcp_tests": ("connected", {"connected": False, "success": False}),
+        "udp_tests": ("success", {"success": False}),
+    }
+    key, values = shapes[about or name]
+    reason = _reading.why_no_probes() or _NO_TIME
+    return Measured(error=reason, **values).beside({key: reason})
+
+
+def _no_echo_of_a_name_server() -> Measured:
+    reason = "a name server answers no UDP echo; how long names take to resolve is in dns_tests"
+    return Measured(error=reason, success=False).beside({"success": reason})
 
 
 def _is_up(row: dict[str, Any]) -> bool:

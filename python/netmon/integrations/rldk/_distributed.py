@@ -15,8 +15,9 @@ from . import _identity, _reading
 from ._bandwidth import NetworkBandwidthMonitor
 from ._diagnostics import NO_COLLECTIVES
 from ._interface import NetworkInterfaceMonitor
-from ._latency import NetworkLatencyMonitor
-from ._metrics import Counts, Measured, NetworkMetrics, network_metrics
+from ._latency import NetworkLatencyMonitor, look
+from ._measured import Measured
+from ._metrics import Counts, NetworkMetrics, network_metrics
 from ._sampling import Sampled, positive
 from ._trouble import process
 
@@ -76,15 +77,15 @@ class DistributedNetworkMonitor(Sampled):
         last = self._last
         if not self._measures(found=last is not None and last._has("bandwidth_mbps")) and last is not None:
             return carried(last)
-        return self._measured(_reading.measure(), self._counts)
+        return self._measured(_reading.measure(), self._counts, self.latency_monitor)
 
-    def _measured(self, sample: Sample | None, counts: Counts) -> NetworkMetrics:
+    def _measured(self, sample: Sample | None, counts: Counts, latency_monitor: object) -> NetworkMetrics:
         identity = _identity.identify(sample)
         if self._given:
             identity = identity._replace(rank=self.rank, world_size=self.world_size)
         else:
             self.rank, self.world_size = identity.rank, identity.world_size
-        metrics = network_metrics(sample, counts, identity)
+        metrics = network_metrics(sample, counts, identity, look(latency_monitor, sample))
         self._last = metrics
         self.performance_history.append(metrics)
         return metrics

@@ -1,4 +1,8 @@
-"""rldk's grade of a diagnosis: a pure function. What was not measured is neither good nor an issue."""
+"""rldk's grade of a diagnosis: a pure function. What was not measured is neither good nor an issue.
+
+A host that does not answer is an issue that no number of good ones makes up for: with one, the grade is at most "fair"; where
+none answers, it is "poor". A loss above 5 %, at which rldk's dashboard alerts, is an issue too.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _reading
-from ._metrics import Measured
+from ._measured import Measured
 
 HIGHEST_PING_MS = 100.0
 HIGHEST_DNS_MS = 1000.0
 LOWEST_BANDWIDTH_MBPS = 10.0
+HIGHEST_LOSS_PERCENT = 5.0
 
 _CHECK_CONNECTIVITY = "Check network connectivity and firewall settings"
 _CHECK_DNS = "Consider using different DNS servers"
@@ -35,6 +40,11 @@ def report(diagnosis: Mapping[str, Any]) -> Measured:
         if test.get("success") and value is not None
     ]
     ping_issues = [text for host, test in pings for text in _slow(host, test, "latency", HIGHEST_PING_MS, "latency to")]
+    ping_issues += [
+        f"High packet loss to {host}: {test['packet_loss']:.2f}%"
+        for host, test in pings
+        if test.get("packet_loss", 0.0) > HIGHEST_LOSS_PERCENT
+    ]
     dns_issues = [
         text for name, test in names for text in _slow(name, test, "resolution_time_ms", HIGHEST_DNS_MS, "DNS time of")
     ]
@@ -58,12 +68,13 @@ def report(diagnosis: Mapping[str, Any]) -> Measured:
         if finite:
             summary[key] = sum(finite) / len(finite)
     graded = bool(pings or names or bandwidths)
-    reasons = {} if graded else {"overall_health": _reading.NOT_YET}
+    silent = sum(not math.isfinite(test.get("latency", math.inf)) for _, test in pings)
+    reasons = {} if graded else {"overall_health": _why_not(diagnosis)}
     if not bandwidths:
         reasons["best_bandwidth_mbps"] = _reading.NOT_YET
     return Measured(
         timestamp=time.time(),
-        overall_health=_grade(len(issues)) if graded else "unknown",
+        overall_health=_grade(len(issues), silent, len(pings)) if graded else "unknown",
         issues=issues,
         recommendations=advice,
         metrics_summary=summary,
@@ -72,7 +83,16 @@ def report(diagnosis: Mapping[str, Any]) -> Measured:
 
 def _measured(tests: object) -> list[tuple[str, Mapping[str, Any]]]:
     found: Iterable[tuple[str, Any]] = tests.items() if isinstance(tests, Mapping) else ()
-    return [(name, test) for name, test in found if isinstance(test, Mapping) and test.get("error") != _reading.NOT_YET]
+    return [
+        (name, test)
+        for name, test in found
+        if isinstance(test, Mapping) and test.get("error") != _reading.NOT_YET and not getattr(test, "unmeasured", ())
+    ]
+
+
+def _why_not(diagnosis: Mapping[str, Any]) -> str:
+    reasons: Mapping[str, str] = getattr(diagnosis, "reasons", {})
+    return reasons.get("ping_tests") or _reading.NOT_YET
 
 
 def _slow(name: str, test: Mapping[str, Any], field: str, highest: float, what: str) -> list[str]:
@@ -82,7 +102,9 @@ def _slow(name: str, test: Mapping[str, Any], field: str, highest: float, what: 
     return [f"High {what} {name}: {value:.2f}ms"] if value > highest else []
 
 
-def _grade(issues: int) -> str:
+def _grade(issues: int, silent: int, hosts: int) -> str:
+    if silent:
+        return "poor" if silent == hosts or issues > 5 else "fair"
     if issues == 0:
         return "excellent"
     return "good" if issues <= 2 else "fair" if issues <= 5 else "poor"

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from . import _reading, _units
-from ._metrics import Measured, Source
+from ._measured import Measured, Source
 from ._sampling import Sampled, positive
 
 # rldk's keys, and netmon's fields of an interface.

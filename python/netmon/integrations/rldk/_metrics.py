@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ..._types import Sample, Totals
-from . import _reading, _units
+from . import _occasions, _reading, _units
 from ._identity import Identity
-
-
-class Source(NamedTuple):
-    """Where a value comes from.
-
-    Attributes:
-        source: netmon's name of it (docs/metrics.md), or whoever else measured it.
-        target: the interface or the host that it is about, None for the whole machine.
-        age_seconds: how old it was when it was handed out.
-    """
-
-    source: str
-    target: str | None
-    age_seconds: float
-
-
-class Measured(dict[str, Any]):
-    """A dictionary with rldk's keys that says beside them what was measured.
-
-    Attributes:
-        unmeasured: the keys whose value is a default.
-        reasons: key to the reason, for those.
-        sources: key to where the value comes from, for the others.
-    """
-
-    unmeasured: tuple[str, ...] = ()
-    reasons: Mapping[str, str] = {}
-    sources: Mapping[str, Source] = {}
-
-    def beside(self, reasons: Mapping[str, str] | None = None, sources: Mapping[str, Source] | None = None) -> Measured:
-        """Set what is said beside the values, and return self."""
-        self.reasons = dict(reasons or {})
-        self.unmeasured = tuple(self.reasons)
-        self.sources = dict(sources or {})
-        return self
-
-
-class Unmeasured:
-    """Says which of an object's values nobody has filled in."""
-
-    _missing: tuple[str, ...]
-
-    @property
-    def unmeasured(self) -> tuple[str, ...]:
-        """Names of the fields that were not measured, and that nobody has given a value since."""
-        return tuple(name for name in self._missing if not getattr(self, name))
-
-    @unmeasured.setter
-    def unmeasured(self, names: Iterable[str]) -> None:
-        self._missing = tuple(names)
-
-    def _has(self, name: str) -> bool:
-        """Return whether a field is not in ``unmeasured``."""
-        return name not in self._missing or bool(getattr(self, name))
+from ._measured import Source, Unmeasured
+from ._reach import Reach, Value
 
 
 @dataclass
@@ -110,14 +57,18 @@ class NetworkMetrics(Unmeasured):
         self.unmeasured = MEASURABLE
         self.reasons: Mapping[str, str] = {}
         self._origins: Mapping[str, tuple[str, str | None]] = {}
-        # On the clock of time.monotonic: when the values were taken, and when they were handed out.
+        # On the clock of time.monotonic: when the values were taken, of some apart, and when they were handed out.
         self._taken_at = self._handed_out_at = time.monotonic()
+        self._measured_at: Mapping[str, float] = {}
+        self._probed = False
 
     @property
     def sources(self) -> dict[str, Source]:
         """Name to source, target or interface, and age in seconds when the object was handed out."""
-        age = max(0.0, self._handed_out_at - self._taken_at)
-        return {name: Source(source, target, age) for name, (source, target) in self._origins.items()}
+        return {
+            name: Source(source, target, max(0.0, self._handed_out_at - self._measured_at.get(name, self._taken_at)))
+            for name, (source, target) in self._origins.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field by its name, in order."""
@@ -214,13 +165,14 @@ def _sum(first: int | None, second: int | None) -> int | None:
     return None if first is None or second is None else first + second
 
 
-def network_metrics(sample: Sample | None, counts: Counts, identity: Identity) -> NetworkMetrics:
+def network_metrics(sample: Sample | None, counts: Counts, identity: Identity, reach: Reach) -> NetworkMetrics:
     """Return the metrics that a sample holds.
 
     Args:
         sample: None where netmon cannot measure.
         counts: what the same object counted before.
         identity: the rank.
+        reach: what is known of round trips.
     """
     metrics = NetworkMetrics(world_size=identity.world_size, rank=identity.rank)
     metrics.timestamp = time.time() if sample is None else sample.timestamp_seconds
@@ -229,6 +181,7 @@ def network_metrics(sample: Sample | None, counts: Counts, identity: Identity) -
         metrics._taken_at = sample.monotonic_seconds
         _fill_rates(fill, sample.totals)
         _fill_counts(fill, counts.since(sums(sample)))
+        _fill_reach(fill, reach)
         established = sample.tcp.established if sample.tcp is not None else None
         fill.set("tcp_connections", established, "tcp.established", target=None)
         fill.set("active_connections", established, "tcp.established", target=None)
@@ -244,6 +197,7 @@ def network_metrics(sample: Sample | None, counts: Counts, identity: Identity) -
     else:
         _last = said
     metrics.unmeasured, metrics.reasons, metrics._origins = said
+    metrics._measured_at, metrics._probed = fill.measured_at, reach.probed
     return metrics
 
 
@@ -259,6 +213,18 @@ class _Filling:
         self.counted = _reading.counted(sample) if sample is not None else ""
         self.totals = sample.totals if sample is not None else None
         self.origins: dict[str, tuple[str, str | None]] = {}
+        self.measured_at: dict[str, float] = {}
+
+    def take(self, name: str, found: Value | str) -> None:
+        """Take a value over, or why there is none."""
+        if isinstance(found, str):
+            setattr(self.metrics, name, _DEFAULTS[name])
+            self.origins.pop(name, None)
+            self.reasons[name] = found
+            return
+        setattr(self.metrics, name, type(_DEFAULTS[name])(found.value))
+        self.origins[name] = (found.source, found.target)
+        self.measured_at[name] = found.measured_at
 
     def set(self, name: str, value: float | None, source: str, target: str | None = "") -> None:
         if value is None:
@@ -293,21 +259,35 @@ def _fill_counts(fill: _Filling, since: Since | None) -> None:
         fill.reasons["packet_loss_percent"] = NO_PACKET
 
 
+def _fill_reach(fill: _Filling, reach: Reach) -> None:
+    fill.take("latency_ms", reach.round_trip())
+    if reach.probed:
+        # Drops of the own interfaces are no loss on the way; where it is probed, that is what counts.
+        fill.take("packet_loss_percent", reach.loss())
+    for name, methods, otherwise in _CONNECTIVITY:
+        fill.take(name, reach.round_trip(*methods) if reach.has(*methods) else otherwise(reach))
+    path = _occasions.path(reach)
+    hops, latency = (path, path) if isinstance(path, str) else path
+    fill.take("network_path_hops", hops)
+    fill.take("network_path_latency", latency)
+
+
+def _no_echo(reach: Reach) -> str:
+    if not reach.hosts:
+        return reach.nobody
+    return "no udp:// target is named; a UDP echo needs a monitor with udp_responder at the other end"
+
+
+# By which methods' probes, else from where.
+_CONNECTIVITY: tuple[tuple[str, tuple[str, ...], Callable[[Reach], Value | str]], ...] = (
+    ("tcp_connectivity_ms", ("tcp", "tcp_refused"), _occasions.handshake),
+    ("udp_connectivity_ms", ("udp",), _no_echo),
+    ("dns_resolution_ms", ("dns",), _occasions.resolution),
+)
+
 _COUNTED = ("network_errors", "dropped_packets", "packet_loss_percent")
 
 
 def mbps(bytes_per_second: float | None) -> float | None:
     """Return a rate in Mbps, None where it is unknown."""
     return None if bytes_per_second is None else _units.mbps(bytes_per_second)
-
-
-def statistics(values: Iterable[float]) -> dict[str, float]:
-    """Return mean, population standard deviation, min, max and median of the finite values, zeros where there is none."""
-    finite = sorted(value for value in values if math.isfinite(value))
-    if not finite:
-        return {"mean": 0.0, "std": 0.0, "min": 0.0, "max": 0.0, "median": 0.0}
-    count = len(finite)
-    mean = math.fsum(finite) / count
-    middle = finite[count // 2] if count % 2 else (finite[count // 2 - 1] + finite[count // 2]) / 2
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / count)
-    return {"mean": mean, "std": spread, "min": finite[0], "max": finite[-1], "median": middle}

@@ -9,12 +9,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..._types import Sample
-from . import _reading
-from ._identity import master_address
+from . import _occasions, _questions, _reach, _reading, _targets
+from ._diagnostics import NetworkDiagnostics
 from ._install import in_use
-from ._metrics import Measured, NetworkMetrics, Source, mbps
+from ._measured import Measured, Source
+from ._metrics import NetworkMetrics, mbps
+from ._reach import Value
 from ._real import RealNetworkMonitor
 from ._sampling import Sampled, from_environment, positive
+
+# rldk's words.
+_ALL_FAILED = "All latency measurements failed"
+_ONCE_SECONDS = 1.0
 
 
 class NetIO(NamedTuple):
@@ -36,7 +42,7 @@ class NetworkMonitor(Sampled):
     Args:
         sampling_frequency: every Nth call of ``get_current_metrics`` measures at that moment, the others return what netmon's
             own loop found last. Default: RLDK_NETWORK_SAMPLING_FREQUENCY in the environment, else 10.
-        enable_icmp: rldk's choice between ping and TCP; no latency is measured by this version.
+        enable_icmp: whether latency is measured by ICMP echo where that works; else by TCP handshakes with the job's own port.
 
     Raises:
         ValueError: the frequency is no whole number of at least 1; the text names the argument or the variable.
@@ -50,8 +56,7 @@ class NetworkMonitor(Sampled):
         self.enable_icmp = enable_icmp
         self.last_net_io: NetIO | None = None
         self.last_net_time: float | None = None
-        # Whom to measure to: training peers, and whom the caller adds. Never a public host.
-        self.latency_targets = master_address()
+        self._hosts = _targets.Hosts()
         self.tcp_ports = [80, 443, 22]
         self._lock = threading.Lock()
         self.last_errors: dict[str, str | None] = {"bandwidth": None, "latency": None}
@@ -60,6 +65,15 @@ class NetworkMonitor(Sampled):
         )
         self._has_rates = False
         self._newest_in_history: tuple[int, tuple[int, int]] | None = None
+
+    @property
+    def latency_targets(self) -> list[str]:
+        """Whom to measure to: whom the monitor probes anyway, until a caller names others. Never a public host by itself."""
+        return self._hosts.texts
+
+    @latency_targets.setter
+    def latency_targets(self, hosts: list[str]) -> None:
+        self._hosts.texts = hosts
 
     def _measure_bandwidth(self) -> tuple[float, float]:
         up, down, _ = self._rates(_reading.measure())
@@ -81,42 +95,91 @@ class NetworkMonitor(Sampled):
         return mbps(totals.transmit_bytes_per_second), mbps(totals.receive_bytes_per_second), sample
 
     def _measure_latency(self) -> float:
-        self.last_errors["latency"] = f"latency is {_reading.NOT_YET}"
-        return math.inf
+        """Return the mean of the newest round trips to those targets that answer, in ms, infinite where none does; at once."""
+        found = self._latency(_reading.measure())
+        return math.inf if isinstance(found, str) else found.value
+
+    def _latency(self, sample: Sample | None) -> Value | str:
+        """Return what the background knows of the targets, and note in ``last_errors`` why nothing if that is so."""
+        own = [name for name in ("_measure_latency", "_icmp_ping", "_tcp_handshake") if self._is_replaced(name)]
+        if own:
+            return self._latency_of_ones_own(own)
+        named = self._hosts.named
+        if self.enable_icmp or named is None:
+            reach = _reach.reach(self, self._hosts, sample)
+        else:
+            hosts = _targets.Hosts(_questions.tcp_target(host) for host in named)
+            reach = _reach.reach(self, hosts, sample)
+        found = reach.round_trip() if self.enable_icmp or named is not None else _occasions.handshake(reach)
+        if isinstance(found, str):
+            self.last_errors["latency"] = f"{_ALL_FAILED}: {found}" if reach.hosts else f"latency is not measured: {found}"
+        else:
+            self.last_errors["latency"] = None
+        return found
+
+    def _is_replaced(self, name: str) -> bool:
+        return getattr(getattr(self, name), "__func__", None) is not getattr(NetworkMonitor, name)
+
+    def _latency_of_ones_own(self, replaced: list[str]) -> Value | str:
+        """Return the latency as a program, or a test of one, measures it in the methods that it replaced."""
+        if replaced[0] == "_measure_latency":
+            times = [self._measure_latency()]
+        else:
+            tried = ["_icmp_ping"] * self.enable_icmp + ["_tcp_handshake"]
+            found = [[getattr(self, name)(target) for name in tried if name in replaced] for target in self.latency_targets]
+            times = [next((time for time in each if time is not None), math.inf) for each in found]
+        finite = [time for time in times if math.isfinite(time)]
+        if not finite:
+            self.last_errors["latency"] = _ALL_FAILED
+            return _ALL_FAILED
+        self.last_errors["latency"] = None
+        return Value(sum(finite) / len(finite), replaced[0], ", ".join(self.latency_targets), time.monotonic())
 
     def _icmp_ping(self, target: str) -> float | None:
-        return None
+        """Return the round trip of one echo in ms, None where no reply comes; takes 1 s at most."""
+        return self._once([f"icmp://{_questions.bare(target)}"])
 
     def _tcp_handshake(self, target: str) -> float | None:
-        return None
+        """Return the time of a TCP handshake, or of its refusal, in ms, by the first of ``tcp_ports`` that answers.
+
+        All are tried side by side; takes 1 s at most.
+        """
+        return self._once([_questions.tcp_target(target, port) for port in self.tcp_ports])
+
+    def _once(self, targets: list[str]) -> float | None:
+        answers = _questions.ask({target: _questions.once(target) for target in targets}, _ONCE_SECONDS)
+        times = (answers[target]["latency"] for target in targets if target in answers)
+        return next((float(found) for found in times if math.isfinite(found)), None)
 
     def get_current_metrics(self) -> Measured:
-        """Return Mbps in both directions, ``latency_ms`` (0.0: not measured), and the time.
+        """Return Mbps in both directions, ``latency_ms`` (0.0: no target answers, or nothing is known), and the time.
 
         ``bandwidth_mbps`` is the download, as in rldk. Values are at most an interval of netmon's loop old. Until a first
         window exists every call measures, and ``unmeasured`` names the rates.
         """
         measures = self._measures(found=self._has_rates)
         up, down, sample = self._rates(_reading.measure() if measures else _reading.newest())
-        latency = self._measure_latency()
+        latency = self._latency(sample)
         values = {
             "bandwidth_mbps": down,
             "bandwidth_upload_mbps": up,
             "bandwidth_download_mbps": down,
-            "latency_ms": latency if math.isfinite(latency) else None,
+            "latency_ms": None if isinstance(latency, str) else latency.value,
             "total_bandwidth_mbps": None if up is None or down is None else up + down,
         }
         self._has_rates = values["total_bandwidth_mbps"] is not None
-        self._remember(values["total_bandwidth_mbps"], sample)
-        return _beside(values, sample)
+        self._remember(values["total_bandwidth_mbps"], None if isinstance(latency, str) else latency.value, sample)
+        return _beside(values, sample, latency)
 
-    def _remember(self, total: float | None, sample: Sample | None) -> None:
-        if total is None or sample is None:
+    def _remember(self, total: float | None, latency: float | None, sample: Sample | None) -> None:
+        which = None if sample is None else (sample.sequence, _reading.origin())
+        if which is None or which == self._newest_in_history:
             return
-        which = (sample.sequence, _reading.origin())
-        if which != self._newest_in_history:
-            self._newest_in_history = which
+        self._newest_in_history = which
+        if total is not None:
             self.real_monitor.bandwidth_history.append(total)
+        if latency is not None:
+            self.real_monitor.latency_history.append(latency)
 
     def get_network_stats(self) -> Measured:
         """Return ``RealNetworkMonitor.get_network_stats``, which knows what this object measured."""
@@ -145,15 +208,18 @@ class NetworkMonitor(Sampled):
         self._has_rates = False
 
     def test_network_connectivity(self) -> Measured:
-        """Return the ping, DNS and connectivity parts of a diagnosis."""
+        """Return the ping, DNS and connectivity parts of a diagnosis; takes 4 s at most."""
         diagnostics = self.real_monitor.network_diagnostics
-        return _not_yet(
-            {
+        if isinstance(diagnostics, NetworkDiagnostics):
+            parts = diagnostics._probe("ping_tests", "dns_tests", "connectivity_tests")
+        else:
+            parts = {
                 "ping_tests": diagnostics._run_ping_diagnostics(),
                 "dns_tests": diagnostics._run_dns_diagnostics(),
                 "connectivity_tests": diagnostics._run_connectivity_diagnostics(),
             }
-        )
+        reasons = (part.reasons for part in parts.values() if isinstance(part, Measured))
+        return Measured(parts).beside({name: each[name] for each in reasons for name in each if name in parts})
 
     def test_bandwidth(self) -> Measured:
         """Return the bandwidth part of a diagnosis."""
@@ -169,17 +235,21 @@ def _not_yet(tests: Mapping[str, Any]) -> Measured:
     return Measured(tests).beside(dict.fromkeys(tests, _reading.NOT_YET))
 
 
-def _beside(values: Mapping[str, float | None], sample: Sample | None) -> Measured:
+def _beside(values: Mapping[str, float | None], sample: Sample | None, latency: Value | str) -> Measured:
     down, up = "totals.receive_bytes_per_second", "totals.transmit_bytes_per_second"
     fields = {"bandwidth_upload_mbps": up, "total_bandwidth_mbps": f"{down} + {up}"}
     reasons, sources = {}, {}
     target = _reading.counted(sample) if sample is not None else None
     age = 0.0 if sample is None else max(0.0, time.monotonic() - sample.monotonic_seconds)
     for key, value in values.items():
-        if value is not None:
+        if key == "latency_ms":
+            if isinstance(latency, str):
+                reasons[key] = latency
+            else:
+                older = max(0.0, time.monotonic() - latency.measured_at)
+                sources[key] = Source(latency.source, latency.target, older)
+        elif value is not None:
             sources[key] = Source(fields.get(key, down), target, age)
-        elif key == "latency_ms":
-            reasons[key] = _reading.NOT_YET
         else:
             reasons[key] = _reading.why(sample, down)
     metrics = Measured({key: 0.0 if value is None else value for key, value in values.items()})

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _identity, _reading, _resources, _units
+from . import _identity, _reach, _reading, _resources, _units
 from ._distributed import dataframe
 from ._install import in_use
-from ._metrics import Measured, Source, Unmeasured, mbps
+from ._measured import Measured, Source, Unmeasured
+from ._metrics import mbps
 from ._network import NetworkMonitor
 from ._resources import GPUMemoryMonitor
 from ._worker import worker
@@ -191,6 +192,11 @@ class DistributedMetricsCollector:
             node.network_bandwidth = download
             age = max(0.0, time.monotonic() - sample.monotonic_seconds)
             sources["network_bandwidth"] = Source("totals.receive_bytes_per_second", _reading.counted(sample), age)
+        latency = _reach.known(sample, None).round_trip() if self.enable_network_monitoring else ""
+        if not isinstance(latency, str):
+            node.network_latency = latency.value
+            older = max(0.0, time.monotonic() - latency.measured_at)
+            sources["network_latency"] = Source(latency.source, latency.target, older)
         node.sources = sources
         node.unmeasured = tuple(name for name in _NODE_MEASURABLE if name not in sources)
         self.node_metrics[node.node_id] = node

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ..._environment import job_variables
 from ..._errors import ConfigError, Error
 from ..._monitor import Monitor
-from ..._shared import configure_shared, existing_monitor, shared_interval, shared_monitor
+from ..._shared import configure_shared, existing_monitor, shared_interval, shared_monitor, shared_option
 from ..._types import Sample
 from ._trouble import process
 
@@ -34,20 +35,36 @@ def configure(
     targets: list[str] | None = None,
     sources: list[str] | None = None,
     job: dict[str, Any] | None = None,
+    probe_interval: float | None = None,
+    probe_timeout: float | None = None,
+    udp_responder: bool | dict[str, Any] | None = None,
 ) -> None:
     """Say how the process's one monitor is to measure, before any object of this module measures.
 
     Args:
         interfaces: which interfaces count, as glob patterns; ``["lo"]`` for ranks that talk over loopback.
         interval: seconds between two samples, default 1.
-        targets: whom to probe beside the training peers.
+        targets: whom to probe beside the training peers, as ``netmon.Monitor`` takes them: ``"10.0.0.2"``,
+            ``"tcp://node7:29500"``, ``"udp://node7"``, ``"dns://node7"``, ``"gateway"``.
         sources: which sections are read.
-        job: what is known of the training job; wins over the environment.
+        job: what is known of the training job (``peers``, ``master_address``...); wins over the environment.
+        probe_interval: seconds between two probes of one target, default 1.
+        probe_timeout: seconds after which a probe without an answer is lost, default 1.
+        udp_responder: answer the UDP echoes of other monitors: True on loopback, or ``{"address": "10.0.0.1", "port": 29541}``.
 
     Raises:
         ConfigError: a value is wrong, or it is too late.
     """
-    given = {"interfaces": interfaces, "interval": interval, "targets": targets, "sources": sources, "job": job}
+    given = {
+        "interfaces": interfaces,
+        "interval": interval,
+        "targets": targets,
+        "sources": sources,
+        "job": job,
+        "probe_interval": probe_interval,
+        "probe_timeout": probe_timeout,
+        "udp_responder": udp_responder,
+    }
     try:
         configure_shared(**{name: value for name, value in given.items() if value is not None})
     except ConfigError:
@@ -157,6 +174,19 @@ def _tell(about: Monitor, /, **fields: Any) -> None:
         process.tell("job", f"netmon could not be told the ranks: {error}")
 
 
+def targets() -> tuple[str, ...]:
+    """Return whom the monitor probes because ``configure`` said so."""
+    return tuple(shared_option("targets") or ())
+
+
+def why_no_probes() -> str | None:
+    """Return why nothing can be probed at all, None where it can."""
+    sources = shared_option("sources")
+    if sources is not None and "probes" not in sources:
+        return "not in sources"
+    return why(None, "probes") if monitor() is None else None
+
+
 def problems() -> list[str]:
     """Return what the monitor itself has to complain about, if there is one."""
     source = existing_monitor()
@@ -183,9 +213,13 @@ def primary(sample: Sample) -> str | None:
 
 def counted(sample: Sample) -> str:
     """Return the names of the interfaces that count in the totals."""
-    names = [row["name"] for row in interfaces(sample) if row["counted"]]
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return listed([row["name"] for row in interfaces(sample) if row["counted"]])
+
+
+def listed(words: Sequence[str], separator: str = ", ") -> str:
+    """Return words in a row, 8 of them at most."""
+    more = len(words) - _MOST_NAMES
+    return separator.join(words[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def why(sample: Sample | None, name: str) -> str:

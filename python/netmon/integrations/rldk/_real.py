@@ -14,8 +14,9 @@ from ._bandwidth import HISTORY, NetworkBandwidthMonitor
 from ._diagnostics import NetworkDiagnostics
 from ._distributed import DistributedNetworkMonitor, carried
 from ._interface import NetworkInterfaceMonitor
-from ._latency import NetworkLatencyMonitor
-from ._metrics import Counts, Measured, NetworkMetrics, network_metrics
+from ._latency import NetworkLatencyMonitor, look
+from ._measured import Measured
+from ._metrics import Counts, NetworkMetrics, network_metrics
 from ._sampling import Sampled, positive
 
 
@@ -49,6 +50,8 @@ class RealNetworkMonitor(Sampled):
             self.distributed_monitor = DistributedNetworkMonitor(
                 enable_distributed_measurements=enable_distributed_measurements
             )
+            # One list of hosts, whichever of the two a program changes.
+            self.distributed_monitor.latency_monitor = self.latency_monitor
         self._history_lock = threading.RLock()
         self.bandwidth_history: deque[float] = deque(maxlen=HISTORY)
         self.latency_history: deque[float] = deque(maxlen=HISTORY)
@@ -80,7 +83,9 @@ class RealNetworkMonitor(Sampled):
             stats[f"max_{name}"] = max(history, default=0.0)
             stats[f"min_{name}"] = min(history, default=0.0)
             if not history:
-                reason = "nothing was measured yet" if name == "bandwidth" else _reading.NOT_YET
+                reason = "nothing was measured yet"
+                if name == "latency" and self._last is not None:
+                    reason = self._last.reasons.get("latency_ms", reason)
                 reasons.update({f"{kind}_{name}": reason for kind in ("avg", "max", "min")})
         return Measured(stats).beside(reasons)
 
@@ -95,8 +100,9 @@ class RealNetworkMonitor(Sampled):
     def _metrics(self, sample: Sample | None, counts: Counts | None) -> NetworkMetrics:
         distributed = self.distributed_monitor
         if distributed is not None:
-            return distributed._measured(sample, counts or distributed._counts)
-        return network_metrics(sample, counts or self._counts, _identity.identify(sample))
+            return distributed._measured(sample, counts or distributed._counts, self.latency_monitor)
+        reach = look(self.latency_monitor, sample)
+        return network_metrics(sample, counts or self._counts, _identity.identify(sample), reach)
 
     def _remember(self, metrics: NetworkMetrics) -> NetworkMetrics:
         self._last = metrics
@@ -107,14 +113,14 @@ class RealNetworkMonitor(Sampled):
         return metrics
 
     def run_network_diagnostics(self) -> Mapping[str, Any]:
-        """Return ``NetworkDiagnostics.run_comprehensive_diagnostics``."""
+        """Return ``NetworkDiagnostics.run_comprehensive_diagnostics``, which takes 4 s at most."""
         return self.network_diagnostics.run_comprehensive_diagnostics()
 
     def get_network_health_report(self) -> Measured:
         """Grade the newest diagnosis as rldk does; what was not measured is no issue of the network.
 
-        The grade is ``"unknown"`` where nothing that is graded was measured: in this version, always, unless the caller puts
-        measurements of his own into ``network_diagnostics``.
+        The grade is ``"unknown"`` where nothing that is graded was measured, as where nobody is known to probe. It waits for
+        the diagnosis, 4 s at most.
         """
         diagnosis = self.run_network_diagnostics()
         if diagnosis.get("skipped"):

@@ -10,7 +10,8 @@ from operator import itemgetter
 from typing import Any
 
 from . import _reading, _resources, _units
-from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, Source, Sums
+from ._measured import Source
+from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, Sums
 
 
 @dataclass
@@ -92,7 +93,7 @@ class OpenRLHFMetrics:
         age: float | None = self.__dict__.get("_age")
         if age is None:
             age = max(0.0, time.monotonic() - found.taken_at)
-        return {name: Source(source, target, age) for name, (source, target) in found.sources.items()}
+        return {name: Source(source, target, age + found.older(name)) for name, (source, target) in found.sources.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field by its name, in order."""
@@ -144,10 +145,13 @@ _GIGABYTES = {
 }
 
 
+_PARTS = {**{name: name for name in _SAME}, **_RENAMED}
+
+
 class Found:
     """What was found out for a step at one moment: values of fields, which are missing, and where the others come from."""
 
-    __slots__ = ("_reasons", "sources", "sums", "taken_at", "unmeasured", "values")
+    __slots__ = ("_measured_at", "_probed", "_reasons", "sources", "sums", "taken_at", "unmeasured", "values")
 
     def __init__(
         self,
@@ -156,6 +160,8 @@ class Found:
         taken_at: float,
         reasons: Mapping[str, str] | None = None,
         sums: Sums | None = None,
+        measured_at: Mapping[str, float] | None = None,
+        probed: bool = False,
     ) -> None:
         self.values = values
         self.sources = sources
@@ -163,30 +169,43 @@ class Found:
         self.unmeasured = tuple(name for name in MEASURABLE if name not in sources)
         self._reasons = reasons or {}
         self.sums = sums
+        self._measured_at = measured_at or {}
+        self._probed = probed
+
+    def older(self, name: str) -> float:
+        """Return how much older than the rest a value was when it was taken."""
+        return max(0.0, self.taken_at - self._measured_at.get(name, self.taken_at))
 
     def plus(self, values: Mapping[str, Any], source: str) -> Found:
         """Return this with further values from one source."""
         sources = {**self.sources, **dict.fromkeys(values, (source, None))}
-        return Found({**self.values, **values}, sources, self.taken_at, self._reasons, self.sums)
+        return self._with({**self.values, **values}, sources, self._reasons)
+
+    def beside(self, values: Mapping[str, Any], sources: Mapping[str, tuple[str, str | None]]) -> Found:
+        """Return this with other values, and where some of them come from, that it does not have itself."""
+        return self._with({**values, **self.values}, {**sources, **self.sources}, self.reasons())
+
+    def _with(self, values: dict[str, Any], sources: dict[str, tuple[str, str | None]], reasons: Mapping[str, str]) -> Found:
+        return Found(values, sources, self.taken_at, reasons, self.sums, self._measured_at, self._probed)
 
     def counted_from(self, previous: Sums | None) -> Found:
         """Return this with errors and loss counted from what a step saw last: what came between two steps is in one of them."""
         if self.sums is None:
             return self
         since = self.sums.since(previous)
-        counts = {
-            "network_errors": (since and since.errors, ERRORS),
-            "packet_loss_percent": (since and since.loss_percent, DROPS),
-        }
+        counts: dict[str, tuple[float | None, str]] = {"network_errors": (since and since.errors, ERRORS)}
+        if not self._probed:
+            counts["packet_loss_percent"] = (since and since.loss_percent, DROPS)
         values, sources, reasons = dict(self.values), dict(self.sources), dict(self._reasons)
-        target = sources.pop("network_errors", (ERRORS, None))[1]
-        sources.pop("packet_loss_percent", None)
+        target = sources.get("network_errors", (ERRORS, None))[1]
+        for name in counts:
+            sources.pop(name, None)
         for name, (count, source) in counts.items():
             values[name] = DEFAULTS[name] if count is None else count
             if count is not None:
                 sources[name] = (source, target)
             reasons[name] = NOTHING_BEFORE if since is None else NO_PACKET
-        return Found(values, sources, self.taken_at, reasons, self.sums)
+        return self._with(values, sources, reasons)
 
     def reasons(self) -> dict[str, str]:
         """Return why the missing ones are missing."""
@@ -224,6 +243,7 @@ def network_values(metrics: Any, taken_at: float, sums: Sums | None = None) -> F
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     sources: dict[str, tuple[str, str | None]] = {}
+    measured_at: Mapping[str, float] = getattr(metrics, "_measured_at", None) or {}
 
     def take(name: str, *parts: str) -> None:
         numbers = [number(getattr(metrics, part, None)) for part in parts]
@@ -244,7 +264,8 @@ def network_values(metrics: Any, taken_at: float, sums: Sums | None = None) -> F
             take(name, part)
     take("total_bandwidth_mbps", "bandwidth_out_mbps", "bandwidth_in_mbps")
     values["network_errors"] = int(values["network_errors"])
-    return Found(values, sources, taken_at, reasons, sums)
+    measured_at = {name: measured_at[part] for name, part in _PARTS.items() if part in measured_at}
+    return Found(values, sources, taken_at, reasons, sums, measured_at, getattr(metrics, "_probed", False))
 
 
 def _says(missing: Any, name: str, value: float) -> bool:

@@ -23,6 +23,11 @@ def gigabytes_per_second(mbps: float) -> float:
     return mbps / _MBPS_PER_GIGABYTE_PER_SECOND
 
 
+def milliseconds(seconds: float) -> float:
+    """Return milliseconds."""
+    return seconds * 1e3
+
+
 def percent(part: float, whole: float) -> float:
     """Return a share of a whole in percent."""
     return 100.0 * part / whole
