@@ -6,11 +6,13 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -72,6 +74,21 @@ func (m *Monitor) named(j *jobState) []probe.Target {
 		return m.config.Targets
 	}
 	return j.identity.Targets
+}
+
+// resolve finds out what the master's name means, as the resolver of this host says and in the monitor's network namespace.
+func (m *Monitor) resolve(name string, givenUp func() bool) (addresses []netip.Addr, err error) {
+	if m.isOwnName(name) {
+		return dns.Hosts(*m.options.FS, name), nil
+	}
+	refused := m.engine.Inside(func() (sent int) {
+		addresses, sent, err = dns.Resolve(*m.options.FS, name, resolveTimeout, givenUp)
+		return sent
+	})
+	if refused != nil {
+		return nil, refused
+	}
+	return addresses, err
 }
 
 // aim makes the engine follow what is known of the job.

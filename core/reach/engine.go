@@ -258,6 +258,31 @@ func (e *Engine) Ended() bool {
 	return e.loops == 0
 }
 
+// Inside calls f on a thread in the engine's network namespace; f returns how many bytes it has sent.
+// Errors: ErrClosed, and why there is no such thread.
+func (e *Engine) Inside(f func() (sent int)) error {
+	runtime.LockOSThread()
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		runtime.UnlockOSThread()
+		return ErrClosed
+	}
+	leave, err := e.namespace.enter()
+	e.mu.Unlock()
+	if leave != nil {
+		// As in run: where the thread cannot be moved back, it ends with the goroutine.
+		defer leave()
+	} else {
+		defer runtime.UnlockOSThread()
+	}
+	if err != nil {
+		return err
+	}
+	e.bytes.Add(uint64(f()))
+	return nil
+}
+
 // run is the goroutine.
 func (e *Engine) run(b *bell) {
 	defer e.end()
