@@ -90,8 +90,14 @@ func (e *Engine) Bytes() uint64 {
 	return total
 }
 
-// CPU is the time that the engine's thread has used.
-func (e *Engine) CPU() time.Duration { return time.Duration(e.cpu.Load()) }
+// CPU is the time that the engine's threads have used: the one that probes, and the one that answers others' probes.
+func (e *Engine) CPU() time.Duration {
+	used := time.Duration(e.cpu.Load())
+	if r := e.responder.Load(); r != nil {
+		used += r.state.Load().used()
+	}
+	return used
+}
 
 // Problems are what keeps probes, or the answering of others' probes, from working at all.
 func (e *Engine) Problems() (problems []string) {
