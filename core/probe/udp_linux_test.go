@@ -124,7 +124,11 @@ func TestUDP_answered(t *testing.T) {
 			assert.Less(t, result.RTT, 100*time.Millisecond, address)
 		}
 	}
-	assert.Eventually(t, func() bool { return r.Counters() == udp.Counters{Answered: want} }, 5*time.Second, time.Millisecond, "%+v", r.Counters())
+	assert.Eventually(t, func() bool {
+		c := r.Counters()
+		c.CPU = 0
+		return c == udp.Counters{Answered: want}
+	}, 5*time.Second, time.Millisecond, "%+v", r.Counters())
 	assert.LessOrEqual(t, len(p.Descriptors(nil)), 8)
 }
 
