@@ -81,8 +81,8 @@ func (m *Monitor) probeProblems() (problems []string) {
 
 // sameTexts tells whether two results say the same but for numbers.
 func sameTexts(a, b *reach.Result) bool {
-	return a == b || a.Target == b.Target && a.Peer == b.Peer && a.Address == b.Address && a.Port == b.Port && a.Method == b.Method && a.Error == b.Error &&
-		maps.Equal(a.Refused, b.Refused)
+	return a == b || a.Target == b.Target && a.Peer == b.Peer && a.Address == b.Address && a.Port == b.Port &&
+		a.Method == b.Method && a.Error == b.Error && maps.Equal(a.Refused, b.Refused)
 }
 
 // textsOf and numbersOf are the two halves of what samples tell of a result.
@@ -97,8 +97,8 @@ func textsOf(r *reach.Result) *sample.ProbeTexts {
 		port = &number
 	}
 	t := &sample.ProbeTexts{
-		Target: r.Target, Peer: r.Peer, Address: known(address), Port: port, Method: known(string(r.Method)),
-		MethodsRefused: r.Refused, Error: known(r.Error),
+		Target: r.Target, Peer: r.Peer, Address: known(address), Port: port, Method: known(string(r.Method)), MethodsRefused: r.Refused,
+		Error: known(r.Error),
 	}
 	if t.MethodsRefused == nil {
 		t.MethodsRefused = map[string]string{}

@@ -340,6 +340,21 @@ func TestProbes_ofTheJob(t *testing.T) {
 	assert.Contains(t, blind.sample().Self.Health, `the job's master cannot be probed: target "a b"`)
 }
 
+// prober is what answers requests for probes.
+type prober interface {
+	Probe([]byte) (Probing, error)
+	AwaitProbe(*Probing, time.Duration, io.Writer) (bool, error)
+}
+
+// probeBy answers a request, waiting in slices as the C half does.
+func probeBy(m prober, request []byte, w io.Writer) error {
+	p, err := m.Probe(request)
+	for answered := false; err == nil && !answered; {
+		answered, err = m.AwaitProbe(&p, 100*time.Millisecond, w)
+	}
+	return err
+}
+
 func TestProbes_targetsToldLater(t *testing.T) {
 	network := &fakeNetwork{own: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
 	p := newProbing(t, `{"targets": ["10.0.0.7"], "job": {"master_address": "10.0.0.1", "peers": ["10.0.0.2"]},
@@ -377,21 +392,6 @@ func TestProbes_targetsToldLater(t *testing.T) {
 
 	_, _, err := ParseJob([]byte(`{"targets": ["http://a"]}`))
 	assert.ErrorContains(t, err, `job key "targets" has a wrong entry 1`)
-}
-
-// prober is what answers requests for probes.
-type prober interface {
-	Probe([]byte) (Probing, error)
-	AwaitProbe(*Probing, time.Duration, io.Writer) (bool, error)
-}
-
-// probeBy answers a request, waiting in slices as the C half does.
-func probeBy(m prober, request []byte, w io.Writer) error {
-	p, err := m.Probe(request)
-	for answered := false; err == nil && !answered; {
-		answered, err = m.AwaitProbe(&p, 100*time.Millisecond, w)
-	}
-	return err
 }
 
 func ask(t *testing.T, p *probing, request string) (answer map[string]any) {

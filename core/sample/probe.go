@@ -56,8 +56,8 @@ const UnknownTime = time.Duration(math.MinInt64)
 // Set writes the row of a target. The row points into itself afterwards, so it must not be copied.
 func (p *Probe) Set(texts *ProbeTexts, n *ProbeNumbers) {
 	*p = Probe{
-		Target: texts.Target, Peer: texts.Peer, Address: texts.Address, Port: texts.Port, Method: texts.Method,
-		MethodsRefused: texts.MethodsRefused, Error: texts.Error, Sent: uint64(n.Sent), Received: uint64(n.Received), Lost: uint64(n.Sent - n.Received),
+		Target: texts.Target, Peer: texts.Peer, Address: texts.Address, Port: texts.Port, Method: texts.Method, MethodsRefused: texts.MethodsRefused,
+		Error: texts.Error, Sent: uint64(n.Sent), Received: uint64(n.Received), Lost: uint64(n.Sent - n.Received),
 	}
 	real := func(place int, known bool, value float64) *float64 {
 		if !known {
