@@ -206,8 +206,9 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 //   "udp://node7:29541"  "udp://node7"       UDP echo to a monitor with "udp_responder"; default port 29541
 //   "dns://node7"                            time to resolve the name by the system's resolver
 //   "gateway"                                the default gateway
-// Limits that no configuration lifts: 256 targets, 1000 probes a second, 20 ms between two probes of one target, 64 bytes above IP
-// and protocol headers (but for DNS questions, which are as long as their name, and 40 packets that look for a path's MTU).
+// Limits that no configuration lifts: 256 targets, 1000 probes a second, 20 ms between two probes of one target, 4 of them under way
+// at a time, 64 bytes above IP and protocol headers (but for DNS questions, which are as long as their name, and 40 packets that
+// look for a path's MTU).
 
 // netmon_probe measures round trips to one target on demand, beside the background. request_json is one of
 //   {"target": "10.0.0.2", "method": "auto", "count": 5, "timeout_seconds": 1, "interval_seconds": 0.02, "wait_seconds": 0.1}

@@ -149,7 +149,7 @@ func New(config Config, options Options) (*Monitor, error) {
 		}
 	}
 	if links != nil {
-		m.topology = watchTopology(*options.FS, links, config.Interfaces, master(m.job.Load()), firstWait)
+		m.topology = watchTopology(links, config.Interfaces, master(m.job.Load()), m.resolve, firstWait)
 	}
 	m.aim()
 	if config.Responder.IsValid() {

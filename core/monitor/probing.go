@@ -6,11 +6,13 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"netmon/core/probe"
+	"netmon/core/probe/dns"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -40,19 +42,30 @@ func (m *Monitor) plan(j *jobState) (plan reach.Plan, problem string) {
 	for _, t := range m.named(j) {
 		add(reach.Aim{Target: t, Named: true})
 	}
+	addPeer := func(t probe.Target) {
+		if !m.isOwnName(t.Host) {
+			add(reach.Aim{Target: t, Peer: true})
+		}
+	}
 	if address := master(j); address != "" {
 		if t, wrong := peerTarget(address); wrong == "" {
-			add(reach.Aim{Target: t, Peer: true})
+			addPeer(t)
 		} else if m.topology == nil { // which tells the same
 			problem = "the job's master cannot be probed: " + wrong
 		}
 	}
 	for _, peer := range j.peers {
 		if t, wrong := peerTarget(peer.Address); wrong == "" {
-			add(reach.Aim{Target: t, Peer: true})
+			addPeer(t)
 		}
 	}
 	return plan, problem
+}
+
+// isOwnName tells whether a name is this host's own, as a job on one host calls its master. Then no name server has to be asked what
+// it means: many would not know.
+func (m *Monitor) isOwnName(name string) bool {
+	return m.host.Hostname != nil && strings.EqualFold(strings.TrimSuffix(name, "."), *m.host.Hostname)
 }
 
 // named are the targets that somebody named: those told since the monitor was made, else those of the configuration.
@@ -61,6 +74,21 @@ func (m *Monitor) named(j *jobState) []probe.Target {
 		return m.config.Targets
 	}
 	return j.identity.Targets
+}
+
+// resolve finds out what the master's name means, as the resolver of this host says and in the monitor's network namespace.
+func (m *Monitor) resolve(name string, givenUp func() bool) (addresses []netip.Addr, err error) {
+	if m.isOwnName(name) {
+		return dns.Hosts(*m.options.FS, name), nil
+	}
+	refused := m.engine.Inside(func() (sent int) {
+		addresses, sent, err = dns.Resolve(*m.options.FS, name, resolveTimeout, givenUp)
+		return sent
+	})
+	if refused != nil {
+		return nil, refused
+	}
+	return addresses, err
 }
 
 // aim makes the engine follow what is known of the job.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -338,6 +339,20 @@ func TestProbes_ofTheJob(t *testing.T) {
 	p.until(func(s *sample.Sample) bool { return strings.Contains(s.Self.Health, `"http://10.0.0.9"`) })
 	blind := newProbing(t, `{"sources": ["probes"], "job": {"master_address": "a b"}}`, nil)
 	assert.Contains(t, blind.sample().Self.Health, `the job's master cannot be probed: target "a b"`)
+}
+
+func TestProbes_aMasterOfThisHostsNameIsNotLookedUp(t *testing.T) {
+	hostname, err := os.Hostname()
+	require.NoError(t, err)
+	for _, name := range []string{hostname, strings.ToUpper(hostname) + "."} {
+		job := fmt.Sprintf(`{"job": {"master_address": %q, "peers": [%q]}}`, name, name)
+		p := newProbing(t, job, &fakeNetwork{own: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
+		time.Sleep(50 * time.Millisecond)
+		assert.Empty(t, p.sample().Probes, "nor is a name server asked, and nobody probed")
+		assert.True(t, p.engine.Ended())
+	}
+	named := newProbing(t, fmt.Sprintf(`{"targets": [%q], "job": {"master_address": %q}}`, hostname, hostname), &fakeNetwork{})
+	assert.Len(t, named.sample().Probes, 1, "who names it has it probed")
 }
 
 // prober is what answers requests for probes.

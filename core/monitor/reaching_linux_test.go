@@ -391,6 +391,7 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 	assert.Zero(t, echo.Lost)
 	assert.Contains(t, errorOf(found["udp://"+there4+":7"]), "no responder at port 7")
 	assert.GreaterOrEqual(t, answering.engine.Bytes(), uint64(6*76), "answers are counted too")
+	assert.NotZero(t, answering.engine.CPU(), "and what they cost")
 
 	// The port is in use: that is told, and nothing fails.
 	second := there(responder)

@@ -10,9 +10,7 @@ import (
 	"time"
 
 	"netmon/core/clock"
-	"netmon/core/kernelfs"
 	"netmon/core/link"
-	"netmon/core/probe/dns"
 )
 
 // LinkSource tells what interfaces there are: a link.Watcher with route.Defaults, or a test's own.
@@ -54,7 +52,7 @@ func (t *topology) same(other *topology) bool {
 // watchedTopology keeps a topology up to date beside the sampling path: reading links may wait for a lock of the kernel, and no
 // sample waits for that. One goroutine reads; a sample that finds a change asks it to and gives it a moment.
 type watchedTopology struct {
-	fs       kernelfs.FS // holds the resolver's configuration
+	resolve  resolve
 	source   LinkSource
 	patterns []string
 	current  atomic.Pointer[topology]
@@ -73,6 +71,10 @@ type watchedTopology struct {
 	lookedUp time.Time  // when the name was looked up last
 }
 
+// resolve finds out what the master's name means, none for a name of this host that has no address of its own. It gives up once
+// givenUp says so.
+type resolve func(name string, givenUp func() bool) ([]netip.Addr, error)
+
 const (
 	// patience is how long a sample waits for changed links to be read: 0.2 ms are usual for 4 interfaces, 3 ms for 400.
 	patience = 20 * time.Millisecond
@@ -86,8 +88,8 @@ const (
 )
 
 // watchTopology starts watching and waits at most most for the first reading.
-func watchTopology(fs kernelfs.FS, source LinkSource, patterns []string, master string, most time.Duration) *watchedTopology {
-	t := &watchedTopology{fs: fs, source: source, patterns: patterns, stopped: make(chan struct{}), work: make(chan struct{}, 1)}
+func watchTopology(source LinkSource, patterns []string, master string, resolve resolve, most time.Duration) *watchedTopology {
+	t := &watchedTopology{resolve: resolve, source: source, patterns: patterns, stopped: make(chan struct{}), work: make(chan struct{}, 1)}
 	t.current.Store(&topology{problem: "links were not read yet"})
 	t.setMaster(master)
 	go t.run()
@@ -211,17 +213,20 @@ func (t *watchedTopology) lookUp(name string) {
 			t.mu.Unlock()
 		}
 	}()
-	addresses, err := dns.Resolve(t.fs, name, resolveTimeout)
+	addresses, err := t.resolve(name, t.closing.Load)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.master != name || t.closing.Load() {
 		return
 	}
 	address, problem := t.address, t.problem
-	if err != nil {
+	switch {
+	case err != nil:
 		t.problem = fmt.Sprintf("the master address %q is not known: %v", name, err)
-	} else {
+	case len(addresses) > 0:
 		t.address, t.problem = addresses[0], ""
+	default:
+		t.address, t.problem = netip.Addr{}, ""
 	}
 	if t.address != address || t.problem != problem {
 		t.ask()

@@ -90,8 +90,14 @@ func (e *Engine) Bytes() uint64 {
 	return total
 }
 
-// CPU is the time that the engine's thread has used.
-func (e *Engine) CPU() time.Duration { return time.Duration(e.cpu.Load()) }
+// CPU is the time that the engine's threads have used: the one that probes, and the one that answers others' probes.
+func (e *Engine) CPU() time.Duration {
+	used := time.Duration(e.cpu.Load())
+	if r := e.responder.Load(); r != nil {
+		used += r.state.Load().used()
+	}
+	return used
+}
 
 // Problems are what keeps probes, or the answering of others' probes, from working at all.
 func (e *Engine) Problems() (problems []string) {
@@ -256,6 +262,31 @@ func (e *Engine) Ended() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.loops == 0
+}
+
+// Inside calls f on a thread in the engine's network namespace; f returns how many bytes it has sent.
+// Errors: ErrClosed, and why there is no such thread.
+func (e *Engine) Inside(f func() (sent int)) error {
+	runtime.LockOSThread()
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		runtime.UnlockOSThread()
+		return ErrClosed
+	}
+	leave, err := e.namespace.enter()
+	e.mu.Unlock()
+	if leave != nil {
+		// As in run: where the thread cannot be moved back, it ends with the goroutine.
+		defer leave()
+	} else {
+		defer runtime.UnlockOSThread()
+	}
+	if err != nil {
+		return err
+	}
+	e.bytes.Add(uint64(f()))
+	return nil
 }
 
 // run is the goroutine.

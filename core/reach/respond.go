@@ -26,7 +26,9 @@ type responder struct {
 // responding is what a responder does at the moment.
 type responding struct {
 	socket *udp.Responder // nil: none could be opened
-	before uint64         // bytes of the answers of sockets that were lost
+	// Of sockets that were lost:
+	before uint64        // bytes of the answers
+	cpu    time.Duration // time used
 }
 
 // bytes are those of all answers, from the IP header on.
@@ -35,6 +37,14 @@ func (s *responding) bytes(at netip.AddrPort) uint64 {
 		return s.before
 	}
 	return s.before + s.socket.Counters().Answered*uint64(udp.AnswerBytes(at.Addr().Is6()))
+}
+
+// used is the CPU time of all answers.
+func (s *responding) used() time.Duration {
+	if s.socket == nil {
+		return s.cpu
+	}
+	return s.cpu + s.socket.Counters().CPU
 }
 
 // Respond answers UDP echoes at an address of this host until the engine is closed. It is called once, by a thread in the monitor's
@@ -60,7 +70,8 @@ func (r *responder) listen() {
 		r.tell(fmt.Sprintf("udp_responder: %v", err))
 		return
 	}
-	r.state.Store(&responding{socket: socket, before: r.state.Load().before})
+	lost := r.state.Load()
+	r.state.Store(&responding{socket: socket, before: lost.before, cpu: lost.cpu})
 	r.tell("")
 }
 
@@ -96,7 +107,7 @@ func (e *Engine) respond(r *responder) {
 			if failed := s.socket.Serve(); failed != nil {
 				r.tell(fmt.Sprintf("udp_responder: %v", failed))
 			}
-			r.state.Store(&responding{before: s.bytes(r.at)})
+			r.state.Store(&responding{before: s.bytes(r.at), cpu: s.used()})
 		}
 		if err == nil && !r.closing.Load() {
 			r.listen()

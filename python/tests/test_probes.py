@@ -421,6 +421,52 @@ def test_a_path_through_routers(make_lab: MakeLab) -> None:
 # Documents
 
 
+NAMED_MASTER = """
+import ctypes, os, socket, subprocess, threading, time, netmon
+
+def server():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # it never answers
+    s.bind(("127.0.0.1", 53))
+    s.settimeout(10)
+    return s
+
+outside = server()
+job = {"environment": {"MASTER_ADDR": "node9.example"}}
+sources = ["interfaces"]
+netmon.Monitor(sources=sources).close()  # its threads are in this namespace
+
+def inside():
+    assert ctypes.CDLL(None).unshare(0x40000000) == 0
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with server() as s, netmon.Monitor(sources=sources, job=job) as m:
+        question, _ = s.recvfrom(512)
+        assert b"node9" in question
+        end = time.monotonic() + 10
+        while not m.health().probe_bytes_total: assert time.monotonic() < end; time.sleep(0.05)
+    print("asked in its own namespace")
+
+thread = threading.Thread(target=inside)
+thread.start()
+thread.join()
+outside.setblocking(False)
+try:
+    print("and outside", outside.recvfrom(512))
+except BlockingIOError:
+    pass
+before = len(os.listdir("/proc/self/task"))
+for _ in range(200):
+    netmon.Monitor(sources=sources, job=job).close()
+print("threads", "few" if len(os.listdir("/proc/self/task")) < before + 60 else len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_a_master_that_is_called_by_name(make_lab: MakeLab) -> None:
+    """Its name is looked up in the monitor's namespace, what that sends is told, and it ends with the monitor."""
+    (one,) = make_lab(1, ipv6=False).hosts
+    one.set_dns(["127.0.0.1"], options="timeout:1")
+    assert one.run(sys.executable, "-c", NAMED_MASTER).stdout == "asked in its own namespace\nthreads few\n"
+
+
 def test_docs_probes_examples_run(namespace: str) -> None:
     """In a namespace: the first opens a port that somebody else may hold."""
     text = (ROOT / "docs" / "probes.md").read_text()

@@ -189,7 +189,7 @@ func TestMain(m *testing.M) {
 		return open
 	}
 	before := descriptors()
-	_, err := Resolve(kernelfs.Dir(folder), "node7.example", 100*time.Millisecond)
+	_, _, err := Resolve(kernelfs.Dir(folder), "node7.example", 100*time.Millisecond, never)
 	after := descriptors()
 	fmt.Println("resolved:", err)
 	fmt.Println(before, after)

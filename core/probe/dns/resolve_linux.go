@@ -8,32 +8,40 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/kernelfs"
+	"netmon/core/probe"
 )
 
+// Hosts are the addresses that a name has without asking anybody: those of the hosts file.
+func Hosts(fs kernelfs.FS, name string) []netip.Addr { return New(fs, clock.System()).local(name) }
+
 // Resolve looks a name up by the configuration below fs and waits for the answer, timeout at most: IPv4 addresses first. It asks in
-// the calling thread's network namespace.
+// the calling thread's network namespace, and gives up soon after givenUp says so. sent are the bytes it has put on the wire.
 //
-// Errors: a sentence, as in Answer.
-func Resolve(fs kernelfs.FS, name string, timeout time.Duration) ([]netip.Addr, error) {
+// Errors: a sentence, as in Answer; probe.ErrVoid where it gave up.
+func Resolve(fs kernelfs.FS, name string, timeout time.Duration, givenUp func() bool) (addresses []netip.Addr, sent int, err error) {
 	c := clock.System()
 	r := New(fs, c)
 	defer r.Close()
 	r.Lookup(name, 0, timeout)
-	for {
+	for !givenUp() {
 		var answer *Answer
-		r.Receive(func(a Answer) { answer = &a })
+		sent += r.Receive(func(a Answer) { answer = &a })
 		switch {
 		case answer == nil:
 			wait(r, c)
 		case len(answer.Addresses) > 0:
-			return answer.Addresses, nil
+			return answer.Addresses, sent, nil
 		default:
-			return nil, answer.Err
+			return nil, sent, answer.Err
 		}
 	}
+	return nil, sent, probe.ErrVoid
 }
 
-// wait waits until there may be something to receive.
+// lookAround is how often it is asked whether it should give up.
+const lookAround = 20 * time.Millisecond
+
+// wait waits until there may be something to receive, or to give up.
 func wait(r *Resolver, c clock.Clock) {
 	due, ok := r.Due()
 	if !ok {
@@ -47,6 +55,6 @@ func wait(r *Resolver, c clock.Clock) {
 		}
 		set = append(set, unix.PollFd{Fd: int32(d.FD), Events: events})
 	}
-	left := unix.NsecToTimespec(int64(max(due-c.Monotonic(), 0)))
+	left := unix.NsecToTimespec(int64(min(max(due-c.Monotonic(), 0), lookAround)))
 	_, _ = unix.Ppoll(set, &left, nil) // EINTR: look again
 }

@@ -232,7 +232,7 @@ func TestResolver_oneFamilyIsSilent(t *testing.T) {
 	assert.ErrorIs(t, got.Err, probe.ErrLost)
 	assert.ErrorContains(t, got.Err, "did not answer the question for IPv6 addresses in 0.")
 
-	found, err := Resolve(resolver(t, root(t, []*server{s}, "options timeout:1 attempts:1")).fs, "node7.example", long)
+	found, _, err := Resolve(resolver(t, root(t, []*server{s}, "options timeout:1 attempts:1")).fs, "node7.example", long, never)
 	require.NoError(t, err, "one family is enough to go on")
 	assert.Equal(t, addresses("10.0.0.7"), found)
 	got = look(t, resolver(t, root(t, []*server{s}, "options no-aaaa")), "node7.example", long)
@@ -519,15 +519,31 @@ func TestResolver_descriptorTakenOverByTheHost(t *testing.T) {
 func TestResolve(t *testing.T) {
 	s := serve(t, "127.0.0.1:0", zone(t, map[string][]string{"node7.example": {"fd00::7", "10.0.0.7"}}))
 	r := resolver(t, root(t, []*server{s}))
-	found, err := Resolve(r.fs, "node7.example", long)
+	found, _, err := Resolve(r.fs, "node7.example", long, never)
 	require.NoError(t, err)
 	assert.Equal(t, addresses("10.0.0.7", "fd00::7"), found)
-	_, err = Resolve(r.fs, "node8.example", long)
+	_, _, err = Resolve(r.fs, "node8.example", long, never)
 	assert.ErrorIs(t, err, ErrNotFound)
 	began := time.Now()
 	s.mu.Lock() // so that it does not answer
-	_, err = Resolve(r.fs, "node7.example", 50*time.Millisecond)
+	_, _, err = Resolve(r.fs, "node7.example", 50*time.Millisecond, never)
 	s.mu.Unlock()
 	assert.ErrorIs(t, err, probe.ErrLost)
 	assert.Less(t, time.Since(began), 5*time.Second)
+}
+
+func never() bool { return false }
+
+func TestResolve_givesUp(t *testing.T) {
+	s := serve(t, "127.0.0.1:0", zone(t, nil))
+	s.mu.Lock() // so that it does not answer
+	defer s.mu.Unlock()
+	r := resolver(t, root(t, []*server{s}))
+	var givenUp atomic.Bool
+	time.AfterFunc(50*time.Millisecond, func() { givenUp.Store(true) })
+	began := time.Now()
+	_, sent, err := Resolve(r.fs, "node7.example", time.Minute, givenUp.Load)
+	assert.ErrorIs(t, err, probe.ErrVoid)
+	assert.Less(t, time.Since(began), 5*time.Second)
+	assert.NotZero(t, sent)
 }

@@ -26,6 +26,7 @@ type Responder struct {
 	closed  bool
 
 	answered, garbage, limited, failed atomic.Uint64
+	cpu                                atomic.Int64 // nanoseconds
 }
 
 // Listen opens a responder at an address of this host, in the calling thread's network namespace. 0.0.0.0 stands for all IPv4
@@ -64,7 +65,10 @@ func (r *Responder) Addr() netip.AddrPort { return r.at }
 
 // Counters are what it has done.
 func (r *Responder) Counters() Counters {
-	return Counters{Answered: r.answered.Load(), Garbage: r.garbage.Load(), Limited: r.limited.Load(), Failed: r.failed.Load()}
+	return Counters{
+		Answered: r.answered.Load(), Garbage: r.garbage.Load(), Limited: r.limited.Load(), Failed: r.failed.Load(),
+		CPU: time.Duration(r.cpu.Load()),
+	}
 }
 
 // Close ends Serve, soon; it does not wait for that. Where the host process has closed the socket before, it is up to a second.
@@ -87,7 +91,8 @@ func (r *Responder) Close() {
 // lookAgain is how often Serve looks whether the socket is still its own when nothing comes.
 const lookAgain = time.Second
 
-// Serve answers questions until Close. Its caller gives it a goroutine.
+// Serve answers questions until Close. Its caller gives it a goroutine, with a thread of its own (runtime.LockOSThread), whose CPU time
+// is counted.
 //
 // Errors: kernelfs.ErrForeign after the host process closed the socket; then Listen has to be called again, by a thread that is in
 // the right network namespace.
@@ -108,6 +113,7 @@ func (r *Responder) Serve() error {
 	s := session{Responder: r, limits: newLimiter(), last: stamp.Now(r.clock)}
 	set := []unix.PollFd{{Fd: int32(r.socket.Number()), Events: unix.POLLIN}}
 	timeout := unix.NsecToTimespec(int64(lookAgain))
+	began, timed := clock.ThreadCPU()
 	for {
 		wait := timeout
 		if _, err := unix.Ppoll(set, &wait, nil); err != nil && !errors.Is(err, unix.EINTR) {
@@ -119,7 +125,11 @@ func (r *Responder) Serve() error {
 		if !r.socket.Owned() {
 			return kernelfs.ErrForeign
 		}
-		if !s.answerAll() {
+		all := s.answerAll()
+		if now, ok := clock.ThreadCPU(); ok && timed {
+			r.cpu.Store(int64(now - began))
+		}
+		if !all {
 			clock.Sleep(pause)
 		}
 	}

@@ -96,7 +96,8 @@ func AnswerBytes(ipv6 bool) int { return sentBytes(ipv6) }
 // Counters are what a responder has done since it was opened.
 type Counters struct {
 	Answered uint64
-	Garbage  uint64 // ignored: no question
-	Limited  uint64 // ignored: too many, from one source or in total
-	Failed   uint64 // the system refused to send the answer
+	Garbage  uint64        // ignored: no question
+	Limited  uint64        // ignored: too many, from one source or in total
+	Failed   uint64        // the system refused to send the answer
+	CPU      time.Duration // of Serve's thread
 }
