@@ -455,7 +455,9 @@ func (l *loop) shoot(a *aim, r *request, method probe.Method, trial bool, now ti
 	}
 	f := l.newFlight()
 	*f = flight{aim: a, request: r, method: method, trial: trial, timeout: timeout}
-	l.note(l.pacingOf(a, method), now)
+	// What comes next keeps its distance from when this has been sent.
+	to := l.pacingOf(a, method)
+	defer func() { l.note(to, l.clock.Monotonic()) }()
 	var err error
 	if method == probe.DNS {
 		f.sent = l.clock.Monotonic()

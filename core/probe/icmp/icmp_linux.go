@@ -230,7 +230,8 @@ func (p *Prober) answered(index int, packet *stamp.Packet, yield func(probe.Resu
 		}
 	}
 	p.flights.Remove(uint64(reply.number))
-	rtt, err := stamp.RoundTrip(flight.Before, flight.Sent, packet.Received, stamp.Now(p.clock))
+	start := stamp.CallStart(flight.Before, flight.Sent)
+	rtt, err := stamp.RoundTrip(flight.Before, start, packet.Received, stamp.Now(p.clock))
 	yield(probe.Result{Token: flight.Token, Method: probe.ICMP, RTT: rtt, Err: err})
 }
 

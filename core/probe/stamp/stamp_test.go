@@ -57,6 +57,14 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A round trip begins where ping's does, unless the process lost its processor on the way into the kernel.
+func TestCallStart(t *testing.T) {
+	before := at(0, 0)
+	assert.Equal(t, before.Wall, CallStart(before, before.Wall+Time(20*us)))
+	assert.Equal(t, before.Wall+Time(3000*us), CallStart(before, before.Wall+Time(3000*us)))
+	assert.Equal(t, before.Wall, CallStart(before, 0), "the kernel gave no stamp")
+}
+
 func TestRoundTrip_clocksReadFarApart(t *testing.T) {
 	before, after := at(0, 0), at(50*us, 0)
 	after.Wall += Time(300 * us)
