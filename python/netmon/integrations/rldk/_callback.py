@@ -17,9 +17,10 @@ from ..._types import Sample
 from . import _identity, _reading, _resources
 from ._distributed import dataframe
 from ._install import in_use
+from ._lines import Row
 from ._metrics import Counts, Sums, sums
 from ._real import RealNetworkMonitor
-from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Row, Run
+from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Run
 from ._sampling import from_environment
 from ._training_metrics import (
     DEFAULTS,

@@ -212,17 +212,17 @@ def _hold(descriptor: int) -> bool | None:
 _encode = json.JSONEncoder(allow_nan=False, separators=(", ", ": "), default=str).encode
 
 
-def line(document: dict[str, Any]) -> bytes:
-    """Return a document as one line of JSON. Values that JSON does not have, infinite or NaN, are left out, as rldk does."""
-    try:
-        return _encode(document).encode() + b"\n"
-    except ValueError:
-        return _encode(finite(document)).encode() + b"\n"
+def line(document: Any) -> bytes:
+    """Return a document as a line."""
+    return json_text(document).encode() + b"\n"
 
 
 def json_text(document: Any) -> str:
-    """Return a document as JSON. Values that JSON does not have are left out."""
-    return _encode(finite(document))
+    """Return a document as one line of JSON. Values that JSON does not have, infinite or NaN, are left out, as rldk does."""
+    try:
+        return _encode(document)
+    except ValueError:
+        return _encode(finite(document))
 
 
 def finite(value: Any) -> Any:

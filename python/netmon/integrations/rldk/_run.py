@@ -5,7 +5,6 @@ The training thread only appends to ``rows`` and ``pending``; everything here is
 
 from __future__ import annotations
 
-import datetime
 import threading
 import time
 import weakref
@@ -14,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ._files import RunFiles, csv_text, json_text, line, parquet_bytes
-from ._training_metrics import NAMES, NETWORK, NOTHING, PLACE, RESOURCES, TRAINING, Found, still_missing
+from ._files import RunFiles, csv_text, json_text, parquet_bytes
+from ._lines import Row, age_of, event_lines, metrics_document, metrics_line
+from ._training_metrics import NAMES, NOTHING, Found, still_missing
 from ._trouble import Troubles
 from ._worker import in_forked_child
-
-# A finished step: the values of all fields, what was found for it, and how old that was at the end of the step.
-Row = tuple[tuple[Any, ...], Found, float]
 
 METRICS = "metrics_{run_id}.jsonl"
 EVENTS = "events_{run_id}.jsonl"
@@ -35,12 +32,6 @@ _STUCK_SECONDS = 1.0
 
 WRITE_METRICS = 1
 WRITE_EVENTS = 2
-
-_EVENT_FIELDS = ("step", "wall_time", "step_time", *TRAINING, "world_size", "local_rank", "global_rank", "node_id", "run_id",
-                 *RESOURCES, *NETWORK)  # fmt: skip
-_SCHEMA_METRICS = tuple(
-    name for name in (*TRAINING, "step_time", *RESOURCES, "allreduce_time", *NETWORK) if name not in ("phase", "epoch")
-)
 
 
 class Run:
@@ -164,10 +155,11 @@ class Run:
                 batch.append(self.pending.popleft())
             metrics = [entry for entry, which in batch if which & WRITE_METRICS]
             events = [entry for entry, which in batch if which & WRITE_EVENTS]
-            self.files.add(METRICS, b"".join(line(_metrics_line(entry)) for entry in metrics))
+            self.files.add(METRICS, b"".join(map(metrics_line, metrics)))
             if events:
-                self.files.add(EVENTS, b"".join(line(_event_line(entry)) for entry in events))
-                self.files.add(SCHEMA_EVENTS, b"".join(line(_schema_event(entry, self._about)) for entry in events))
+                lines = [event_lines(entry, self._about) for entry in events]
+                self.files.add(EVENTS, b"".join(event for event, _ in lines))
+                self.files.add(SCHEMA_EVENTS, b"".join(event for _, event in lines))
             self._writing_since = time.monotonic()
             self.files.flush()
             self._writing_since = None
@@ -179,14 +171,14 @@ class Run:
     def _write_end_files(self, why: str) -> None:
         rows = list(self.rows)
         names = (*NAMES, "unmeasured", "network_age_seconds")
-        table = [(*row, " ".join(still_missing(found, row)), _age(found, age)) for row, found, age in rows]
+        table = [(*row, " ".join(still_missing(found, row)), age_of(found, age)) for row, found, age in rows]
         self.files.replace("metrics_{run_id}.csv", csv_text(names, table))
         # A module that was never imported is not begun with while the interpreter ends.
         parquet = parquet_bytes(names, table) if why != "exit" else None
         if parquet is not None:
             self.files.replace("metrics_{run_id}.parquet", parquet)
         else:
-            self.files.replace("metrics_{run_id}.json", json_text([_metrics_line(row) for row in rows]).encode())
+            self.files.replace("metrics_{run_id}.json", json_text([metrics_document(row) for row in rows]).encode())
         summary = {
             **self._about,
             "ended_by": why,
@@ -197,7 +189,7 @@ class Run:
             "steps_not_written": self.dropped,
             "lines_lost": self.files.lost_lines,
             "alerts": self.alerts,
-            "final_metrics": _metrics_line(rows[-1]) if rows else None,
+            "final_metrics": metrics_document(rows[-1]) if rows else None,
             "problems": self._troubles.problems(),
         }
         self.files.replace("summary_{run_id}.json", json_text(summary).encode())
@@ -207,49 +199,6 @@ class Run:
         self.over = self.inherited = True
         self.pending.clear()
         self.files.leave_to_parent()
-
-
-def _age(found: Found, age: float) -> float | None:
-    return None if found is NOTHING else age
-
-
-def _metrics_line(entry: Row) -> dict[str, Any]:
-    row, found, age = entry
-    return {
-        **dict(zip(NAMES, row, strict=True)),
-        "unmeasured": still_missing(found, row),
-        "network_age_seconds": _age(found, age),
-    }
-
-
-def _event_line(entry: Row) -> dict[str, Any]:
-    row, found, age = entry
-    return {
-        "event_type": "step",
-        "timestamp": row[PLACE["wall_time"]],
-        **{name: row[PLACE[name]] for name in _EVENT_FIELDS},
-        "unmeasured": still_missing(found, row),
-        "network_age_seconds": _age(found, age),
-    }
-
-
-def _schema_event(entry: Row, about: dict[str, Any]) -> dict[str, Any]:
-    """Return a step in rldk's Event schema."""
-    row, found, age = entry
-    wall_time = row[PLACE["wall_time"]]
-    return {
-        "event_type": "step",
-        "timestamp": datetime.datetime.fromtimestamp(wall_time, datetime.timezone.utc).isoformat(),
-        "step": row[PLACE["step"]],
-        "wall_time": wall_time,
-        "metrics": {name: row[PLACE[name]] for name in _SCHEMA_METRICS},
-        "rng": {},
-        "data_slice": {"epoch": row[PLACE["epoch"]]},
-        "model_info": {**about, "phase": row[PLACE["phase"]]},
-        "notes": [],
-        "unmeasured": still_missing(found, row),
-        "network_age_seconds": _age(found, age),
-    }
 
 
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
