@@ -100,7 +100,7 @@ typedef uint64_t netmon_handle;
 //   "interfaces"        list of glob patterns such as ["eth*", "!docker*"]: which interfaces count in totals; loopback only if
 //                       it is named. Default: those with hardware behind them, in a container its own
 //   "sources"           list of what is read, of "interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma",
-//                       "collectives"; default all
+//                       "collectives", "pcie", "nvlink"; default all
 //   "targets"           list of at most 256 strings: whom to probe beside the training peers (section 7)
 //   "probe_interval_seconds"  number, 0.02 to 3600, default 1: time between two probes of one target
 //   "probe_timeout_seconds"   number, 0.01 to 60, default 1: a probe without an answer is lost after it

@@ -23,7 +23,7 @@ import (
 // Section is one part of the sample document that can be chosen with the configuration key "sources".
 type Section uint16
 
-// The sections, in the order of the document.
+// The sections that can be chosen.
 const (
 	Interfaces Section = 1 << iota
 	TCP
@@ -34,12 +34,14 @@ const (
 	Peers
 	RDMA
 	Collectives
+	PCIe
+	NVLink
 
-	allSections = Collectives<<1 - 1
+	allSections = NVLink<<1 - 1
 )
 
 func sectionNames() []string {
-	return []string{"interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma", "collectives"}
+	return []string{"interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma", "collectives", "pcie", "nvlink"}
 }
 
 // Config says how a monitor works. Make one with ParseConfig or DefaultConfig.

@@ -83,6 +83,7 @@ type Monitor struct {
 	interfaces interfaceTable
 	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
+	parts      []part               // in the order in which they fill their sections
 	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
@@ -151,6 +152,7 @@ func New(config Config, options Options) (*Monitor, error) {
 	if links != nil {
 		m.topology = watchTopology(links, config.Interfaces, master(m.job.Load()), m.resolve, firstWait)
 	}
+	m.parts = m.newParts()
 	m.aim()
 	if config.Responder.IsValid() {
 		m.engine.Respond(config.Responder)
@@ -175,9 +177,13 @@ func master(j *jobState) string {
 	return *j.document.MasterAddress
 }
 
-// notMeasured are sections that this version does not have.
+// notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"}
+	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings",
+		"totals.receive_best_bytes_per_second", "totals.transmit_best_bytes_per_second", "totals.fine_interval_seconds",
+		"totals.receive_peak_bytes_per_second", "totals.transmit_peak_bytes_per_second", "totals.receive_p95_bytes_per_second",
+		"totals.transmit_p95_bytes_per_second", "totals.busy_ratio",
+		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
 }
 
 func (m *Monitor) describeHost() {
@@ -296,6 +302,9 @@ func (m *Monitor) Close() {
 	}
 	m.waker.Wake()
 	m.engine.Close()
+	for _, p := range m.parts {
+		p.close()
+	}
 	if m.topology != nil {
 		m.topology.close(&m.mu)
 	}
@@ -307,7 +316,7 @@ func (m *Monitor) Close() {
 	for waited := time.Duration(0); waited < most; waited += step {
 		select {
 		case <-m.stopped:
-			if m.engine.Ended() {
+			if m.engine.Ended() && !slices.ContainsFunc(m.parts, func(p part) bool { return !p.ended() }) {
 				return
 			}
 		default:
@@ -521,6 +530,10 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 	if m.config.Sources&Probes != 0 {
 		*bytes += m.probes.fill(d, m.engine.Results(), at.monotonic)
 	}
+	now := occasion{moment: at, reading: m.readings, base: base, window: window, topology: top}
+	for _, p := range m.parts {
+		*bytes += p.fill(d, &now)
+	}
 	for _, err := range []error{r.snmpErr, r.netstatErr, r.snmp6Err, r.sockstatErr, r.sockstat6Err} {
 		// A file that this kernel does not have is no defect.
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -535,6 +548,9 @@ func (m *Monitor) fillSelf(d *document, problems []string, top *topology, began 
 		problems = append(problems, top.problem)
 	}
 	problems = append(problems, m.probeProblems()...)
+	for _, p := range m.parts {
+		problems = append(problems, p.problems()...)
+	}
 	m.health.Store(&problems)
 	d.Self = &d.self
 	d.self.Version = m.options.Version
@@ -579,6 +595,9 @@ func (m *Monitor) remember() {
 		}
 	}
 	m.interfaces.mark(m.readings)
+	for _, p := range m.parts {
+		p.remember(m.readings)
+	}
 	copy(m.records[1:], m.records[:])
 	m.records[0] = r
 }

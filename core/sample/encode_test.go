@@ -37,7 +37,7 @@ func TestWriteJSON_isTheDocument(t *testing.T) {
 		"neither":               func(s *Sample) { s.Interfaces, s.Unavailable = nil, nil },
 		"text like the frame's": func(s *Sample) { s.Host.Hostname, s.Host.Kernel = &misleading, &misleading },
 		"list before":           func(s *Sample) { s.Host.OS = "[" },
-		"list after":            func(s *Sample) { s.Probes, s.Peers = []Probe{}, []struct{}{{}} },
+		"list after":            func(s *Sample) { s.Probes, s.Peers = []Probe{}, []Peer{{}} },
 		"probes": func(s *Sample) {
 			one := Probe{Target: misleading, Error: &misleading, MethodsRefused: map[string]string{"icmp": misleading}}
 			s.Probes = []Probe{one, {AgeSeconds: new(float64)}}

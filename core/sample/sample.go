@@ -26,12 +26,14 @@ type Sample struct {
 	IP             *IP               `json:"ip"`
 	Sockets        *Sockets          `json:"sockets"`
 	Probes         []Probe           `json:"probes"`
-	Peers          []struct{}        `json:"peers"`
-	RDMA           []struct{}        `json:"rdma"`
+	Peers          []Peer            `json:"peers"`
+	RDMA           []RDMAPort        `json:"rdma"`
+	PCIe           []PCIe            `json:"pcie"`
+	NVLink         []NVLink          `json:"nvlink"`
 	Collectives    []struct{}        `json:"collectives"`
 	Phases         []struct{}        `json:"phases"`
-	Transport      *struct{}         `json:"transport"`
-	BandwidthTests []struct{}        `json:"bandwidth_tests"`
+	Transport      *Transport        `json:"transport"`
+	BandwidthTests []BandwidthTest   `json:"bandwidth_tests"`
 	Findings       []struct{}        `json:"findings"`
 	Self           *Self             `json:"self"`
 	Unavailable    map[string]string `json:"unavailable"`
@@ -82,6 +84,16 @@ type Totals struct {
 	Traffic
 	CapacityBitsPerSecond *uint64  `json:"capacity_bits_per_second"`
 	UtilizationRatio      *float64 `json:"utilization_ratio"`
+	// Best are the highest rates that any window of the loop had since the monitor started.
+	ReceiveBestBytesPerSecond  *float64 `json:"receive_best_bytes_per_second"`
+	TransmitBestBytesPerSecond *float64 `json:"transmit_best_bytes_per_second"`
+	// What follows is known where the window was sampled finely: nil else.
+	FineIntervalSeconds        *float64 `json:"fine_interval_seconds"`
+	ReceivePeakBytesPerSecond  *float64 `json:"receive_peak_bytes_per_second"`
+	TransmitPeakBytesPerSecond *float64 `json:"transmit_peak_bytes_per_second"`
+	ReceiveP95BytesPerSecond   *float64 `json:"receive_p95_bytes_per_second"`
+	TransmitP95BytesPerSecond  *float64 `json:"transmit_p95_bytes_per_second"`
+	BusyRatio                  *float64 `json:"busy_ratio"`
 }
 
 // Interface is one network interface of the namespace.
@@ -165,7 +177,11 @@ type Self struct {
 	SamplesTotal    uint64   `json:"samples_total"`
 	DroppedTotal    uint64   `json:"dropped_total"`
 	ProbeBytesTotal uint64   `json:"probe_bytes_total"`
-	Health          string   `json:"health"`
+	// Of the reading of sockets that Peers tells of: how long it took, how old it is, how many it read.
+	PeersReadSeconds *float64 `json:"peers_read_seconds"`
+	PeersAgeSeconds  *float64 `json:"peers_age_seconds"`
+	PeersSockets     *uint64  `json:"peers_sockets"`
+	Health           string   `json:"health"`
 }
 
 // Health is what the query "health" answers.

@@ -35,7 +35,15 @@ func fill(v reflect.Value, next *float64) {
 		fill(v.Index(0), next)
 		fill(v.Index(1), next)
 	case reflect.Map:
-		v.Set(reflect.ValueOf(map[string]string{"a.b": "because", `"quoted" <&>`: "é\x01"}))
+		v.Set(reflect.MakeMap(v.Type()))
+		for _, key := range []string{"a.b", `"quoted" <&>`} {
+			value := reflect.New(v.Type().Elem()).Elem()
+			fill(value, next)
+			if value.Kind() == reflect.String {
+				value.SetString("é\x01")
+			}
+			v.SetMapIndex(reflect.ValueOf(key), value)
+		}
 	case reflect.String:
 		v.SetString(`te"xt\`)
 	case reflect.Bool:
