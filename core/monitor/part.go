@@ -28,4 +28,7 @@ type occasion struct {
 }
 
 // newParts makes the parts that the configuration asks for.
-func (m *Monitor) newParts() []part { return nil }
+func (m *Monitor) newParts() (parts []part) {
+	parts = append(parts, m.hardwareParts()...)
+	return parts
+}
