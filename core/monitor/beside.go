@@ -63,13 +63,9 @@ func (b *beside) run() {
 		b.read()
 		b.began.Store(0)
 		b.done.Add(1)
-		ended := b.clock.Monotonic()
-		for !b.closing.Load() {
-			now := b.clock.Monotonic()
-			due := nextReading(began, ended-began, time.Duration(b.ticked.Load()), b.period)
-			if now >= due {
-				break
-			}
+		// Samples that come meanwhile do not put it off.
+		due := nextReading(began, b.clock.Monotonic()-began, time.Duration(b.ticked.Load()), b.period)
+		for now := b.clock.Monotonic(); now < due && !b.closing.Load(); now = b.clock.Monotonic() {
 			b.waker.Wait(due - now)
 		}
 	}

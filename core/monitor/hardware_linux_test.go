@@ -428,6 +428,21 @@ func TestHardware_loop(t *testing.T) {
 	}
 }
 
+// Samples far more often than once a second do not keep the next reading from coming.
+func TestHardware_fastLoop(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, recorded.Unpack("../testdata/documented-efa.ttar", root))
+	fs := kernelfs.Dir(root)
+	config := DefaultConfig()
+	config.Interval = 20 * time.Millisecond
+	m, err := New(config, Options{FS: &fs, Links: &fakeLinks{}, Tools: (&fakeNetwork{}).tools()})
+	require.NoError(t, err)
+	defer m.Close()
+	part := partOf[*rdmaPart](&node{&machine{t: t, m: m}})
+	require.Eventually(t, func() bool { return part.done.Load() >= 3 }, 10*time.Second, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, m.clock.Monotonic()-m.started, 1500*time.Millisecond, "nor do they hurry it")
+}
+
 func TestNextReading(t *testing.T) {
 	const ms = time.Millisecond
 	for _, tt := range []struct{ began, took, ticked, period, want time.Duration }{

@@ -122,8 +122,9 @@ func (p *nvlinkPart) readAll() {
 	}
 	gpus, err := p.library.Read()
 	if err != nil {
-		p.gpus = nil
-		p.reading.Store(&nvlinkReading{missing: err.Error()})
+		// The driver may have been loaded anew: the library is opened again then.
+		p.library, p.gpus, p.refused, p.openedAt = nil, nil, err.Error(), now
+		p.reading.Store(&nvlinkReading{missing: p.refused})
 		return
 	}
 	at := moment{monotonic: p.m.clock.Monotonic(), wall: p.m.clock.Wall()}
