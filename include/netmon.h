@@ -200,6 +200,11 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 // A monitor probes its targets in the background: the job's master and peers, and those of "targets". What comes of it is in the
 // samples' "probes". A target is written as one of
 //   "10.0.0.2"  "fe80::1%eth0"  "node7"      by the best method that works there: ICMP echo, else TCP
+//   {"view": "fine", "seconds": 10, "interval_seconds": 0.02}
+//       reads the counters of interfaces also between samples, for "seconds" (0 to 60, default 10; 0 ends it) every
+//       "interval_seconds" (0.01 to 0.05, default 0.02): then samples have "receive_peak_bytes_per_second" and its like in
+//       "totals". Asked again it goes on; where two ask, the later end and the shorter interval hold. The answer is an object
+//       with these two keys, as they hold now
 //   "node7:29500"  "[::1]:29500"             the same, with this TCP port
 //   "icmp://node7"                           ICMP echo
 //   "tcp://node7:29500"  "tcp://node7"       TCP handshake, or its refusal; without a port that of the job's master, else 7
