@@ -663,6 +663,7 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	if t := d.Totals; t != nil {
 		s.ReceiveBytesTotal, s.TransmitBytesTotal = count(t.ReceiveBytesTotal), count(t.TransmitBytesTotal)
 		s.ReceiveBytesPerSecond, s.TransmitBytesPerSecond = real(t.ReceiveBytesPerSecond), real(t.TransmitBytesPerSecond)
+		s.UtilizationRatio = real(t.UtilizationRatio)
 		if base := m.records[1]; t.ReceiveBytesPerSecond != nil && base != nil {
 			sum := &m.interfaces.sum.totals
 			s.ErrorsInWindow = sum[receiveErrors] + sum[transmitErrors] - base.totals[receiveErrors] - base.totals[transmitErrors]
@@ -678,6 +679,11 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	}
 	if m.config.Sources&Probes != 0 {
 		fillSnapshot(&s, m.probes.of)
+	}
+	for _, p := range m.parts {
+		if has, ok := p.(summarizer); ok {
+			has.summarize(&s)
+		}
 	}
 	return s
 }
