@@ -32,4 +32,6 @@
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
+//
+// Beside them stands nettest, hosts for tests, which no other package imports.
 package core

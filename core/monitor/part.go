@@ -29,6 +29,10 @@ type occasion struct {
 
 // newParts makes the parts that the configuration asks for.
 func (m *Monitor) newParts() (parts []part) {
+	if m.config.Sources&Interfaces != 0 {
+		m.fine = newFineSampling(m)
+		parts = append(parts, m.fine)
+	}
 	parts = append(parts, m.hardwareParts()...)
 	return parts
 }
