@@ -22,6 +22,7 @@ import (
 	"netmon/core/inventory"
 	"netmon/core/job"
 	"netmon/core/kernelfs"
+	"netmon/core/nvlink"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -37,6 +38,7 @@ type Options struct {
 	Clock   clock.Clock
 	Links   LinkSource
 	Tools   *reach.Tools // what probes are sent with
+	NVML    nvlink.Open  // opens the NVIDIA library; nil: NVLinks are not read
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
 	// Released is called once when the loop has ended and everything is closed.
@@ -181,7 +183,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "bandwidth_tests", "findings",
+	return []string{"peers", "collectives", "phases", "bandwidth_tests", "findings",
 		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
 }
 

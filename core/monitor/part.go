@@ -33,5 +33,6 @@ func (m *Monitor) newParts() (parts []part) {
 		m.fine = newFineSampling(m)
 		parts = append(parts, m.fine)
 	}
+	parts = append(parts, m.hardwareParts()...)
 	return append(parts, newTransportPart(m)) // the last: it tells of what others found
 }
