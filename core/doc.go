@@ -33,4 +33,6 @@
 //	L3  transport  which plane carries the job's traffic, and why not RDMA or another interface
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
+//
+// Beside them stands nettest, hosts for tests, which no other package imports.
 package core
