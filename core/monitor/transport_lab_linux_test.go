@@ -3,36 +3,30 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
+	"netmon/core/nettest"
 	"netmon/core/sample"
 )
 
 // swallow accepts connections in a host and reads all that comes.
-func (l *lab) swallow(namespace int, address string) (at netip.AddrPort) {
-	l.t.Helper()
+func swallow(host *nettest.Host, address string) (at netip.AddrPort) {
+	host.T.Helper()
 	var listener net.Listener
-	var err error
-	inThread(func() {
-		if err = unix.Setns(namespace, unix.CLONE_NEWNET); err == nil {
-			listener, err = net.Listen("tcp", address+":0")
-		}
+	host.Do(func() {
+		var err error
+		listener, err = net.Listen("tcp", address+":0")
+		require.NoError(host.T, err)
 	})
-	require.NoError(l.t, err)
-	l.t.Cleanup(func() { listener.Close() })
+	host.T.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
 			connection, err := listener.Accept()
@@ -50,15 +44,11 @@ func (l *lab) swallow(namespace int, address string) (at netip.AddrPort) {
 
 // Two links lead to the other host: a bridge as docker makes it, and the link that the job should use.
 func TestTransport_bytesOverTheWrongLink(t *testing.T) {
-	l := newLab(t)
-	l.run(l.here, "ip link add docker0 type bridge",
-		fmt.Sprintf("ip link add vethd type veth peer name far1 netns /proc/%d/fd/%d", os.Getpid(), l.there),
+	here, there := nettest.Pair(t)
+	here.Run("ip link add docker0 type bridge", "ip link add vethd type veth peer name far1 netns "+there.Path(),
 		"ip link set vethd master docker0", "ip link set vethd up", "ip link set docker0 up", "ip addr add 172.17.0.1/16 dev docker0")
-	l.run(l.there, "ip link set far1 up", "ip addr add 172.17.0.2/16 dev far1")
-	require.Eventually(t, func() bool {
-		out, err := exec.Command("nsenter", l.path(l.here), "ip", "-o", "link", "show", "docker0").Output()
-		return err == nil && strings.Contains(string(out), "state UP")
-	}, 10*time.Second, 5*time.Millisecond)
+	there.Run("ip link set far1 up", "ip addr add 172.17.0.2/16 dev far1")
+	here.AwaitUp("docker0")
 
 	config, err := ParseConfig([]byte(`{"interval_seconds": 0.1, "sources": ["interfaces", "peers", "rdma"],
 		"job": {"environment": {"MASTER_ADDR": "` + there4 + `", "RANK": "1", "NCCL_SOCKET_IFNAME": "docker0"}}}`))
@@ -90,7 +80,7 @@ func TestTransport_bytesOverTheWrongLink(t *testing.T) {
 	const bytesOfOne = 5 << 20
 	send := func(host string, bytes int) {
 		t.Helper()
-		connection, err := net.Dial("tcp", l.swallow(l.there, host).String()) // in the thread of the test, which is here
+		connection, err := net.Dial("tcp", swallow(there, host).String()) // in the thread of the test, which is here
 		require.NoError(t, err)
 		t.Cleanup(func() { connection.Close() })
 		_, err = connection.Write(make([]byte, bytes))
