@@ -378,11 +378,11 @@ func memlock(limits, status, users []byte) (m transport.Memlock) {
 	for line := range bytes.Lines(limits) {
 		rest, found := bytes.CutPrefix(line, []byte("Max locked memory"))
 		if fields := bytes.Fields(rest); found && len(fields) > 0 {
-			value, err := strconv.ParseUint(string(fields[0]), 10, 64)
-			if m.Known = err == nil; string(fields[0]) == "unlimited" {
-				value, m.Known = transport.Unlimited, true
+			if value, err := strconv.ParseUint(string(fields[0]), 10, 64); err == nil {
+				m.Known, m.Bytes = true, value
+			} else if string(fields[0]) == "unlimited" {
+				m.Known, m.Bytes = true, transport.Unlimited
 			}
-			m.Bytes = value
 		}
 	}
 	for line := range bytes.Lines(status) {

@@ -17,10 +17,7 @@ import (
 )
 
 // fakeTraffic is what the test says that the job's own connections carried.
-type fakeTraffic struct {
-	part
-	rows []planeTraffic
-}
+type fakeTraffic struct{ rows []planeTraffic }
 
 func (f *fakeTraffic) traffic() []planeTraffic           { return f.rows }
 func (f *fakeTraffic) fill(*document, *occasion) (n int) { return 0 }
@@ -263,4 +260,15 @@ func readSelf() (m transport.Memlock, err error) {
 		return m, err
 	}
 	return memlock(limits, nil, nil), nil
+}
+
+func FuzzMemlock(f *testing.F) {
+	f.Add([]byte("Max locked memory         65536                65536                bytes     \n"), []byte("CapEff:\t0000000000004000\n"), []byte(allUsers))
+	f.Add([]byte("Max locked memory 99999999999999999999"), []byte(""), []byte(""))
+	f.Add([]byte("Max locked memory unlimited"), []byte("CapEff:"), []byte("0 0"))
+	f.Fuzz(func(t *testing.T, limits, status, users []byte) {
+		if m := memlock(limits, status, users); !m.Known && m.Bytes != 0 {
+			t.Errorf("%+v", m)
+		}
+	})
 }
