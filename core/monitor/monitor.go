@@ -99,6 +99,7 @@ type jobState struct {
 	peers    []job.Peer
 	identity job.Identity
 	base     job.Identity // without what the configuration says
+	settings job.Settings // of the communication libraries
 }
 
 // firstWait is how long New waits for the links to be read: with everything else it stays within 0.1 s.
@@ -182,7 +183,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "collectives", "phases", "transport", "bandwidth_tests", "findings",
+	return []string{"peers", "collectives", "phases", "bandwidth_tests", "findings",
 		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
 }
 
@@ -239,11 +240,11 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 		var next jobState
 		switch {
 		case variables != nil:
-			next.base = job.FromEnvironment(job.Map(variables))
+			next.base, next.settings = job.FromEnvironment(job.Map(variables)), job.SettingsFrom(job.Map(variables))
 		case before != nil:
-			next.base = before.base
+			next.base, next.settings = before.base, before.settings
 		default:
-			next.base = job.FromProcess()
+			next.base, next.settings = job.FromProcess(), job.SettingsFromProcess()
 		}
 		told := over
 		if before != nil {

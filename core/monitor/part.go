@@ -34,5 +34,5 @@ func (m *Monitor) newParts() (parts []part) {
 		parts = append(parts, m.fine)
 	}
 	parts = append(parts, m.hardwareParts()...)
-	return parts
+	return append(parts, newTransportPart(m)) // the last: it tells of what others found
 }
