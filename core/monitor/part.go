@@ -28,4 +28,8 @@ type occasion struct {
 }
 
 // newParts makes the parts that the configuration asks for.
-func (m *Monitor) newParts() []part { return nil }
+func (m *Monitor) newParts() []part {
+	return []part{
+		m.exercises,
+	}
+}
