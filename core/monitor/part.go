@@ -28,8 +28,10 @@ type occasion struct {
 }
 
 // newParts makes the parts that the configuration asks for.
-func (m *Monitor) newParts() []part {
-	return []part{
-		m.exercises,
+func (m *Monitor) newParts() (parts []part) {
+	if m.config.Sources&Interfaces != 0 {
+		m.fine = newFineSampling(m)
+		parts = append(parts, m.fine)
 	}
+	return append(parts, m.exercises)
 }
