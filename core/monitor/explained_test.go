@@ -58,7 +58,7 @@ func unexplained(t *testing.T, text []byte) (names []string) {
 // nullMeansNone tells whether null is an answer of its own, as for an interface without a master.
 func nullMeansNone(name string) bool {
 	return slices.Contains([]string{
-		"interfaces.master", "transport.rdma_idle_reason", "transport.wrong_interface", "transport.advice",
+		"interfaces.master", "transport.rdma_idle_reason", "transport.wrong_interface", "transport.advice", "bandwidth_tests.error",
 	}, name)
 }
 

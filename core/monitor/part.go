@@ -34,5 +34,6 @@ func (m *Monitor) newParts() (parts []part) {
 		parts = append(parts, m.fine)
 	}
 	parts = append(parts, m.hardwareParts()...)
+	parts = append(parts, m.exercises)
 	return append(parts, newTransportPart(m)) // the last: it tells of what others found
 }
