@@ -28,6 +28,8 @@ class Library:
     All others release it (CDLL).
     """
 
+    bandwidth: Any
+
     def __init__(self, path: str) -> None:
         try:
             releasing = ctypes.CDLL(path)
