@@ -32,6 +32,7 @@ const (
 	probes      = "what a probe is"
 	prober      = "implements its Prober"
 	stamps      = "kernel time stamps"
+	results     = "the results of tools"
 )
 
 // layers is the table of core/doc.go: what may import what.
@@ -69,13 +70,19 @@ var layers = map[string]rule{
 	"probe/udp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
 	}},
+	"tool": {layer: 1},
+	"tool/throughput": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/tool": results, "netmon/core/probe": "marks netmon's own sockets",
+		"netmon/core/probe/stamp": "addresses",
+	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",
 		"github.com/shirou/gopsutil/v3/net":  "interfaces and counters where the system is not Linux",
 		"netmon/core/link":                   "fills its type where the system is not Linux",
 		"netmon/core/netdev":                 "fills its type where the system is not Linux",
 	}},
-	"rate": {layer: 2},
+	"exercise": {layer: 2},
+	"rate":     {layer: 2},
 	"reach": {layer: 2, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls,
 		"netmon/core/stats":     "quantiles are defined there",

@@ -13,6 +13,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"time"
 	"unsafe"
 
+	"netmon/core/exercise"
 	"netmon/core/monitor"
 )
 
@@ -90,7 +92,8 @@ func statusOf(err error, wrongText C.int32_t) C.int32_t {
 		return wrongText
 	case errors.Is(err, monitor.ErrClosed):
 		return C.NETMON_ERR_CLOSED
-	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
+	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, monitor.ErrBusyTest),
+		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
 		return C.NETMON_ERR_RESOURCES
 	default:
@@ -106,6 +109,9 @@ func bytesOf(text *C.char, length C.size_t) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(text)), int(length))
 }
 
+// turn lets one bandwidth test of the process run at a time.
+var turn exercise.Turn
+
 //export goNetmonInit
 func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_t, errorOut **C.char) (status C.int32_t) {
 	defer guard(&status, errorOut)
@@ -117,6 +123,7 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 		Version:  C.NETMON_VERSION,
 		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
 		Released: func() { C.netmon_slot_release(slot) },
+		Turn:     &turn,
 	})
 	if err != nil {
 		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)
@@ -150,28 +157,45 @@ func goNetmonQuery(id C.uint64_t, request *C.char, length C.size_t, jsonOut **C.
 	})
 }
 
-// probeSlice is how long one entry of a call waits that waits for probes.
-const probeSlice = 100 * time.Millisecond
+//export goNetmonProbe
+func goNetmonProbe(
+	id C.uint64_t, request *C.char, length C.size_t, call *C.netmon_waiting, jsonOut **C.char, errorOut **C.char,
+) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return await(uint64(id), call, jsonOut, errorOut, bytesOf(request, length), (*monitor.Monitor).Probe, (*monitor.Monitor).AwaitProbe)
+}
+
+//export goNetmonBandwidth
+func goNetmonBandwidth(
+	id C.uint64_t, request *C.char, length C.size_t, call *C.netmon_waiting, jsonOut **C.char, errorOut **C.char,
+) (status C.int32_t) {
+	defer guard(&status, errorOut)
+	return await(uint64(id), call, jsonOut, errorOut, bytesOf(request, length), (*monitor.Monitor).Test, (*monitor.Monitor).AwaitTest)
+}
+
+// waitSlice is how long one entry of a call waits that waits for an answer.
+const waitSlice = 100 * time.Millisecond
 
 // errGoesOn means that there is no answer yet.
 var errGoesOn = errors.New("not answered yet")
 
-//export goNetmonProbe
-func goNetmonProbe(
-	id C.uint64_t, request *C.char, length C.size_t, call *C.netmon_probing, jsonOut **C.char, errorOut **C.char,
-) (status C.int32_t) {
+// await is one entry of a call that waits: the first begins what is asked for.
+func await(
+	id uint64, call *C.netmon_waiting, jsonOut, errorOut **C.char, request []byte,
+	begin func(*monitor.Monitor, []byte) (monitor.Pending, error),
+	wait func(*monitor.Monitor, *monitor.Pending, time.Duration, io.Writer) (bool, error),
+) C.int32_t {
 	call.goes_on = 0
-	defer guard(&status, errorOut)
-	return answer(uint64(id), nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) (err error) {
-		p := monitor.Probing{ID: uint64(call.request), Left: time.Duration(call.left_ns)}
+	return answer(id, nil, jsonOut, errorOut, func(m *monitor.Monitor, text *cText) (err error) {
+		p := monitor.Pending{ID: uint64(call.request), Left: time.Duration(call.left_ns)}
 		if p.ID == 0 {
-			if p, err = m.Probe(bytesOf(request, length)); err != nil {
+			if p, err = begin(m, request); err != nil {
 				return err
 			}
 		}
-		answered, err := m.AwaitProbe(&p, probeSlice, text)
+		answered, err := wait(m, &p, waitSlice, text)
 		if err == nil && !answered {
-			*call = C.netmon_probing{request: C.uint64_t(p.ID), left_ns: C.int64_t(p.Left), goes_on: 1}
+			*call = C.netmon_waiting{request: C.uint64_t(p.ID), left_ns: C.int64_t(p.Left), goes_on: 1}
 			return errGoesOn
 		}
 		return err

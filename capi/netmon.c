@@ -297,20 +297,36 @@ int32_t netmon_query(netmon_handle handle, const char *request_json, char **json
   return status;
 }
 
+// wait_for_answer enters Go until there is an answer.
+static int32_t wait_for_answer(__typeof__(goNetmonProbe) *enter, netmon_handle inner, const char *request_json, size_t length,
+                               char **json_out, char **error_out) {
+  netmon_waiting waiting = {0};
+  int32_t status;
+  do {
+    sigset_t before;
+    enter_go(&before);
+    status = enter(inner, (char *)request_json, length, &waiting, json_out, error_out);
+    leave_go(&before);
+  } while (waiting.goes_on);
+  return status;
+}
+
 int32_t netmon_probe(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
   size_t length;
   target to;
   int32_t status = take_request(handle, request_json, "{\"target\": \"127.0.0.1\"}", json_out, error_out, &length, &to);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->probe(to.inner, request_json, json_out, error_out);
-  netmon_probing probing = {0};
-  do {
-    sigset_t before;
-    enter_go(&before);
-    status = goNetmonProbe(to.inner, (char *)request_json, length, &probing, json_out, error_out);
-    leave_go(&before);
-  } while (probing.goes_on);
-  return status;
+  return wait_for_answer(goNetmonProbe, to.inner, request_json, length, json_out, error_out);
+}
+
+int32_t netmon_bandwidth(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+  size_t length;
+  target to;
+  int32_t status = take_request(handle, request_json, "{\"target\": \"10.0.0.2\"}", json_out, error_out, &length, &to);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->bandwidth(to.inner, request_json, json_out, error_out);
+  return wait_for_answer(goNetmonBandwidth, to.inner, request_json, length, json_out, error_out);
 }
 
 int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_out) {

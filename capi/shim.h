@@ -13,20 +13,22 @@
 // The longest configuration, job or request text.
 #define NETMON_MOST_TEXT (1u << 20)
 
-// A call of netmon_probe that waits. It enters Go again and again, for a tenth of a second each: asynchronous signals are held
-// back in there, and the host must be able to be interrupted.
-typedef struct netmon_probing {
+// A call that waits: of netmon_probe, of netmon_bandwidth. It enters Go again and again, for a tenth of a second each: asynchronous
+// signals are held back in there, and the host must be able to be interrupted.
+typedef struct netmon_waiting {
   uint64_t request; // 0: not begun
   int64_t left_ns;  // to wait at most
   int64_t goes_on;  // enter again
-} netmon_probing;
+} netmon_waiting;
 
 // The Go half (exports.go). Every one turns a panic into NETMON_ERR_INTERNAL. id is the handle; text has the given length.
 int32_t goNetmonInit(uint64_t id, uint32_t slot, char *config, size_t length, char **error_out);
 int32_t goNetmonClose(uint64_t id);
 int32_t goNetmonSample(uint64_t id, char **json_out, char **error_out);
 int32_t goNetmonQuery(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
-int32_t goNetmonProbe(uint64_t id, char *request, size_t length, netmon_probing *probing, char **json_out, char **error_out);
+int32_t goNetmonProbe(uint64_t id, char *request, size_t length, netmon_waiting *waiting, char **json_out, char **error_out);
+int32_t goNetmonBandwidth(uint64_t id, char *request, size_t length, netmon_waiting *waiting, char **json_out,
+                          char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
@@ -65,6 +67,7 @@ typedef struct netmon_api {
   int32_t (*latest)(netmon_handle, netmon_snapshot *);
   int32_t (*query)(netmon_handle, const char *, char **, char **);
   int32_t (*probe)(netmon_handle, const char *, char **, char **);
+  int32_t (*bandwidth)(netmon_handle, const char *, char **, char **);
 } netmon_api;
 
 // Where calls go in this process.

@@ -25,9 +25,12 @@
 //	L1  probe/udp    round trips by UDP echo, and the responder that answers
 //	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
 //	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
+//	L1  tool       results of tools that measure throughput, and running programs
+//	L1  tool/throughput throughput between two instances of netmon
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
 //	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
+//	L2  exercise   runs the tests of throughput that somebody asked for, and serves those of others
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name

@@ -5,7 +5,8 @@
 // A monitor samples the kernel's counters of one network namespace in the background (default: once a second) and on demand:
 // interfaces, TCP, UDP, IP and sockets. It prints nothing and needs no privilege; samples never wait for the network. It probes
 // the training job's peers and the targets it is given, and nobody else: without them it sends no packet, but to the system's
-// resolver where the job's master_address is a name. It opens a port only where "udp_responder" asks for one.
+// resolver where the job's master_address is a name. It opens a port only where "udp_responder" or "bandwidth_server" asks for
+// one, and makes load only where netmon_bandwidth does.
 // Link with -lnetmon (pkg-config netmon; find_package(netmon)).
 //
 //     netmon_handle monitor;
@@ -25,7 +26,8 @@
 // Rules that hold for every function unless its comment says otherwise:
 //
 // - It may be called from any thread at any time, also while another thread closes the monitor, but not from a signal handler
-//   (netmon_latest may). It never blocks for longer than 0.1 s, but for netmon_probe, which waits as long as it is told.
+//   (netmon_latest may). It never blocks for longer than 0.1 s, but for netmon_probe and netmon_bandwidth, which wait as long as
+//   they are told.
 // - It returns a status: NETMON_OK (0) or a negative NETMON_ERR_ value.
 // - Out-parameters are set to zero or NULL first. Text handed out is UTF-8, ends with a zero byte, belongs to the caller and
 //   is freed with netmon_free.
@@ -107,6 +109,8 @@ typedef uint64_t netmon_handle;
 //   "udp_responder"     true, or an object such as {"address": "127.0.0.1", "port": 29541}: answer the UDP echoes of other
 //                       monitors. true means loopback and port 29541; an address that others reach has to be named. Default:
 //                       no port is opened
+//   "bandwidth_server"  true, or an object such as {"address": "127.0.0.1", "port": 29542}: serve other monitors' bandwidth tests
+//                       (section 8). true means loopback and port 29542. Default: no port is opened
 //   "job"               object as for netmon_set_job
 // A key may be given once.
 // handle_out receives the handle, 0 on failure.
@@ -256,6 +260,48 @@ NETMON_API int32_t netmon_query(netmon_handle handle, const char *request_json, 
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
 // _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (16 requests, no memory), _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_probe(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+// 8. Bandwidth tests
+
+// netmon_bandwidth measures throughput with another host by filling the way there: traffic that somebody has to ask for in so many
+// words, on both ends. request_json is one of
+//   {"tool": "netmon", "target": "10.0.0.2", "direction": "transmit", "seconds": 2, "parallel": 1, "wait_seconds": 0.1}
+//       starts a test and waits. All keys but "target" may be left out:
+//       "tool"              "netmon" (default: a monitor with "bandwidth_server" at the target), "iperf3" (an iperf3 server there)
+//                           or "speedtest-cli" (a server on the internet that it chooses; "target" may be the number of one)
+//       "target"            an address or name, with a port where it is not the usual one: "10.0.0.2:29542"; netmon's port is
+//                           29542, iperf3's 5201
+//       "direction"         "transmit" (default), "receive" (both seen from here) or "both", one after the other (speedtest-cli's
+//                           default)
+//       "seconds"           0.1 to 10, default 2: of each direction; whole seconds for iperf3, not for speedtest-cli
+//       "bytes"             1 to 17179869184, the default: a test of netmon's own ends when so many were sent in a direction
+//       "parallel"          1 to 8, default 1: TCP connections; not for speedtest-cli
+//       "program"           path of iperf3 or speedtest-cli; default: found on PATH
+//       "timeout_seconds"   1 to 120: the test is ended, its program killed, after this time. Default: the seconds of all
+//                           directions and 10; 90 for speedtest-cli
+//       "wait_seconds"      0 to 60; default: until the test has ended
+//   {"id": 7, "wait_seconds": 0.1}
+//       goes on waiting for a test that was started
+//   {"id": 7, "cancel": true}
+//       ends it
+// The answer tells what there is so far: an object with "id", "done" (when true, the id holds no longer) and "tests", a list with
+// an object for each direction, as in the document's "bandwidth_tests" (the newest 16): "tool", "target", "direction", "parallel",
+// "timestamp_seconds", "seconds", "bytes", "sender_bytes_per_second", "receiver_bytes_per_second", "segments_retransmitted",
+// "rtt_seconds" and "error". The list is empty before the end. What goes wrong with a test is in "error", a sentence; the status
+// is NETMON_OK then too.
+//
+// One test of a process runs at a time. Limits that no configuration lifts, on either end: 10 s, 16 GiB and 8 connections a
+// direction; a server serves one test at a time and rests as long as it took. Programs run without a shell, in a session of
+// their own, with no descriptor of this process but their output and with PATH, HOME, LANG=C and the variables that name proxies;
+// they are killed, with all they started, at the timeout, by "cancel", by netmon_close, after 1 MiB of output, and when this
+// process ends. They are no children that the host sees: no SIGCHLD, nothing for waitpid(-1).
+//
+// Waits at most wait_seconds; when the monitor is closed meanwhile it returns NETMON_ERR_CLOSED at once. Signals are handled
+// within 0.1 s; to be interrupted by them, wait in slices. A test that ended and is not fetched for 60 s is forgotten.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
+// _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (another test of this process is under way, no memory), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
 
 #ifdef __cplusplus
 }

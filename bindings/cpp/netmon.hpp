@@ -338,6 +338,18 @@ public:
     return Text(json);
   }
 
+  // Measures throughput with another host, a JSON request and answer (netmon_bandwidth). Makes traffic, and waits as long as the
+  // request says.
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources (another test of this process
+  // is under way), internal.
+  Result<Text> bandwidth(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_bandwidth(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
   // Tells the monitor what became known of the training job (netmon_set_job), a JSON object.
   //
   // Fails with Status::config, invalid_argument (nullptr), closed, forked, internal.

@@ -52,6 +52,16 @@ func Map(variables map[string]string) Lookup {
 	}
 }
 
+// Over is a Lookup over variables handed over, and where they lack one over the environment this process was started with.
+func Over(variables map[string]string) Lookup {
+	return func(name string) (string, bool) {
+		if value, found := variables[name]; found {
+			return value, true
+		}
+		return os.LookupEnv(name)
+	}
+}
+
 // FromProcess reads an identity from the environment this process was started with.
 func FromProcess() Identity { return FromEnvironment(os.LookupEnv) }
 

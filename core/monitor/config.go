@@ -17,6 +17,7 @@ import (
 	"netmon/core/job"
 	"netmon/core/link"
 	"netmon/core/probe"
+	"netmon/core/tool/throughput"
 	"netmon/core/units"
 )
 
@@ -51,6 +52,7 @@ type Config struct {
 	ProbeInterval time.Duration  // between two probes of one target
 	ProbeTimeout  time.Duration  // a probe without an answer is lost after it
 	Responder     netip.AddrPort // where UDP echoes are answered, invalid for nowhere
+	Bandwidth     netip.AddrPort // where other monitors' bandwidth tests are served, invalid for nowhere
 	Interfaces    []string       // patterns of the interfaces that count in totals; empty: by kind
 	Sources       Section
 	Job           job.Identity      // what the configuration says of the job
@@ -111,7 +113,11 @@ func ParseConfig(text []byte) (Config, error) {
 			return err
 		},
 		"udp_responder": func(key string, value []byte) (err error) {
-			config.Responder, err = d.responder(key, value)
+			config.Responder, err = d.listener(key, value, probe.DefaultUDPPort)
+			return err
+		},
+		"bandwidth_server": func(key string, value []byte) (err error) {
+			config.Bandwidth, err = d.listener(key, value, throughput.DefaultPort)
 			return err
 		},
 		"interfaces": func(key string, value []byte) (err error) {

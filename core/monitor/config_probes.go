@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/goccy/go-json"
@@ -30,8 +31,8 @@ func (d *decoder) targets(key string, value []byte) ([]probe.Target, error) {
 	return targets, nil
 }
 
-// responder reads where UDP echoes are answered.
-func (d *decoder) responder(key string, value []byte) (at netip.AddrPort, err error) {
+// listener reads where something listens: UDP echoes are answered, bandwidth tests are served.
+func (d *decoder) listener(key string, value []byte, usual uint16) (at netip.AddrPort, err error) {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	var on bool
 	switch kindOf(value) {
@@ -40,16 +41,16 @@ func (d *decoder) responder(key string, value []byte) (at netip.AddrPort, err er
 			return at, d.fail(key, "is %s; it must be true, false or an object", describe(value))
 		}
 		if on {
-			at = netip.AddrPortFrom(loopback, probe.DefaultUDPPort)
+			at = netip.AddrPortFrom(loopback, usual)
 		}
 		return at, nil
 	case "an object":
 	default:
 		return at, d.fail(key, "is %s; it must be true, false or an object such as {\"address\": \"127.0.0.1\", \"port\": %d}",
-			describe(value), probe.DefaultUDPPort)
+			describe(value), usual)
 	}
-	address, port := loopback, uint16(probe.DefaultUDPPort)
-	inner := decoder{what: d.what, prefix: d.prefix + key + ".", example: `{"address": "127.0.0.1", "port": 29541}`}
+	address, port := loopback, usual
+	inner := decoder{what: d.what, prefix: d.prefix + key + ".", example: fmt.Sprintf(`{"address": "127.0.0.1", "port": %d}`, usual)}
 	err = inner.object(value, MaxConfigBytes, map[string]func(string, []byte) error{
 		"address": func(key string, value []byte) error {
 			text, err := inner.string(key, value)

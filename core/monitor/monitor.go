@@ -19,11 +19,13 @@ import (
 	"time"
 
 	"netmon/core/clock"
+	"netmon/core/exercise"
 	"netmon/core/inventory"
 	"netmon/core/job"
 	"netmon/core/kernelfs"
 	"netmon/core/reach"
 	"netmon/core/sample"
+	"netmon/core/tool"
 	"netmon/core/units"
 )
 
@@ -37,6 +39,10 @@ type Options struct {
 	Clock   clock.Clock
 	Links   LinkSource
 	Tools   *reach.Tools // what probes are sent with
+	// Spawn starts the programs of bandwidth tests; nil: there are none.
+	Spawn tool.Spawn
+	// Turn is what all monitors of a process share, so that one bandwidth test runs at a time; nil: this one's own.
+	Turn *exercise.Turn
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
 	// Released is called once when the loop has ended and everything is closed.
@@ -70,6 +76,7 @@ type Monitor struct {
 
 	engine     *reach.Engine
 	aimProblem atomic.Pointer[string] // why somebody cannot be probed
+	exercises  *exercises
 
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
@@ -153,6 +160,7 @@ func New(config Config, options Options) (*Monitor, error) {
 	if links != nil {
 		m.topology = watchTopology(links, config.Interfaces, master(m.job.Load()), m.resolve, firstWait)
 	}
+	m.exercises = m.newExercises()
 	m.parts = m.newParts()
 	m.aim()
 	if config.Responder.IsValid() {
@@ -180,7 +188,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings",
+	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "transport", "findings",
 		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
 }
 
@@ -575,8 +583,10 @@ func (m *Monitor) fillSelf(d *document, problems []string, top *topology, began 
 	d.self.SampleSeconds = units.Seconds(m.clock.Monotonic() - began)
 }
 
-// cpuTime is what samples and probes have used.
-func (m *Monitor) cpuTime() time.Duration { return time.Duration(m.cpu.Load()) + m.engine.CPU() }
+// cpuTime is what samples, probes and bandwidth tests have used.
+func (m *Monitor) cpuTime() time.Duration {
+	return time.Duration(m.cpu.Load()) + m.engine.CPU() + m.exercises.CPU()
+}
 
 func healthWord(problems []string) string {
 	switch len(problems) {

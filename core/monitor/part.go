@@ -33,5 +33,5 @@ func (m *Monitor) newParts() (parts []part) {
 		m.fine = newFineSampling(m)
 		parts = append(parts, m.fine)
 	}
-	return parts
+	return append(parts, m.exercises)
 }

@@ -15,7 +15,6 @@ import (
 	"netmon/core/probe/dns"
 	"netmon/core/reach"
 	"netmon/core/sample"
-	"netmon/core/units"
 )
 
 // ErrBusy means that a monitor has as many requests for probes as it takes.
@@ -285,14 +284,11 @@ func fillSnapshot(s *Snapshot, results *reach.Results) {
 // probeRequest is what the caller of netmon_probe asks for.
 type probeRequest struct {
 	reach.Request
-	id     uint64 // of a request that was started, 0 for a new one
-	cancel bool
-	wait   time.Duration
+	requestWait
 }
 
 // Bounds and defaults of a request.
 const (
-	mostWait         = 60.0 // seconds
 	defaultPerHop    = 3
 	mostPerHop       = 10
 	defaultTimeout   = time.Second
@@ -301,18 +297,10 @@ const (
 
 func parseProbeRequest(text []byte) (q probeRequest, err error) {
 	d := decoder{what: "request", example: `{"target": "127.0.0.1"}`}
-	given := make(map[string]bool)
 	method := probe.Auto
-	waits := false
 	q.Timeout, q.Interval = defaultTimeout, probe.LeastInterval
-	note := func(read func(key string, value []byte) error) func(string, []byte) error {
-		return func(key string, value []byte) error {
-			given[key] = true
-			return read(key, value)
-		}
-	}
-	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
-		"target": note(func(key string, value []byte) error {
+	given, err := q.read(&d, text, map[string]func(string, []byte) error{
+		"target": func(key string, value []byte) error {
 			word, err := d.string(key, value)
 			if err != nil {
 				return err
@@ -321,8 +309,8 @@ func parseProbeRequest(text []byte) (q probeRequest, err error) {
 				return d.fail(key, "is wrong: %v", err)
 			}
 			return nil
-		}),
-		"method": note(func(key string, value []byte) error {
+		},
+		"method": func(key string, value []byte) error {
 			word, err := d.string(key, value)
 			if err != nil {
 				return err
@@ -331,57 +319,27 @@ func parseProbeRequest(text []byte) (q probeRequest, err error) {
 				return d.fail(key, "is %q; it must be \"auto\", \"icmp\", \"tcp\", \"udp\", \"dns\" or \"path\"", shorten(word))
 			}
 			return nil
-		}),
-		"count": note(func(key string, value []byte) error {
+		},
+		"count": func(key string, value []byte) error {
 			number, err := d.integer(key, value, 1, probe.MostCount)
 			if err == nil {
 				q.Count = int(*number)
 			}
 			return err
-		}),
-		"timeout_seconds": note(func(key string, value []byte) (err error) {
+		},
+		"timeout_seconds": func(key string, value []byte) (err error) {
 			q.Timeout, err = d.duration(key, value, probe.LeastTimeout, probe.MostTimeout)
 			return err
-		}),
-		"interval_seconds": note(func(key string, value []byte) (err error) {
+		},
+		"interval_seconds": func(key string, value []byte) (err error) {
 			q.Interval, err = d.duration(key, value, probe.LeastInterval, mostProbeSpacing)
 			return err
-		}),
-		"wait_seconds": func(key string, value []byte) error {
-			waits = true
-			seconds, err := d.number(key, value, 0, mostWait, "seconds")
-			q.wait = units.Duration(seconds)
-			return err
-		},
-		"id": func(key string, value []byte) error {
-			number, err := d.integer(key, value, 1, 1<<53)
-			if err == nil {
-				q.id = uint64(*number)
-			}
-			return err
-		},
-		"cancel": func(key string, value []byte) error {
-			switch strings.TrimSpace(string(value)) {
-			case "true":
-				q.cancel = true
-			case "false":
-			default:
-				return d.fail(key, "is %s; it must be true or false", describe(value))
-			}
-			return nil
 		},
 	})
 	switch {
 	case err != nil:
 		return q, err
 	case q.id != 0:
-		for _, key := range []string{"target", "method", "count", "timeout_seconds", "interval_seconds"} {
-			if given[key] {
-				return q, d.fail(key, "does not belong to a request with an id, which goes on waiting for what was asked before")
-			}
-		}
-	case q.cancel:
-		return q, d.fail("id", "is missing; say which request to cancel")
 	case !given["target"]:
 		return q, d.fail("target", "is missing; say whom to probe, as {\"target\": \"10.0.0.2\"}, or which request to wait for, as {\"id\": 7}")
 	default:
@@ -389,7 +347,7 @@ func parseProbeRequest(text []byte) (q probeRequest, err error) {
 			return q, err
 		}
 	}
-	if !waits {
+	if !given["wait_seconds"] {
 		q.wait = q.longest()
 	}
 	return q, nil
@@ -442,25 +400,18 @@ func (q *probeRequest) longest() time.Duration {
 	return (probes+10)*max(q.Timeout, q.Interval) + time.Minute
 }
 
-// Probing is a request for probes that is being answered.
-type Probing struct {
-	ID     uint64
-	Left   time.Duration // to wait at most
-	cancel bool
-}
-
 // Probe begins to answer a request for probes on demand. AwaitProbe waits for the answer.
 //
 // Errors: *TextError for a request that is not understood, ErrClosed, ErrBusy.
-func (m *Monitor) Probe(request []byte) (Probing, error) {
+func (m *Monitor) Probe(request []byte) (Pending, error) {
 	q, err := parseProbeRequest(request)
 	if err != nil {
-		return Probing{}, err
+		return Pending{}, err
 	}
 	if m.closing.Load() {
-		return Probing{}, ErrClosed
+		return Pending{}, ErrClosed
 	}
-	p := Probing{ID: q.id, Left: q.wait, cancel: q.cancel}
+	p := q.pending()
 	if p.ID == 0 {
 		if p.ID, err = m.engine.Start(q.Request); err != nil {
 			return p, probeError(err, p.ID)
@@ -472,7 +423,7 @@ func (m *Monitor) Probe(request []byte) (Probing, error) {
 // AwaitProbe waits, at most so long, for a request to be done or its time to be over. Then it writes the answer to w, as JSON.
 //
 // Errors: *TextError for an id that does not hold, ErrClosed, and what w returns.
-func (m *Monitor) AwaitProbe(p *Probing, most time.Duration, w io.Writer) (answered bool, err error) {
+func (m *Monitor) AwaitProbe(p *Pending, most time.Duration, w io.Writer) (answered bool, err error) {
 	if m.closing.Load() {
 		return false, ErrClosed
 	}
@@ -480,9 +431,7 @@ func (m *Monitor) AwaitProbe(p *Probing, most time.Duration, w io.Writer) (answe
 	if p.cancel {
 		answer, err = m.engine.Cancel(p.ID)
 	} else {
-		slice := min(p.Left, most)
-		p.Left -= slice
-		answer, err = m.engine.Wait(p.ID, slice)
+		answer, err = m.engine.Wait(p.ID, p.slice(most))
 	}
 	switch {
 	case err != nil:

@@ -357,8 +357,8 @@ func TestProbes_aMasterOfThisHostsNameIsNotLookedUp(t *testing.T) {
 
 // prober is what answers requests for probes.
 type prober interface {
-	Probe([]byte) (Probing, error)
-	AwaitProbe(*Probing, time.Duration, io.Writer) (bool, error)
+	Probe([]byte) (Pending, error)
+	AwaitProbe(*Pending, time.Duration, io.Writer) (bool, error)
 }
 
 // probeBy answers a request, waiting in slices as the C half does.

@@ -5,7 +5,7 @@ type BandwidthTest struct {
 	Tool                   string   `json:"tool"` // netmon, iperf3, speedtest-cli
 	Target                 string   `json:"target"`
 	Direction              string   `json:"direction"` // transmit, receive: seen from here
-	Parallel               int64    `json:"parallel"`  // connections
+	Parallel               *int64   `json:"parallel"`  // connections
 	TimestampSeconds       *float64 `json:"timestamp_seconds"`
 	Seconds                *float64 `json:"seconds"`
 	Bytes                  *uint64  `json:"bytes"` // that the receiver got

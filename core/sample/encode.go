@@ -163,6 +163,9 @@ func (p *ProbeAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
 func (p *PathAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
 
 // WriteJSON writes the answer.
+func (b *BandwidthAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, b) }
+
+// WriteJSON writes the answer.
 func (s *Stats) WriteJSON(w io.Writer) error { return writeJSON(w, s) }
 
 // pieces writes until the first error.

@@ -26,6 +26,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "netmon_latest": (c_int32, [c_uint64, c_void_p]),
     "netmon_query": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "netmon_probe": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
+    "netmon_bandwidth": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
 }
 
 # The fields of netmon_snapshot after struct_size and the reserved bytes.
