@@ -44,7 +44,10 @@ var layers = map[string]rule{
 	"sockstat": {layer: 1},
 	"link":     {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
 	"route":    {layer: 1},
-	"probe":    {layer: 1},
+	"tcpinfo": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the mark of netmon's own sockets",
+	}},
+	"probe": {layer: 1},
 	"probe/path": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
 	}},
@@ -76,6 +79,7 @@ var layers = map[string]rule{
 		"golang.org/x/sys/unix": systemCalls,
 		"netmon/core/stats":     "quantiles are defined there",
 	}},
+	"peer":    {layer: 2},
 	"stats":   {layer: 2},
 	"job":     {layer: 3},
 	"sample":  {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},

@@ -14,6 +14,7 @@
 //	L1  sockstat   /proc/net/sockstat, sockstat6: sockets in use and the memory they hold
 //	L1  link       kinds, states, speeds and addresses of interfaces, and routes to an address, from rtnetlink and ethtool
 //	L1  route      which interface the default route leaves by
+//	L1  tcpinfo    TCP connections of this process by descriptor, of others by inet_diag: addresses and TCP_INFO
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
 //	L1  probe/icmp   round trips by ICMP echo
@@ -24,6 +25,7 @@
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
 //	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
+//	L2  peer       totals of connections by the address at their other end
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name

@@ -36,6 +36,8 @@ type Options struct {
 	FS      *kernelfs.FS
 	Clock   clock.Clock
 	Links   LinkSource
+	Sockets SocketSource
+	Routes  RouteSource  // where Sockets is given
 	Tools   *reach.Tools // what probes are sent with
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
@@ -179,11 +181,10 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings",
+	return []string{"rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings",
 		"totals.receive_best_bytes_per_second", "totals.transmit_best_bytes_per_second", "totals.fine_interval_seconds",
 		"totals.receive_peak_bytes_per_second", "totals.transmit_peak_bytes_per_second", "totals.receive_p95_bytes_per_second",
-		"totals.transmit_p95_bytes_per_second", "totals.busy_ratio",
-		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
+		"totals.transmit_p95_bytes_per_second", "totals.busy_ratio"}
 }
 
 func (m *Monitor) describeHost() {
@@ -204,6 +205,11 @@ func (m *Monitor) describeHost() {
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {
 			m.never[name] = "not in sources"
+		}
+	}
+	if m.config.Sources&Peers == 0 {
+		for _, field := range selfPeers() {
+			m.never["self."+field] = "peers are not in sources"
 		}
 	}
 	if m.config.Sources&Interfaces == 0 {

@@ -28,4 +28,9 @@ type occasion struct {
 }
 
 // newParts makes the parts that the configuration asks for.
-func (m *Monitor) newParts() []part { return nil }
+func (m *Monitor) newParts() (parts []part) {
+	if m.config.Sources&Peers != 0 {
+		parts = append(parts, m.newPeersPart())
+	}
+	return parts
+}

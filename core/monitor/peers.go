@@ -1,0 +1,483 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"netmon/core/kernelfs"
+	"netmon/core/link"
+	"netmon/core/peer"
+	"netmon/core/reach"
+	"netmon/core/sample"
+	"netmon/core/tcpinfo"
+	"netmon/core/units"
+)
+
+// SocketSource tells of this process's TCP connections: a tcpinfo.Own, or a test's own.
+type SocketSource interface {
+	Begin()
+	Next(most int, yield func(*tcpinfo.Socket)) (done bool, err error)
+	Hidden() int
+	Close()
+}
+
+// RouteSource tells by which interface connections go: a link.Router, or a test's own. It may wait.
+type RouteSource interface {
+	Interface(local, remote netip.Addr) (name string, err error)
+	Close()
+}
+
+const (
+	// Own sockets are read in a sample while that takes less than this, and beside the samples else.
+	quickReading = time.Millisecond
+	// A sample gives a reading up after this, and the first sample, which everything counts from, later.
+	mostReading, mostFirstReading = 2 * time.Millisecond, 10 * time.Millisecond
+	// Readings beside the samples take one part in restPeers of the time.
+	restPeers = 100
+	// So many descriptors are looked at before others get the processor.
+	readTogether = 256
+	// Interfaces are looked up again as often, and when links changed.
+	routePeriod = time.Minute
+)
+
+// selfPeers are the fields of self that tell of the reading of sockets.
+func selfPeers() []string {
+	return []string{"peers_read_seconds", "peers_age_seconds", "peers_sockets"}
+}
+
+// peersPart makes the section peers. Own sockets are read in the sample, or by the part's goroutine where they are many; it also looks up
+// routes.
+type peersPart struct {
+	clock   clockSource
+	refused string // why there is no part of this at all
+	sockets SocketSource
+	router  RouteSource // nil where it could not be opened
+	state   func() (*jobState, *reach.Results)
+
+	work    chan struct{} // holds one token while there is work; a parked goroutine costs no thread
+	closing atomic.Bool
+	stopped atomic.Bool
+	failure atomic.Pointer[string] // a defect; nothing is read any more
+
+	wantOwn    atomic.Bool
+	wantRoutes atomic.Int32 // 1 new ones, 2 all
+
+	mu      sync.Mutex // guards what follows; a sample only tries it
+	table   *peer.Table
+	started bool // a reading is under way
+	spent   time.Duration
+	closed  bool
+
+	published atomic.Pointer[peersReading]
+
+	// What follows is the samples'.
+	aside     bool // sockets are read beside the samples
+	routesAt  time.Duration
+	routesTop uint64
+	current   *peer.View // of the last sample
+	base      *peer.View // where its window begins, nil for none
+	marks     [keptRecords]peersMark
+	lately    *peer.View // the newest that a sample of the loop had
+	formerly  *peer.View // the one before, another one
+	loopback  string
+	rows      peerRows
+}
+
+type clockSource interface{ Monotonic() time.Duration }
+
+// peersReading is what a reading came to.
+type peersReading struct {
+	view   *peer.View // nil before the first
+	err    string     // why this one failed
+	ended  time.Duration
+	took   time.Duration
+	hidden int
+}
+
+// peersMark says what a sample of the loop was made of.
+type peersMark struct {
+	reading uint64
+	view    *peer.View
+}
+
+// newPeersPart opens what the part reads, in the network namespace of the calling thread.
+func (m *Monitor) newPeersPart() *peersPart {
+	p := &peersPart{
+		clock: m.clock, sockets: m.options.Sockets, router: m.options.Routes, work: make(chan struct{}, 1), table: peer.NewTable(),
+		state: func() (*jobState, *reach.Results) { return m.job.Load(), m.engine.Results() },
+	}
+	p.published.Store(&peersReading{})
+	if p.sockets == nil {
+		p.open(*m.options.FS)
+	}
+	if p.refused != "" {
+		p.stopped.Store(true)
+		return p
+	}
+	go p.run()
+	return p
+}
+
+func (p *peersPart) open(fs kernelfs.FS) {
+	if !fs.Live() {
+		p.refused = "sockets are those of the running system, and this is a recording of another"
+		return
+	}
+	var err error
+	if p.sockets, err = newSocketSource(fs); err != nil {
+		p.refused = err.Error()
+		if errors.Is(err, errors.ErrUnsupported) {
+			p.refused = "read on Linux only"
+		}
+		return
+	}
+	if p.router, err = newRouteSource(); err != nil {
+		p.router = nil
+	}
+}
+
+func (p *peersPart) close() {
+	p.closing.Store(true)
+	p.wake()
+}
+
+func (p *peersPart) ended() bool { return p.stopped.Load() }
+
+func (p *peersPart) problems() (problems []string) {
+	if failure := p.failure.Load(); failure != nil {
+		problems = append(problems, *failure)
+	}
+	r := p.published.Load()
+	if r.hidden > 0 {
+		problems = append(problems, fmt.Sprintf("peers: %d connections are beyond the %d that are read", r.hidden, tcpinfo.MostSockets))
+	}
+	if r.view != nil && r.view.HiddenPeers > 0 {
+		problems = append(problems, fmt.Sprintf("peers: %d connections are to addresses beyond the %d that are told of",
+			r.view.HiddenPeers, peer.MostPeers))
+	}
+	return problems
+}
+
+func (p *peersPart) wake() {
+	select {
+	case p.work <- struct{}{}:
+	default:
+	}
+}
+
+// run does beside the samples what takes long.
+func (p *peersPart) run() {
+	defer p.stopped.Store(true)
+	for range p.work {
+		if p.closing.Load() {
+			break
+		}
+		p.guard(p.turn)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.sockets.Close()
+	if p.router != nil {
+		p.router.Close()
+	}
+}
+
+// guard keeps a defect from ending the host: nothing is read any more, and health tells.
+func (p *peersPart) guard(f func()) {
+	defer func() {
+		if defect := recover(); defect != nil {
+			text := fmt.Sprintf("internal error, peers are not read any more: %v", defect)
+			p.failure.Store(&text)
+		}
+	}()
+	if p.failure.Load() == nil {
+		f()
+	}
+}
+
+func (p *peersPart) turn() {
+	if p.wantOwn.Swap(false) {
+		func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.read(0)
+		}()
+	}
+	if want := p.wantRoutes.Swap(0); want > 0 && p.router != nil {
+		p.lookUp(want > 1)
+	}
+}
+
+// lookUp finds the interfaces of connections.
+func (p *peersPart) lookUp(all bool) {
+	var routes []peer.Route
+	func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		routes = p.table.Routes(all)
+	}()
+	names := make([]string, len(routes))
+	for i, r := range routes {
+		if p.closing.Load() {
+			return
+		}
+		names[i], _ = p.router.Interface(r.Local, r.Remote)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, r := range routes {
+		p.table.Name(r.Local, r.Remote, names[i])
+	}
+}
+
+// read reads own sockets on from where the last call stopped, until all are read, or most has passed (0: however long it takes, with
+// others getting the processor in between). The caller holds the lock.
+func (p *peersPart) read(most time.Duration) (done bool) {
+	if p.closed {
+		return true
+	}
+	began := p.clock.Monotonic()
+	if !p.started {
+		p.started, p.spent = true, 0
+		p.sockets.Begin()
+		p.table.BeginOwn(began)
+	}
+	for {
+		done, err := p.sockets.Next(readTogether, p.table.TakeOwn)
+		now := p.clock.Monotonic()
+		switch {
+		case err != nil:
+			p.started = false
+			p.published.Store(&peersReading{err: err.Error(), ended: now, took: p.spent + now - began})
+			return true
+		case done:
+			p.started = false
+			p.table.EndOwn(now)
+			view := p.table.View(p.spent + now - began)
+			p.published.Store(&peersReading{view: view, ended: now, took: view.Took, hidden: p.sockets.Hidden()})
+			return true
+		case most > 0 && now-began > most, p.closing.Load():
+			p.spent += now - began
+			return false
+		case most == 0:
+			runtime.Gosched()
+		}
+	}
+}
+
+// refresh brings what samples copy up to date, as far as that is quick.
+func (p *peersPart) refresh(now *occasion) {
+	r := p.published.Load()
+	if !p.aside && p.mu.TryLock() {
+		func() {
+			defer p.mu.Unlock()
+			most := mostReading
+			if r.ended == 0 {
+				most = mostFirstReading
+			}
+			if p.aside = !p.read(most); p.aside {
+				p.wantOwn.Store(true)
+			}
+			if p.router != nil && p.table.Nameless() {
+				p.wantRoutes.CompareAndSwap(0, 1)
+			}
+		}()
+		if r = p.published.Load(); r.took > quickReading {
+			p.aside = true
+		}
+	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.took {
+		if r.took < quickReading && r.err == "" {
+			p.aside = false // the next sample reads
+		}
+		p.wantOwn.Store(true)
+	}
+	var version uint64
+	if now.topology != nil {
+		version = now.topology.version
+	}
+	if version != p.routesTop || now.monotonic-p.routesAt > routePeriod {
+		p.routesTop, p.routesAt = version, now.monotonic
+		p.wantRoutes.Store(2)
+	}
+	if p.wantOwn.Load() || p.wantRoutes.Load() > 0 {
+		p.wake()
+	}
+}
+
+// fill implements part.
+func (p *peersPart) fill(d *document, now *occasion) (bytes int) {
+	p.current, p.base = nil, nil
+	reason := p.refused
+	var r *peersReading
+	if reason == "" {
+		p.guard(func() { p.refresh(now) })
+		r = p.published.Load()
+		switch failure := p.failure.Load(); {
+		case failure != nil:
+			reason = *failure
+		case r.err != "":
+			reason = r.err
+		case r.view == nil:
+			reason = "the first reading of this process's sockets has not ended yet: they are many"
+		}
+	}
+	if reason != "" {
+		d.lack("peers", reason)
+		for _, field := range selfPeers() {
+			d.lack("self."+field, reason)
+		}
+		return 0
+	}
+	p.current = r.view
+	if now.base != nil {
+		p.base = p.beginning(now.base.reading)
+	}
+	p.loopback = loopbackName(now.topology)
+	age := max(0, now.monotonic-p.current.At)
+	d.self.PeersReadSeconds, d.self.PeersAgeSeconds = d.real(units.Seconds(p.current.Took)), d.real(units.Seconds(age))
+	d.self.PeersSockets = d.count(uint64(p.current.Sockets))
+	return p.rows.fill(d, p, now)
+}
+
+// beginning is the reading at which the window begins that began with a sample of the loop: another one than the newest.
+func (p *peersPart) beginning(reading uint64) *peer.View {
+	i := slices.IndexFunc(p.marks[:], func(m peersMark) bool { return m.view != nil && m.reading == reading })
+	if i >= 0 && p.marks[i].view != p.current {
+		return p.marks[i].view
+	}
+	for _, v := range []*peer.View{p.lately, p.formerly} {
+		if v != nil && v.At < p.current.At {
+			return v
+		}
+	}
+	return nil
+}
+
+// remember implements part.
+func (p *peersPart) remember(reading uint64) {
+	copy(p.marks[1:], p.marks[:])
+	p.marks[0] = peersMark{reading, p.current}
+	if p.current == nil || p.current == p.lately {
+		return
+	}
+	p.lately, p.formerly = p.current, p.lately
+	if p.mu.TryLock() { // else the window of connections goes on, which only decides which of them is shown
+		p.table.NewWindow()
+		p.mu.Unlock()
+	}
+}
+
+func loopbackName(top *topology) string {
+	if top != nil {
+		for _, l := range top.links {
+			if l.Kind == link.Loopback {
+				return l.Name
+			}
+		}
+	}
+	return "lo"
+}
+
+// window is what the rates of the last sample cover, 0 where they are not known.
+func (p *peersPart) window() time.Duration {
+	if p.current == nil || p.base == nil {
+		return 0
+	}
+	return p.current.At - p.base.At
+}
+
+// planeTraffic is what this process and its children moved by one interface.
+type planeTraffic struct {
+	interfaceName  string // "" where that is not known
+	loopback       bool
+	bytes          uint64  // sent and received since the monitor started
+	bytesPerSecond float64 // over the window of the last sample; NaN where there is none
+}
+
+// traffic is what moved by each interface, as of the last sample; nil where peers are not known. Ray's daemons are not in it.
+func (p *peersPart) traffic() (planes []planeTraffic) {
+	if p == nil || p.current == nil {
+		return nil
+	}
+	planes = []planeTraffic{}
+	window := p.window()
+	for _, plane := range p.current.Planes {
+		t := planeTraffic{
+			interfaceName: plane.Interface, loopback: plane.Interface == p.loopback, bytes: plane.Bytes, bytesPerSecond: math.NaN(),
+		}
+		if window > 0 {
+			var before uint64
+			for _, b := range p.base.Planes {
+				if b.Interface == plane.Interface {
+					before = b.Bytes
+				}
+			}
+			t.bytesPerSecond = float64(plane.Bytes-min(plane.Bytes, before)) / window.Seconds()
+		}
+		planes = append(planes, t)
+	}
+	return planes
+}
+
+// peersSummary is what snapshots tell of all peers, own rows only.
+type peersSummary struct {
+	known                  bool
+	connections            uint64  // with those of children
+	sentRate, receivedRate float64 // bytes per second, NaN where they are not known
+	rttMedian              uint32  // µs, over the peers that have one; sample.UnknownMicros for none
+	retransmitRatio        float64 // (retransmitted - reported as duplicates) / sent, in the window; NaN where it is not known
+}
+
+// summary tells of the last sample.
+func (p *peersPart) summary() peersSummary {
+	s := peersSummary{sentRate: math.NaN(), receivedRate: math.NaN(), rttMedian: sample.UnknownMicros, retransmitRatio: math.NaN()}
+	if p == nil || p.current == nil {
+		return s
+	}
+	s.known = true
+	hasWindow := p.window() > 0
+	var rates peer.Rate
+	var inWindow peer.Totals
+	var rtts []uint32
+	for i := range p.current.Rows {
+		r := &p.current.Rows[i]
+		if r.Peer.Ray {
+			continue
+		}
+		s.connections += r.Connections + r.Children
+		if r.Most.RTT != 0 {
+			rtts = append(rtts, r.Most.RTT)
+		}
+		if !hasWindow {
+			continue
+		}
+		d, rate := p.current.Since(p.base, r)
+		rates.Sent += rate.Sent
+		rates.Received += rate.Received
+		inWindow.Segments += d.Segments
+		inWindow.Retransmits += d.Retransmits
+		inWindow.Reported += d.Reported
+	}
+	if hasWindow {
+		s.sentRate, s.receivedRate = rates.Sent, rates.Received
+		if inWindow.Segments > 0 {
+			s.retransmitRatio = float64(inWindow.Retransmits-min(inWindow.Retransmits, inWindow.Reported)) / float64(inWindow.Segments)
+		}
+	}
+	if n := len(rtts); n > 0 {
+		slices.Sort(rtts)
+		s.rttMedian = rtts[n/2]
+		if n%2 == 0 {
+			s.rttMedian = uint32((uint64(rtts[n/2-1]) + uint64(rtts[n/2])) / 2)
+		}
+	}
+	return s
+}
