@@ -5,6 +5,7 @@ go 1.24.0
 require (
 	github.com/goccy/go-json v0.12.0
 	github.com/prometheus-community/pro-bing v0.7.0
+	github.com/prometheus/procfs v0.19.2
 	github.com/shirou/gopsutil/v3 v3.24.5
 	github.com/stretchr/testify v1.11.1
 	golang.org/x/net v0.47.0
@@ -22,6 +23,6 @@ require (
 	github.com/tklauser/go-sysconf v0.3.12 // indirect
 	github.com/tklauser/numcpus v0.6.1 // indirect
 	github.com/yusufpapurcu/wmi v1.2.4 // indirect
-	golang.org/x/sync v0.13.0 // indirect
+	golang.org/x/sync v0.17.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )

@@ -241,6 +241,15 @@ func publish(slot C.uint32_t, s *monitor.Snapshot) {
 		tcp_established:                   C.uint64_t(s.TCPEstablished),
 		rtt_p50_ns:                        C.uint64_t(s.RTTP50Nanoseconds),
 		loss_ratio:                        C.double(s.LossRatio),
+		utilization_ratio:                 C.double(s.UtilizationRatio),
+		peer_connections:                  C.uint64_t(s.PeerConnections),
+		peer_sent_bytes_per_second:        C.double(s.PeerSentBytesPerSecond),
+		peer_received_bytes_per_second:    C.double(s.PeerReceivedBytesPerSecond),
+		peer_rtt_p50_ns:                   C.uint64_t(s.PeerRTTP50Nanoseconds),
+		peer_retransmit_ratio:             C.double(s.PeerRetransmitRatio),
+		rdma_receive_bytes_per_second:     C.double(s.RDMAReceiveBytesPerSecond),
+		rdma_transmit_bytes_per_second:    C.double(s.RDMATransmitBytesPerSecond),
+		transport_plane:                   C.uint64_t(s.TransportPlane),
 	}
 	C.netmon_slot_publish(slot, &shared)
 }

@@ -9,11 +9,16 @@
 //	L0  units      conversions between the kernel's units and netmon's
 //	L0  clock      monotonic and wall time, waiting that can be woken, CPU time of a thread
 //	L0  kernelfs   kernel files under an injectable root, kept open and read from their start
+//	L0  kernelfs/recorded  unpacks recorded trees of kernel files, for tests
 //	L1  netdev     /proc/net/dev: byte, packet and error counters of every interface
 //	L1  snmp       /proc/net/snmp, netstat, snmp6: protocol counters of IP, TCP and UDP
 //	L1  sockstat   /proc/net/sockstat, sockstat6: sockets in use and the memory they hold
 //	L1  link       kinds, states, speeds and addresses of interfaces, and routes to an address, from rtnetlink and ethtool
+//	L1  rdma       /sys/class/infiniband: ports of RDMA devices, their state, addresses and counters
+//	L1  pcie       /sys/bus/pci: the links of network devices and GPUs
+//	L1  nvlink     what the NVIDIA library says of NVLinks, and whether there is a driver
 //	L1  route      which interface the default route leaves by
+//	L1  process    processes below this one and Ray's daemons beside it: the inodes of their sockets
 //	L1  tcpinfo    TCP connections of this process by descriptor, of others by inet_diag: addresses and TCP_INFO
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
@@ -30,4 +35,6 @@
 //	L3  job        rank, node and master address of the training job
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
+//
+// Beside them stands nettest, hosts for tests, which no other package imports.
 package core

@@ -165,7 +165,22 @@ typedef struct netmon_snapshot {
   uint64_t tcp_established;                 // connections
   uint64_t rtt_p50_ns;                      // median of the round trips to all targets in the last 60 s
   double loss_ratio;                        // probes lost / sent in the last 60 s, all targets
+  double utilization_ratio;                 // of the capacity of counted interfaces, in the busier direction
+  uint64_t peer_connections;                // the job's own TCP connections: this process and its children
+  double peer_sent_bytes_per_second;        // over them
+  double peer_received_bytes_per_second;    //
+  uint64_t peer_rtt_p50_ns;                 // median over the peers of the kernel's round trip estimate
+  double peer_retransmit_ratio;             // segments (retransmitted - reported as duplicates) / sent to peers in the window
+  double rdma_receive_bytes_per_second;     // all RDMA ports of this node
+  double rdma_transmit_bytes_per_second;    //
+  uint64_t transport_plane;                 // what carries the job's traffic: a NETMON_PLANE_ value
 } netmon_snapshot;
+
+// The values of transport_plane: the document's "plane" of "transport".
+#define NETMON_PLANE_NONE 0     // nothing that can be seen
+#define NETMON_PLANE_LOOPBACK 1 // TCP inside this node
+#define NETMON_PLANE_TCP 2      // TCP over an interface
+#define NETMON_PLANE_RDMA 3
 
 // netmon_latest copies the newest sample's values as the background loop published them. It takes no lock, makes no system call
 // and never waits; it may be called from signal handlers and forked children. Set snapshot_inout->struct_size first; it is not
@@ -185,6 +200,11 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is
 //       0. Metrics are named as in the document, interfaces and targets by name: "tcp.retransmit_ratio",
 //       "interfaces.eth0.receive_drops_total", "probes.10.0.0.2.rtt_p50_seconds"
+//   {"view": "fine", "seconds": 10, "interval_seconds": 0.02}
+//       reads the counters of interfaces also between samples, for "seconds" (0 to 60, default 10; 0 ends it) every
+//       "interval_seconds" (0.01 to 0.05, default 0.02): then samples have "receive_peak_bytes_per_second" and its like in
+//       "totals". Asked again it goes on; where two ask, the later end and the shorter interval hold. The answer is an object
+//       with these two keys, as they hold now
 //   {"view": "health"}
 //       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
 //       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,

@@ -211,12 +211,22 @@ struct Snapshot {
   std::optional<double> transmit_bytes_per_second;
   std::optional<double> primary_receive_bytes_per_second; // the interface that routes to the master address, or by default
   std::optional<double> primary_transmit_bytes_per_second;
-  std::optional<std::uint64_t> errors_in_window;   // receive and transmit errors of counted interfaces
-  std::optional<std::uint64_t> drops_in_window;    // receive and transmit drops of counted interfaces
-  std::optional<double> tcp_retransmit_ratio;      // segments retransmitted / sent in the window
-  std::optional<std::uint64_t> tcp_established;    // connections
-  std::optional<std::chrono::nanoseconds> rtt_p50; // median of the round trips to all targets in the last 60 s
-  std::optional<double> loss_ratio;                // probes lost / sent in the last 60 s, all targets
+  std::optional<std::uint64_t> errors_in_window;    // receive and transmit errors of counted interfaces
+  std::optional<std::uint64_t> drops_in_window;     // receive and transmit drops of counted interfaces
+  std::optional<double> tcp_retransmit_ratio;       // segments retransmitted / sent in the window
+  std::optional<std::uint64_t> tcp_established;     // connections
+  std::optional<std::chrono::nanoseconds> rtt_p50;  // median of the round trips to all targets in the last 60 s
+  std::optional<double> loss_ratio;                 // probes lost / sent in the last 60 s, all targets
+  std::optional<double> utilization_ratio;          // of the capacity of counted interfaces, in the busier direction
+  std::optional<std::uint64_t> peer_connections;    // the job's own TCP connections: this process and its children
+  std::optional<double> peer_sent_bytes_per_second; // over them
+  std::optional<double> peer_received_bytes_per_second;
+  std::optional<std::chrono::nanoseconds> peer_rtt_p50; // median over the peers of the kernel's round trip estimate
+  std::optional<double>
+      peer_retransmit_ratio; // segments (retransmitted - reported as duplicates) / sent to peers in the window
+  std::optional<double> rdma_receive_bytes_per_second; // all RDMA ports of this node
+  std::optional<double> rdma_transmit_bytes_per_second;
+  std::optional<std::uint64_t> transport_plane; // what carries the job's traffic: a NETMON_PLANE_ value
 };
 
 // 6. Monitors
@@ -296,6 +306,15 @@ public:
     s.tcp_established = count(raw.tcp_established);
     s.rtt_p50 = duration(raw.rtt_p50_ns);
     s.loss_ratio = real(raw.loss_ratio);
+    s.utilization_ratio = real(raw.utilization_ratio);
+    s.peer_connections = count(raw.peer_connections);
+    s.peer_sent_bytes_per_second = real(raw.peer_sent_bytes_per_second);
+    s.peer_received_bytes_per_second = real(raw.peer_received_bytes_per_second);
+    s.peer_rtt_p50 = duration(raw.peer_rtt_p50_ns);
+    s.peer_retransmit_ratio = real(raw.peer_retransmit_ratio);
+    s.rdma_receive_bytes_per_second = real(raw.rdma_receive_bytes_per_second);
+    s.rdma_transmit_bytes_per_second = real(raw.rdma_transmit_bytes_per_second);
+    s.transport_plane = count(raw.transport_plane);
     return s;
   }
 

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,29 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netmon/core/kernelfs"
+	"netmon/core/nettest"
 )
-
-// inNamespace runs f in a network namespace of its own, in which ip(8) prepared what the lines say.
-func inNamespace(t *testing.T, lines ...string) (ip func(line string)) {
-	t.Helper()
-	// The thread ends with the test: its namespace is no other test's.
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		if os.Getenv("NETMON_REQUIRE_NAMESPACES") == "1" {
-			t.Fatalf("network namespaces are required here: %v", err)
-		}
-		t.Skipf("needs the right to make a network namespace: %v", err)
-	}
-	ip = func(line string) {
-		t.Helper()
-		out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
-		require.NoError(t, err, "ip %s: %s", line, out)
-	}
-	for _, line := range lines {
-		ip(line)
-	}
-	return ip
-}
 
 func read(t *testing.T, w *Watcher) map[string]*Link {
 	t.Helper()
@@ -53,8 +31,7 @@ func read(t *testing.T, w *Watcher) map[string]*Link {
 
 // What the watcher says of every interface is what ip(8) says.
 func TestWatcher_againstIP(t *testing.T) {
-	inNamespace(t,
-		"link set lo up",
+	nettest.Enter(t,
 		"link add eth0 type veth peer name far", "link set eth0 up mtu 4321", "link set far up", "addr add 10.9.0.1/24 dev eth0",
 		"addr add fd09::1/64 dev eth0 nodad",
 		"link add br0 type bridge", "link add vx type veth peer name vy", "link set vx master br0",
@@ -110,7 +87,7 @@ func TestWatcher_againstIP(t *testing.T) {
 }
 
 func TestWatcher_noticesChanges(t *testing.T) {
-	ip := inNamespace(t, "link set lo up", "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
+	host := nettest.Enter(t, "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
 		"addr add 10.9.0.1/24 dev eth0")
 	w, err := Watch(kernelfs.System())
 	require.NoError(t, err)
@@ -127,30 +104,30 @@ func TestWatcher_noticesChanges(t *testing.T) {
 	settle()
 	assert.Zero(t, w.Changed())
 
-	ip("link set eth0 mtu 9000")
+	host.Run("ip link set eth0 mtu 9000")
 	assert.Equal(t, LinksChanged, settle()&LinksChanged)
 	assert.Equal(t, uint64(9000), read(t, w)["eth0"].MTU)
 
-	ip("link set far down")
+	host.Run("ip link set far down")
 	assert.Equal(t, LinksChanged, settle()&LinksChanged)
 	assert.False(t, read(t, w)["eth0"].Up)
-	ip("link set far up")
+	host.Run("ip link set far up")
 	settle()
 
-	ip("route add default via 10.9.0.2")
+	host.Run("ip route add default via 10.9.0.2")
 	assert.Equal(t, RoutesChanged, settle())
 
-	ip("link set eth0 down")
-	ip("link set eth0 name eth9")
+	host.Run("ip link set eth0 down")
+	host.Run("ip link set eth0 name eth9")
 	settle()
 	assert.Contains(t, read(t, w), "eth9")
-	ip("link del eth9")
+	host.Run("ip link del eth9")
 	assert.Equal(t, LinksChanged, settle()&LinksChanged)
 	assert.NotContains(t, read(t, w), "eth9")
 }
 
 func TestWatcher_route(t *testing.T) {
-	inNamespace(t, "link set lo up", "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
+	nettest.Enter(t, "link add eth0 type veth peer name far", "link set far up", "link set eth0 up",
 		"addr add 10.9.0.1/24 dev eth0", "addr add fd09::1/64 dev eth0 nodad")
 	w, err := Watch(kernelfs.System())
 	require.NoError(t, err)
@@ -167,9 +144,9 @@ func TestWatcher_route(t *testing.T) {
 
 // 300 links fill many datagrams, and links that come and go while the kernel lists them must not lose one.
 func TestWatcher_manyLinksThatComeAndGo(t *testing.T) {
-	ip := inNamespace(t, "link set lo up")
+	host := nettest.Enter(t)
 	for i := range 150 {
-		ip(fmt.Sprintf("link add a%d type veth peer name b%d", i, i))
+		host.Run(fmt.Sprintf("ip link add a%d type veth peer name b%d", i, i))
 	}
 	w, err := Watch(kernelfs.System())
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ type document struct {
 	window  float64
 	cpu     float64
 	counts  [49]uint64
-	reals   [10]float64
+	reals   [18]float64
 	nextU   int
 	nextF   int
 	lacking []missing
@@ -48,6 +48,16 @@ func (d *document) real(value float64) *float64 {
 
 // lack notes why a section or field is null.
 func (d *document) lack(key, reason string) { d.lacking = append(d.lacking, missing{key, reason}) }
+
+// reasonOf is why a section or field is null, "" where nothing was noted.
+func (d *document) reasonOf(key string) string {
+	for i := range d.lacking {
+		if d.lacking[i].key == key {
+			return d.lacking[i].reason
+		}
+	}
+	return ""
+}
 
 // reasonSets makes the reasons of samples. Samples that lack the same share a set, and with it its JSON. Not safe for concurrent
 // use.

@@ -101,7 +101,8 @@ type interfaceTable struct {
 	byKey map[interfaceKey]*interfaceState
 	rows  []*interfaceState // in the order of the kernel's file
 	sum   trafficMeter
-	parse uint64 // number of the parsing counted last
+	parse uint64        // number of the parsing counted last
+	at    time.Duration // when it was
 	log   *eventLog
 	raw   [netdev.Counters]uint64
 
@@ -137,8 +138,10 @@ func (t *interfaceTable) unknownNames(rows []netdev.Row, top *topology) bool {
 	return false
 }
 
-// update counts a reading. number numbers readings; elapsed is the time since the one before.
-func (t *interfaceTable) update(r *reading, top *topology, number uint64, elapsed time.Duration, at moment) {
+// update counts a reading. number numbers readings.
+func (t *interfaceTable) update(r *reading, top *topology, number uint64, at moment) {
+	elapsed := at.monotonic - t.at
+	t.at = at.monotonic
 	t.told = r.told
 	inSequence := r.parse == t.parse+1
 	t.parse = r.parse

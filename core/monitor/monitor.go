@@ -86,6 +86,8 @@ type Monitor struct {
 	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
 	parts      []part               // in the order in which they fill their sections
+	peers      *peersPart           // one of them, nil where they are not in sources
+	fine       *fineSampling        // one of them, nil where interfaces are not read
 	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
@@ -96,6 +98,7 @@ type jobState struct {
 	document sample.Job
 	reasons  map[string]string
 	peers    []job.Peer
+	ray      job.Ray
 	identity job.Identity
 	base     job.Identity // without what the configuration says
 }
@@ -181,10 +184,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings",
-		"totals.receive_best_bytes_per_second", "totals.transmit_best_bytes_per_second", "totals.fine_interval_seconds",
-		"totals.receive_peak_bytes_per_second", "totals.transmit_peak_bytes_per_second", "totals.receive_p95_bytes_per_second",
-		"totals.transmit_p95_bytes_per_second", "totals.busy_ratio"}
+	return []string{"rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -262,7 +262,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 			LocalWorldSize: merged.LocalWorldSize, NodeRank: merged.NodeRank,
 			MasterAddress: merged.MasterAddress, MasterPort: merged.MasterPort, Source: merged.Source,
 		}
-		next.peers = merged.Peers
+		next.peers, next.ray = merged.Peers, merged.Ray
 		next.reasons = jobReasons(&next.document, next.base.Problems)
 		if m.job.CompareAndSwap(before, &next) {
 			return
@@ -349,8 +349,16 @@ func (m *Monitor) loop() {
 	due := m.readTime() + m.config.Interval
 	for !m.closing.Load() {
 		now := m.clock.Monotonic()
-		if now < due {
-			m.waker.Wait(due - now)
+		next, finely := m.fine.next(now, due)
+		if !finely {
+			next = due
+		}
+		if now < next {
+			m.waker.Wait(next - now)
+			continue
+		}
+		if finely {
+			m.readFinely()
 			continue
 		}
 		if m.topology != nil {
@@ -480,6 +488,7 @@ const documentBytes = 3 << 10 // of a document, as the allocator rounds it
 // counters too, so that names mean the same in both.
 func (m *Monitor) currentTopology(at *moment) *topology {
 	changed := m.topology.source.Changed() != 0
+	changed = m.fine.linksChanged() || changed
 	top := m.topology.current.Load()
 	if !changed && !m.interfaces.unknownNames(m.reading.interfaces, top) {
 		return top
@@ -517,7 +526,7 @@ func (m *Monitor) measure(d *document, top *topology, base *record, window, elap
 			d.lack("interfaces", r.interfacesErr.Error())
 		}
 		if r.interfacesErr == nil || len(r.interfaces) > 0 {
-			m.interfaces.update(r, top, m.readings, elapsed, at)
+			m.interfaces.update(r, top, m.readings, at)
 			*bytes = m.interfaces.fill(d, top, base, window)
 		} else {
 			m.interfaces.miss()
@@ -662,6 +671,7 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	if t := d.Totals; t != nil {
 		s.ReceiveBytesTotal, s.TransmitBytesTotal = count(t.ReceiveBytesTotal), count(t.TransmitBytesTotal)
 		s.ReceiveBytesPerSecond, s.TransmitBytesPerSecond = real(t.ReceiveBytesPerSecond), real(t.TransmitBytesPerSecond)
+		s.UtilizationRatio = real(t.UtilizationRatio)
 		if base := m.records[1]; t.ReceiveBytesPerSecond != nil && base != nil {
 			sum := &m.interfaces.sum.totals
 			s.ErrorsInWindow = sum[receiveErrors] + sum[transmitErrors] - base.totals[receiveErrors] - base.totals[transmitErrors]
@@ -677,6 +687,11 @@ func (m *Monitor) snapshot(d *document) Snapshot {
 	}
 	if m.config.Sources&Probes != 0 {
 		fillSnapshot(&s, m.probes.of)
+	}
+	for _, p := range m.parts {
+		if has, ok := p.(summarizer); ok {
+			has.summarize(&s)
+		}
 	}
 	return s
 }

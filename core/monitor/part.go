@@ -29,8 +29,13 @@ type occasion struct {
 
 // newParts makes the parts that the configuration asks for.
 func (m *Monitor) newParts() (parts []part) {
+	if m.config.Sources&Interfaces != 0 {
+		m.fine = newFineSampling(m)
+		parts = append(parts, m.fine)
+	}
 	if m.config.Sources&Peers != 0 {
-		parts = append(parts, m.newPeersPart())
+		m.peers = m.newPeersPart()
+		parts = append(parts, m.peers)
 	}
 	return parts
 }

@@ -14,6 +14,7 @@ import (
 	"netmon/core/kernelfs"
 	"netmon/core/link"
 	"netmon/core/peer"
+	"netmon/core/process"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/tcpinfo"
@@ -43,6 +44,8 @@ const (
 	restPeers = 100
 	// So many descriptors are looked at before others get the processor.
 	readTogether = 256
+	// The sockets of other processes are read as often, or one part in restPeers of the time.
+	othersPeriod = 5 * time.Second
 	// Interfaces are looked up again as often, and when links changed.
 	routePeriod = time.Minute
 )
@@ -52,13 +55,23 @@ func selfPeers() []string {
 	return []string{"peers_read_seconds", "peers_age_seconds", "peers_sockets"}
 }
 
+// DiagSource tells of all TCP connections of the monitor's network namespace: a tcpinfo.Diag. It takes long.
+type DiagSource interface {
+	Dump(yield func(*tcpinfo.Socket)) error
+	Close()
+}
+
 // peersPart makes the section peers. Own sockets are read in the sample, or by the part's goroutine where they are many; it also looks up
 // routes.
 type peersPart struct {
 	clock   clockSource
 	refused string // why there is no part of this at all
 	sockets SocketSource
-	router  RouteSource // nil where it could not be opened
+	router  RouteSource // opened when it is needed, by the part's goroutine, as diag is
+	diag    DiagSource
+	fs      kernelfs.FS
+	live    bool               // sockets are those of the system
+	inside  func(func()) error // runs something in the monitor's network namespace
 	state   func() (*jobState, *reach.Results)
 
 	work    chan struct{} // holds one token while there is work; a parked goroutine costs no thread
@@ -67,6 +80,7 @@ type peersPart struct {
 	failure atomic.Pointer[string] // a defect; nothing is read any more
 
 	wantOwn    atomic.Bool
+	wantOthers atomic.Bool
 	wantRoutes atomic.Int32 // 1 new ones, 2 all
 
 	mu      sync.Mutex // guards what follows; a sample only tries it
@@ -76,6 +90,7 @@ type peersPart struct {
 	closed  bool
 
 	published atomic.Pointer[peersReading]
+	others    atomic.Pointer[othersReading]
 
 	// What follows is the samples'.
 	aside     bool // sockets are read beside the samples
@@ -101,6 +116,13 @@ type peersReading struct {
 	hidden int
 }
 
+// othersReading is what the last reading of the sockets of other processes came to.
+type othersReading struct {
+	problem string // why it failed, or what it lacks
+	ended   time.Duration
+	took    time.Duration
+}
+
 // peersMark says what a sample of the loop was made of.
 type peersMark struct {
 	reading uint64
@@ -111,11 +133,18 @@ type peersMark struct {
 func (m *Monitor) newPeersPart() *peersPart {
 	p := &peersPart{
 		clock: m.clock, sockets: m.options.Sockets, router: m.options.Routes, work: make(chan struct{}, 1), table: peer.NewTable(),
-		state: func() (*jobState, *reach.Results) { return m.job.Load(), m.engine.Results() },
+		fs: *m.options.FS, state: func() (*jobState, *reach.Results) { return m.job.Load(), m.engine.Results() },
+	}
+	p.inside = func(f func()) error {
+		return m.engine.Inside(func() (sent int) {
+			f()
+			return 0
+		})
 	}
 	p.published.Store(&peersReading{})
+	p.others.Store(&othersReading{})
 	if p.sockets == nil {
-		p.open(*m.options.FS)
+		p.open()
 	}
 	if p.refused != "" {
 		p.stopped.Store(true)
@@ -125,22 +154,37 @@ func (m *Monitor) newPeersPart() *peersPart {
 	return p
 }
 
-func (p *peersPart) open(fs kernelfs.FS) {
-	if !fs.Live() {
+func (p *peersPart) open() {
+	if p.live = p.fs.Live(); !p.live {
 		p.refused = "sockets are those of the running system, and this is a recording of another"
 		return
 	}
 	var err error
-	if p.sockets, err = newSocketSource(fs); err != nil {
+	if p.sockets, err = newSocketSource(p.fs); err != nil {
 		p.refused = err.Error()
 		if errors.Is(err, errors.ErrUnsupported) {
 			p.refused = "read on Linux only"
 		}
-		return
 	}
-	if p.router, err = newRouteSource(); err != nil {
-		p.router = nil
-	}
+}
+
+// within opens something in the monitor's network namespace.
+func (p *peersPart) within(open func() error) (err error) {
+	done := make(chan error, 1)
+	// A thread that was moved stays the goroutine's until that ends.
+	go func() {
+		err := errors.New("internal error while opening")
+		defer func() {
+			if defect := recover(); defect != nil {
+				err = fmt.Errorf("internal error: %v", defect)
+			}
+			done <- err
+		}()
+		if refused := p.inside(func() { err = open() }); refused != nil {
+			err = refused
+		}
+	}()
+	return <-done
 }
 
 func (p *peersPart) close() {
@@ -188,6 +232,9 @@ func (p *peersPart) run() {
 	if p.router != nil {
 		p.router.Close()
 	}
+	if p.diag != nil {
+		p.diag.Close()
+	}
 }
 
 // guard keeps a defect from ending the host: nothing is read any more, and health tells.
@@ -211,9 +258,69 @@ func (p *peersPart) turn() {
 			p.read(0)
 		}()
 	}
-	if want := p.wantRoutes.Swap(0); want > 0 && p.router != nil {
+	if p.wantOthers.Swap(false) {
+		p.readOthers()
+	}
+	if want := p.wantRoutes.Swap(0); want > 0 {
 		p.lookUp(want > 1)
 	}
+}
+
+// readOthers reads the sockets of children and of Ray's daemons, if there are any.
+func (p *peersPart) readOthers() {
+	began := p.clock.Monotonic()
+	j, _ := p.state()
+	family, err := process.Family{}, error(nil)
+	if j.ray.Worker || process.HasChildren() {
+		family, err = process.Read(p.fs, process.Ray{Worker: j.ray.Worker, Raylet: int(j.ray.Raylet)})
+	}
+	found := make([]foundSocket, 0, 16)
+	read := p.clock.Monotonic()
+	if len(family.Children)+len(family.Ray) > 0 && err == nil {
+		if p.diag == nil {
+			err = p.within(func() (err error) {
+				p.diag, err = newDiagSource()
+				return err
+			})
+		}
+		if err == nil {
+			read = p.clock.Monotonic()
+			err = p.diag.Dump(func(s *tcpinfo.Socket) {
+				switch {
+				case len(found) >= tcpinfo.MostSockets:
+				case family.Children[s.Inode]:
+					found = append(found, foundSocket{*s, peer.Child})
+				case family.Ray[s.Inode]:
+					found = append(found, foundSocket{*s, peer.Ray})
+				}
+			})
+		}
+	}
+	r := &othersReading{}
+	switch {
+	case err != nil:
+		r.problem = err.Error()
+	case family.Refused > 0:
+		r.problem = fmt.Sprintf("not permitted for %d of %d other processes: %s", family.Refused, family.Processes, family.Reason)
+	}
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.table.BeginOthers(read)
+		for i := range found {
+			p.table.TakeOther(&found[i].Socket, found[i].origin)
+		}
+		p.table.EndOthers(p.clock.Monotonic())
+	}
+	r.ended = p.clock.Monotonic()
+	r.took = r.ended - began
+	p.others.Store(r)
+}
+
+// foundSocket is a socket of another process.
+type foundSocket struct {
+	tcpinfo.Socket
+	origin peer.Origin
 }
 
 // lookUp finds the interfaces of connections.
@@ -224,6 +331,14 @@ func (p *peersPart) lookUp(all bool) {
 		defer p.mu.Unlock()
 		routes = p.table.Routes(all)
 	}()
+	if len(routes) > 0 && p.router == nil {
+		if !p.live || p.within(func() (err error) {
+			p.router, err = newRouteSource()
+			return err
+		}) != nil {
+			return
+		}
+	}
 	names := make([]string, len(routes))
 	for i, r := range routes {
 		if p.closing.Load() {
@@ -286,7 +401,7 @@ func (p *peersPart) refresh(now *occasion) {
 			if p.aside = !p.read(most); p.aside {
 				p.wantOwn.Store(true)
 			}
-			if p.router != nil && p.table.Nameless() {
+			if p.table.Nameless() {
 				p.wantRoutes.CompareAndSwap(0, 1)
 			}
 		}()
@@ -296,8 +411,9 @@ func (p *peersPart) refresh(now *occasion) {
 	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.took {
 		if r.took < quickReading && r.err == "" {
 			p.aside = false // the next sample reads
+		} else {
+			p.wantOwn.Store(true)
 		}
-		p.wantOwn.Store(true)
 	}
 	var version uint64
 	if now.topology != nil {
@@ -307,7 +423,10 @@ func (p *peersPart) refresh(now *occasion) {
 		p.routesTop, p.routesAt = version, now.monotonic
 		p.wantRoutes.Store(2)
 	}
-	if p.wantOwn.Load() || p.wantRoutes.Load() > 0 {
+	if others := p.others.Load(); p.live && now.monotonic-others.ended >= max(othersPeriod, restPeers*others.took) {
+		p.wantOthers.Store(true)
+	}
+	if p.wantOwn.Load() || p.wantOthers.Load() || p.wantRoutes.Load() > 0 {
 		p.wake()
 	}
 }
@@ -344,6 +463,9 @@ func (p *peersPart) fill(d *document, now *occasion) (bytes int) {
 	age := max(0, now.monotonic-p.current.At)
 	d.self.PeersReadSeconds, d.self.PeersAgeSeconds = d.real(units.Seconds(p.current.Took)), d.real(units.Seconds(age))
 	d.self.PeersSockets = d.count(uint64(p.current.Sockets))
+	if problem := p.others.Load().problem; problem != "" {
+		d.lack("peers.child_connections", problem)
+	}
 	return p.rows.fill(d, p, now)
 }
 

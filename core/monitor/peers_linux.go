@@ -9,3 +9,5 @@ import (
 func newSocketSource(fs kernelfs.FS) (SocketSource, error) { return tcpinfo.OpenOwn(fs) }
 
 func newRouteSource() (RouteSource, error) { return link.OpenRouter() }
+
+func newDiagSource() (DiagSource, error) { return tcpinfo.OpenDiag() }

@@ -12,3 +12,5 @@ import (
 func newSocketSource(fs kernelfs.FS) (SocketSource, error) { return tcpinfo.OpenOwn(fs) }
 
 func newRouteSource() (RouteSource, error) { return nil, errors.ErrUnsupported }
+
+func newDiagSource() (DiagSource, error) { return tcpinfo.OpenDiag() }

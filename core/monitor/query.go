@@ -19,6 +19,7 @@ const mostHistorySamples = 256
 //	{"view": "history", "seconds": 60, "after_sequence": 0, "limit": 256}   samples of the loop, oldest first
 //	{"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
 //	{"view": "health"}
+//	{"view": "fine", "seconds": 10, "interval_seconds": 0.02}   samples finely for so long
 //
 // Errors: *TextError for a request that is not understood, ErrClosed, and what w returns.
 func (m *Monitor) Query(request []byte, w io.Writer) error {
@@ -35,6 +36,12 @@ func (m *Monitor) Query(request []byte, w io.Writer) error {
 	case "stats":
 		answer := m.stats(q)
 		return answer.WriteJSON(w)
+	case "fine":
+		answer, err := m.sampleFinely(q)
+		if err != nil {
+			return err
+		}
+		return answer.WriteJSON(w)
 	default:
 		answer := m.healthReport()
 		return answer.WriteJSON(w)
@@ -48,11 +55,14 @@ type request struct {
 	limit  int
 	metric sample.Metric
 	name   string
+
+	fineSpan, fineInterval time.Duration
 }
 
 func parseRequest(text []byte) (q request, err error) {
 	d := decoder{what: "request", example: `{"view": "health"}`}
 	q.span, q.limit = historySpan*2, mostHistorySamples
+	q.fineSpan, q.fineInterval = defaultFineSpan, defaultFineInterval
 	given := make(map[string]bool)
 	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
 		"view": func(key string, value []byte) (err error) {
@@ -63,6 +73,12 @@ func parseRequest(text []byte) (q request, err error) {
 			given[key] = true
 			seconds, err := d.number(key, value, 0, 1e9, "seconds")
 			q.span = units.Duration(min(seconds, historySpan.Seconds()*2))
+			q.fineSpan = q.span
+			return err
+		},
+		"interval_seconds": func(key string, value []byte) (err error) {
+			given[key] = true
+			q.fineInterval, err = d.duration(key, value, leastFineInterval, mostFineInterval)
 			return err
 		},
 		"after_sequence": func(key string, value []byte) error {
@@ -97,16 +113,21 @@ func parseRequest(text []byte) (q request, err error) {
 	}
 	allowed := map[string][]string{
 		"history": {"seconds", "after_sequence", "limit"}, "stats": {"metric", "seconds"}, "health": {},
+		"fine": {"seconds", "interval_seconds"},
 	}
 	keys, known := allowed[q.view]
 	if !known {
-		return q, d.fail("view", "is %q; it must be \"history\", \"stats\" or \"health\"", q.view)
+		return q, d.fail("view", "is %q; it must be \"history\", \"stats\", \"health\" or \"fine\"", q.view)
 	}
 	for _, key := range keys {
 		delete(given, key)
 	}
 	for key := range given {
 		return q, d.fail(key, "does not belong to the view %q", q.view)
+	}
+	if q.view == "fine" && q.fineSpan > mostFineSpan {
+		return q, d.fail("seconds", "is more than %v; it must be at most that in the view \"fine\": ask again before it is over, or 0 to end it",
+			mostFineSpan.Seconds())
 	}
 	if q.view == "stats" && q.name == "" {
 		return q, d.fail("metric", "is missing; name one, as \"totals.receive_bytes_per_second\"")

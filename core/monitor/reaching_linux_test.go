@@ -19,6 +19,7 @@ import (
 
 	"netmon/core/clock"
 	"netmon/core/kernelfs"
+	"netmon/core/nettest"
 	"netmon/core/probe/dns"
 	"netmon/core/reach"
 	"netmon/core/sample"
@@ -83,9 +84,9 @@ func methodOf(p sample.Probe) string {
 
 // The threads of the Go runtime are in another namespace than the one that the monitor was made in.
 func TestReaching_fromTheNamespaceOfTheMonitor(t *testing.T) {
-	l := newLab(t)
-	port := l.listen(l.there, there4+":0")
-	local := l.listen(l.here, "127.0.0.1:0")
+	here, there := nettest.Pair(t)
+	port := listen(there, there4+":0")
+	local := listen(here, "127.0.0.1:0")
 	r := newReaching(t, fmt.Sprintf(`{"interval_seconds": 0.05, "probe_interval_seconds": 0.1, "targets": [%q, %q, %q, %q, %q, "node2", "icmp://%s"],
 		"job": {"master_address": "node1"}}`, there4, there6, fmt.Sprintf("tcp://%s:%d", there4, port), fmt.Sprintf("tcp://%s:1", there4),
 		fmt.Sprintf("tcp://127.0.0.1:%d", local), here4), "")
@@ -126,13 +127,13 @@ func TestReaching_fromTheNamespaceOfTheMonitor(t *testing.T) {
 
 // Whoever cannot be reached says why, and delays nobody.
 func TestReaching_twentyThatCannotBeReached(t *testing.T) {
-	l := newLab(t)
-	l.run(l.there, "ip addr add 10.9.0.3/24 dev far0", "ip addr add 10.9.0.4/24 dev far0", "nft add table inet t",
+	here, there := nettest.Pair(t)
+	there.Run("ip addr add 10.9.0.3/24 dev far0", "ip addr add 10.9.0.4/24 dev far0", "nft add table inet t",
 		"nft add chain inet t in { type filter hook input priority 0; }", "nft add rule inet t in ip daddr 10.9.0.3 drop",
 		"nft add rule inet t in ip daddr 10.9.0.4 reject with icmp type admin-prohibited")
 	// The kernel gives a neighbour up after three tries of a second each, and sends few of these messages.
-	l.run(l.here, "sysctl -q -w net.ipv4.neigh.eth0.retrans_time_ms=50")
-	l.run(l.there, "sysctl -q -w net.ipv4.icmp_ratelimit=0")
+	here.Run("sysctl -q -w net.ipv4.neigh.eth0.retrans_time_ms=50")
+	there.Run("sysctl -q -w net.ipv4.icmp_ratelimit=0")
 	// Who resolves names does not answer.
 	config := `{"interval_seconds": 0.02, "probe_interval_seconds": 0.2, "probe_timeout_seconds": 0.5, "targets": [` +
 		`"10.9.0.3", "icmp://10.9.0.3", "tcp://10.9.0.3:80", "tcp://10.9.0.3:81", "tcp://10.9.0.3:82",` +
@@ -192,31 +193,31 @@ func TestReaching_twentyThatCannotBeReached(t *testing.T) {
 }
 
 func TestReaching_interfaceDownAndUp(t *testing.T) {
-	l := newLab(t)
+	here, there := nettest.Pair(t)
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "probe_timeout_seconds": 0.2, "targets": ["`+there4+`"]}`, "")
 	answers := func(found map[string]sample.Probe) bool {
 		p := found[there4]
 		return p.Target != "" && p.Received > 3 && p.Error == nil
 	}
 	r.until("it answers", answers)
-	l.run(l.here, "ip link set eth0 down")
+	here.Run("ip link set eth0 down")
 	found := r.until("it does not", func(found map[string]sample.Probe) bool { return found[there4].Error != nil && found[there4].Lost > 3 })
 	assert.Equal(t, "icmp", *found[there4].Method, "the method is kept")
-	l.run(l.here, "ip link set eth0 up")
+	here.Run("ip link set eth0 up")
 	before := found[there4].Received
 	found = r.until("it answers again", func(found map[string]sample.Probe) bool { return answers(found) && found[there4].Received > before+3 })
 	assert.NotZero(t, found[there4].Lost, "what was lost meanwhile stays lost")
 
 	// The address moves to another host.
-	l.run(l.there, "ip addr del "+there4+"/24 dev far0")
+	there.Run("ip addr del " + there4 + "/24 dev far0")
 	r.until("nobody has it", func(found map[string]sample.Probe) bool { return found[there4].Error != nil })
-	l.run(l.there, "ip addr add "+there4+"/24 dev far0")
+	there.Run("ip addr add " + there4 + "/24 dev far0")
 	r.until("somebody has it again", answers)
 }
 
 // Descriptors that the host process closes are replaced, and what it opened under their numbers is left alone.
 func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
-	newLab(t)
+	nettest.Pair(t)
 	before := descriptors(t)
 	r := newReaching(t, `{"interval_seconds": 0.02, "probe_interval_seconds": 0.05, "targets": ["`+there4+`", "tcp://`+there4+`:1"]}`, "")
 	answers := func(after uint64) func(map[string]sample.Probe) bool {
@@ -252,7 +253,7 @@ func TestReaching_descriptorsThatTheHostCloses(t *testing.T) {
 
 // Where no thread gets into the namespace, nothing is sent from another one, and everybody is told.
 func TestReaching_namespaceThatIsLost(t *testing.T) {
-	newLab(t)
+	nettest.Pair(t)
 	before := descriptors(t)
 	r := newReaching(t, `{"interval_seconds": 0.02}`, "")
 	for fd, link := range descriptors(t) {
@@ -295,8 +296,8 @@ func descriptors(t *testing.T) map[int]string {
 
 // As many monitors as a process can have, with targets and with requests under way, all closed at once: nothing is left.
 func TestReaching_sixtyFourMonitors(t *testing.T) {
-	l := newLab(t)
-	l.run(l.there, "ip addr add 10.9.0.3/24 dev far0", "nft add table inet t", "nft add chain inet t in { type filter hook input priority 0; }",
+	_, there := nettest.Pair(t)
+	there.Run("ip addr add 10.9.0.3/24 dev far0", "nft add table inet t", "nft add chain inet t in { type filter hook input priority 0; }",
 		"nft add rule inet t in ip daddr 10.9.0.3 drop")
 	make64 := func() {
 		var monitors [64]*Monitor
@@ -339,14 +340,14 @@ func stacks() string {
 
 // Threads that were moved into a namespace end with it: none takes anything else there.
 func TestReaching_movedThreadsAreNotReused(t *testing.T) {
-	l := newLab(t)
+	host, _ := nettest.Pair(t)
 	r := newReaching(t, `{}`, "")
 	for range 5 {
 		require.NoError(t, probeBy(r, []byte(`{"target": "`+there4+`"}`), &bytes.Buffer{}))
 		require.Eventually(t, r.engine.Ended, 10*time.Second, time.Millisecond)
 	}
 	var here unix.Stat_t
-	require.NoError(t, unix.Fstat(l.here, &here))
+	require.NoError(t, unix.Stat(host.Path(), &here))
 	own := unix.Gettid()
 	assert.Eventually(t, func() bool {
 		entries, err := os.ReadDir("/proc/self/task")
@@ -363,17 +364,13 @@ func TestReaching_movedThreadsAreNotReused(t *testing.T) {
 
 // Two monitors on two hosts, one of which answers the other's UDP echoes.
 func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
-	l := newLab(t)
+	_, host := nettest.Pair(t)
 	there := func(config string) (m *Monitor) {
 		t.Helper()
 		parsed, err := ParseConfig([]byte(config))
 		require.NoError(t, err)
 		parsed.Variables = map[string]string{}
-		inThread(func() {
-			if err = unix.Setns(l.there, unix.CLONE_NEWNET); err == nil {
-				m, err = New(parsed, Options{})
-			}
-		})
+		host.Do(func() { m, err = New(parsed, Options{}) })
 		require.NoError(t, err)
 		t.Cleanup(m.Close)
 		return m
@@ -416,14 +413,14 @@ func TestReaching_udpBetweenTwoMonitors(t *testing.T) {
 }
 
 func TestReaching_path(t *testing.T) {
-	l := newLab(t)
-	far := newNamespace(t)
-	l.run(far, "ip link set lo up")
-	l.run(l.there, fmt.Sprintf("ip link add up0 type veth peer name end0 netns /proc/%d/fd/%d", os.Getpid(), far),
+	here, there := nettest.Pair(t)
+	far := nettest.NewHost(t)
+	far.Run("ip link set lo up")
+	there.Run("ip link add up0 type veth peer name end0 netns "+far.Path(),
 		"ip link set up0 up", "ip link set up0 mtu 1400", "ip addr add 10.9.1.1/24 dev up0", "sysctl -q -w net.ipv4.ip_forward=1",
 		"sysctl -q -w net.ipv4.icmp_ratelimit=0")
-	l.run(far, "ip link set end0 mtu 1400", "ip link set end0 up", "ip addr add 10.9.1.2/24 dev end0", "ip route add default via 10.9.1.1")
-	l.run(l.here, "ip route add default via "+there4)
+	far.Run("ip link set end0 mtu 1400", "ip link set end0 up", "ip addr add 10.9.1.2/24 dev end0", "ip route add default via 10.9.1.1")
+	here.Run("ip route add default via " + there4)
 	r := newReaching(t, `{"interval_seconds": 0.05, "targets": ["gateway"]}`, "")
 	r.until("the gateway answers", func(found map[string]sample.Probe) bool {
 		return found["gateway"].Target != "" && found["gateway"].Received > 0 && *found["gateway"].Address == there4
@@ -465,8 +462,8 @@ func TestReaching_path(t *testing.T) {
 
 // A process without any right: ping sockets closed to it, no raw ones. Its monitor falls back to TCP and says why.
 func TestReaching_noRightToPing(t *testing.T) {
-	l := newLab(t)
-	port := l.listen(l.there, there4+":0")
+	_, there := nettest.Pair(t)
+	port := listen(there, there4+":0")
 	target := netip.AddrPortFrom(netip.MustParseAddr(there4), uint16(port)).String()
 	out := asNobody(t, "TestReaching_helper", "NETMON_TEST_TARGET="+target)
 	var found map[string]any

@@ -23,7 +23,28 @@ type Snapshot struct {
 	TCPEstablished                uint64
 	RTTP50Nanoseconds             uint64
 	LossRatio                     float64
+	UtilizationRatio              float64
+	PeerConnections               uint64
+	PeerSentBytesPerSecond        float64
+	PeerReceivedBytesPerSecond    float64
+	PeerRTTP50Nanoseconds         uint64
+	PeerRetransmitRatio           float64
+	RDMAReceiveBytesPerSecond     float64
+	RDMATransmitBytesPerSecond    float64
+	TransportPlane                uint64
 }
+
+// The values of TransportPlane.
+const (
+	planeNone = iota
+	planeLoopback
+	planeTCP
+	planeRDMA
+)
+
+// summarizer is a part with values among those that readers get without waiting. It is asked after it filled its sections, and
+// sets what it knows: all is unknown before.
+type summarizer interface{ summarize(s *Snapshot) }
 
 // UnknownSnapshot is a snapshot in which nothing was measured.
 func UnknownSnapshot() Snapshot {
@@ -34,6 +55,9 @@ func UnknownSnapshot() Snapshot {
 		PrimaryReceiveBytesPerSecond: nan, PrimaryTransmitBytesPerSecond: nan,
 		ErrorsInWindow: UnknownCount, DropsInWindow: UnknownCount, TCPRetransmitRatio: nan,
 		TCPEstablished: UnknownCount, RTTP50Nanoseconds: UnknownCount, LossRatio: nan,
+		UtilizationRatio: nan, PeerConnections: UnknownCount, PeerSentBytesPerSecond: nan, PeerReceivedBytesPerSecond: nan,
+		PeerRTTP50Nanoseconds: UnknownCount, PeerRetransmitRatio: nan,
+		RDMAReceiveBytesPerSecond: nan, RDMATransmitBytesPerSecond: nan, TransportPlane: UnknownCount,
 	}
 }
 

@@ -169,6 +169,9 @@ func NewTable() *Table {
 	return &Table{byCookie: make(map[uint64]int), byKey: make(map[key]*Peer), routes: make(map[routeKey]*Route), window: 1}
 }
 
+// Remembered is how many connections the table knows, with those that are gone.
+func (t *Table) Remembered() int { return len(t.byCookie) }
+
 // NewWindow says that a window begins: the connection that moved most bytes is that which did since the reading before.
 func (t *Table) NewWindow() { t.window++ }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"netmon/core/nettest"
 	"netmon/core/probe"
 )
 
@@ -18,16 +19,18 @@ func BenchmarkProbe(b *testing.B) {
 		name string
 		open func(*testing.B) (probe.Prober, netip.AddrPort)
 	}{
-		{"icmp", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openICMP(b), to(there4, 0) }},
-		{"tcp", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openTCP(b), to(there4, acceptingPort) }},
-		{"tcp_refused", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openTCP(b), to(there4, 1) }},
-		{"udp", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openUDP(b), to(there4, udpPort) }},
+		{"icmp", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openICMP(b), to(nettest.There4, 0) }},
+		{"tcp", func(b *testing.B) (probe.Prober, netip.AddrPort) {
+			return openTCP(b), to(nettest.There4, acceptingPort)
+		}},
+		{"tcp_refused", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openTCP(b), to(nettest.There4, 1) }},
+		{"udp", func(b *testing.B) (probe.Prober, netip.AddrPort) { return openUDP(b), to(nettest.There4, udpPort) }},
 	} {
 		b.Run(m.name, func(b *testing.B) {
-			here, there := pair(b)
+			here, there := nettest.Pair(b)
 			everyone(here)
-			there.listen(acceptingPort)
-			there.echo(udpPort)
+			listen(there, acceptingPort)
+			echo(there, udpPort)
 			p, target := m.open(b)
 			one(b, p, target, 0)
 			var set []unix.PollFd
@@ -66,8 +69,8 @@ func BenchmarkProbe(b *testing.B) {
 }
 
 // echo answers questions without a limit and without taking its own time off, which a benchmark does not look at.
-func (h *host) echo(port int) {
-	fd := h.forge(port)
+func echo(h *nettest.Host, port int) {
+	fd := forge(h, port)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -81,7 +84,7 @@ func (h *host) echo(port int) {
 			_ = unix.Sendto(fd, buffer[:n], 0, from)
 		}
 	}()
-	h.t.Cleanup(func() {
+	h.T.Cleanup(func() {
 		_ = unix.Shutdown(fd, unix.SHUT_RD)
 		<-done
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"netmon/core/nettest"
 	"netmon/core/probe"
 	"netmon/core/probe/icmp"
 )
@@ -26,10 +27,10 @@ func openICMP(t testing.TB) *icmp.Prober {
 }
 
 // everyone may ping in the host.
-func everyone(h *host) { h.sysctl("net/ipv4/ping_group_range", "0 2147483647") }
+func everyone(h *nettest.Host) { h.Sysctl("net/ipv4/ping_group_range", "0 2147483647") }
 
 // nobody may ping in the host, but for those who may open raw sockets.
-func nobody(h *host) { h.sysctl("net/ipv4/ping_group_range", "1 0") }
+func nobody(h *nettest.Host) { h.Sysctl("net/ipv4/ping_group_range", "1 0") }
 
 // kind is the type of the prober's only socket.
 func kind(t *testing.T, p probe.Prober) int {
@@ -42,12 +43,12 @@ func kind(t *testing.T, p probe.Prober) int {
 }
 
 func TestICMP_pingSocketNeedsNoRight(t *testing.T) {
-	here, _ := pair(t)
+	here, _ := nettest.Pair(t)
 	everyone(here)
 	dropRights(t)
 	p := openICMP(t)
 	assert.Equal(t, unix.SOCK_DGRAM, kind(t, p))
-	for i, address := range []string{there4, there6, "fe80::2%eth0", "::ffff:" + there4} {
+	for i, address := range []string{nettest.There4, nettest.There6, "fe80::2%eth0", "::ffff:" + nettest.There4} {
 		r := one(t, p, to(address, 0), uint64(i))
 		assert.NoError(t, r.Err, address)
 		assert.Equal(t, probe.ICMP, r.Method)
@@ -57,10 +58,10 @@ func TestICMP_pingSocketNeedsNoRight(t *testing.T) {
 }
 
 func TestICMP_rawWhereThereAreNoPingSockets(t *testing.T) {
-	pair(t)
+	nettest.Pair(t)
 	p := openICMP(t)
 	assert.Equal(t, unix.SOCK_RAW, kind(t, p))
-	for i, address := range []string{there4, there6, "fe80::2%eth0"} {
+	for i, address := range []string{nettest.There4, nettest.There6, "fe80::2%eth0"} {
 		r := one(t, p, to(address, 0), uint64(i))
 		assert.NoError(t, r.Err, address)
 		assert.Greater(t, r.RTT, time.Microsecond, address)
@@ -69,7 +70,7 @@ func TestICMP_rawWhereThereAreNoPingSockets(t *testing.T) {
 }
 
 func TestICMP_neitherIsAllowed(t *testing.T) {
-	pair(t)
+	nettest.Pair(t)
 	dropRights(t)
 	_, err := icmp.New()
 	assert.ErrorIs(t, err, fs.ErrPermission)
@@ -101,17 +102,17 @@ func quantile(all []time.Duration, q float64) time.Duration {
 }
 
 func TestICMP_againstPing(t *testing.T) {
-	here, _ := pair(t)
+	here, _ := nettest.Pair(t)
 	everyone(here)
 	p := openICMP(t)
 	var rtts []time.Duration
 	for i := range uint64(100) {
-		r := one(t, p, to(there4, 0), i)
+		r := one(t, p, to(nettest.There4, 0), i)
 		require.NoError(t, r.Err)
 		rtts = append(rtts, r.RTT)
 		time.Sleep(2 * time.Millisecond)
 	}
-	pinged := ping(t, there4, 100)
+	pinged := ping(t, nettest.There4, 100)
 	t.Logf("p50: netmon %v, ping %v", median(rtts), median(pinged))
 	// The machine may be busy: what the lab measures with care is not asserted here.
 	assert.Less(t, (median(rtts) - median(pinged)).Abs(), 100*time.Microsecond)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netmon/core/clock"
+	"netmon/core/nettest"
 	"netmon/core/probe"
 	"netmon/core/probe/path"
 	"netmon/core/probe/stamp"
@@ -20,48 +21,48 @@ import (
 // chain makes hosts in a row, each linked with the next and the inner ones routing; the calling goroutine is in the first afterwards.
 // Host i has 10.8.i.1 and fd08:i::1 towards the next one, which has .2 and ::2 there. What is nowhere is sent on as far as the last
 // but one, which knows no way.
-func chain(t *testing.T, length int) (hosts []*host) {
+func chain(t *testing.T, length int) (hosts []*nettest.Host) {
 	t.Helper()
 	for range length {
-		hosts = append(hosts, newHost(t))
+		hosts = append(hosts, nettest.NewHost(t))
 	}
 	for i, h := range hosts[:length-1] {
-		h.link("next", []string{fmt.Sprintf("10.8.%d.1/24", i), fmt.Sprintf("fd08:%d::1/64", i)}, hosts[i+1],
+		h.Link("next", []string{fmt.Sprintf("10.8.%d.1/24", i), fmt.Sprintf("fd08:%d::1/64", i)}, hosts[i+1],
 			"back", []string{fmt.Sprintf("10.8.%d.2/24", i), fmt.Sprintf("fd08:%d::2/64", i)})
 	}
 	for i, h := range hosts {
 		if i > 0 && i < length-1 {
-			h.sysctl("net/ipv4/ip_forward", "1")
-			h.sysctl("net/ipv6/conf/all/forwarding", "1")
+			h.Sysctl("net/ipv4/ip_forward", "1")
+			h.Sysctl("net/ipv6/conf/all/forwarding", "1")
 		}
 		if i < length-2 {
-			h.run(fmt.Sprintf("ip route add default via 10.8.%d.2", i), fmt.Sprintf("ip route add default via fd08:%d::2", i))
+			h.Run(fmt.Sprintf("ip route add default via 10.8.%d.2", i), fmt.Sprintf("ip route add default via fd08:%d::2", i))
 		}
 		if i == length-1 {
-			h.run(fmt.Sprintf("ip route add default via 10.8.%d.1", i-1), fmt.Sprintf("ip route add default via fd08:%d::1", i-1))
+			h.Run(fmt.Sprintf("ip route add default via 10.8.%d.1", i-1), fmt.Sprintf("ip route add default via fd08:%d::1", i-1))
 			continue
 		}
 		for back := range i - 1 {
-			h.run(fmt.Sprintf("ip route add 10.8.%d.0/24 via 10.8.%d.1", back, i-1), fmt.Sprintf("ip route add fd08:%d::/64 via fd08:%d::1", back, i-1))
+			h.Run(fmt.Sprintf("ip route add 10.8.%d.0/24 via 10.8.%d.1", back, i-1), fmt.Sprintf("ip route add fd08:%d::/64 via fd08:%d::1", back, i-1))
 		}
 	}
-	hosts[0].enter()
+	hosts[0].Enter()
 	return hosts
 }
 
 // generous lets a host answer as often as it is asked to.
-func generous(hosts ...*host) {
+func generous(hosts ...*nettest.Host) {
 	for _, h := range hosts {
-		h.sysctl("net/ipv4/icmp_ratelimit", "0")
-		h.sysctl("net/ipv6/icmp/ratelimit", "0")
+		h.Sysctl("net/ipv4/icmp_ratelimit", "0")
+		h.Sysctl("net/ipv6/icmp/ratelimit", "0")
 	}
 }
 
 // hides makes a host drop what it would send of this kind, as "icmp type time-exceeded".
-func hides(h *host, what ...string) {
-	h.run("nft add table inet hide", "nft add chain inet hide out { type filter hook output priority 0 ; }")
+func hides(h *nettest.Host, what ...string) {
+	h.Run("nft add table inet hide", "nft add chain inet hide out { type filter hook output priority 0 ; }")
 	for _, w := range what {
-		h.run("nft add rule inet hide out " + w + " drop")
+		h.Run("nft add rule inet hide out " + w + " drop")
 	}
 }
 
@@ -118,11 +119,11 @@ func TestPath_routersAndTheShortestLink(t *testing.T) {
 	hosts := chain(t, 5)
 	everyone(hosts[0])
 	hides(hosts[2], "icmp type time-exceeded", "icmpv6 type time-exceeded")
-	hosts[2].run("ip link set next mtu 1400")
-	hosts[3].run("ip link set back mtu 1400")
+	hosts[2].Run("ip link set next mtu 1400")
+	hosts[3].Run("ip link set back mtu 1400")
 	generous(hosts[1:]...)
 	for name, o := range ways(5) {
-		hosts[0].run("ip route flush cache", "ip -6 route flush cache") // what earlier traces taught about the path
+		hosts[0].Run("ip route flush cache", "ip -6 route flush cache") // what earlier traces taught about the path
 		o.Timeout = 500 * time.Millisecond
 		r := finish(t, start(t, o), 0)
 		require.NoError(t, r.Err, name)
@@ -177,7 +178,7 @@ func TestPath_usualRouters(t *testing.T) {
 func TestPath_needsNoRight(t *testing.T) {
 	hosts := chain(t, 3)
 	run := func(o path.Options) (r path.Result, err error) {
-		hosts[0].do(func() {
+		hosts[0].Do(func() {
 			dropRights(t)
 			var tr *path.Trace
 			if tr, err = path.Start(o, clock.System()); err == nil {
@@ -187,7 +188,7 @@ func TestPath_needsNoRight(t *testing.T) {
 		return r, err
 	}
 	target := netip.MustParseAddr("10.8.1.2")
-	hosts[0].sysctl("net/ipv4/ping_group_range", "1 0") // nobody
+	hosts[0].Sysctl("net/ipv4/ping_group_range", "1 0") // nobody
 	r, err := run(path.Options{Target: target})
 	require.NoError(t, err)
 	require.NoError(t, r.Err)
@@ -227,7 +228,7 @@ func TestPath_thatEndsEarly(t *testing.T) {
 		assert.EqualError(t, r.Err, "network unreachable, said by fd08:1::2")
 	}
 	// A firewall on the way refuses as a host whose port is closed does.
-	hosts[2].run("nft add table inet refuse", "nft add chain inet refuse pass { type filter hook forward priority 0 ; }",
+	hosts[2].Run("nft add table inet refuse", "nft add chain inet refuse pass { type filter hook forward priority 0 ; }",
 		"nft add rule inet refuse pass reject with icmpx type port-unreachable")
 	r := trace(t, "10.8.2.2", path.Options{Method: probe.UDP})
 	assert.False(t, r.Reached)
@@ -235,18 +236,18 @@ func TestPath_thatEndsEarly(t *testing.T) {
 }
 
 func TestPath_thatNeverBegins(t *testing.T) {
-	h := newHost(t)
-	peer := newHost(t)
-	h.link("eth0", []string{"10.9.0.1/24"}, peer, "far0", []string{"10.9.0.2/24"})
+	h := nettest.NewHost(t)
+	peer := nettest.NewHost(t)
+	h.Link("eth0", []string{"10.9.0.1/24"}, peer, "far0", []string{"10.9.0.2/24"})
 	everyone(h)
-	h.enter()
+	h.Enter()
 	for _, method := range []probe.Method{probe.ICMP, probe.UDP} {
 		r := trace(t, "192.0.2.1", path.Options{Method: method})
 		assert.ErrorIs(t, r.Err, unix.ENETUNREACH)
 		assert.Empty(t, r.Hops)
 		assert.Equal(t, "the target was not reached", r.NoPathMTU)
 	}
-	h.sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50")
+	h.Sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50")
 	r := trace(t, "10.9.0.9", path.Options{Method: probe.UDP})
 	assert.ErrorIs(t, r.Err, unix.EHOSTUNREACH)
 	assert.EqualError(t, r.Err, "host unreachable: no answer to ARP")
@@ -255,7 +256,7 @@ func TestPath_thatNeverBegins(t *testing.T) {
 
 	_, err := path.Start(path.Options{Target: netip.MustParseAddr("fe80::1%nowhere9")}, clock.System())
 	assert.ErrorIs(t, err, unix.ENODEV)
-	h.run("nft add table inet none", "nft add chain inet none out { type filter hook output priority 0 ; }",
+	h.Run("nft add table inet none", "nft add chain inet none out { type filter hook output priority 0 ; }",
 		"nft add rule inet none out udp dport 33434 drop")
 	r = trace(t, "10.9.0.2", path.Options{Method: probe.UDP})
 	assert.ErrorIs(t, r.Err, unix.EPERM, "this host's own firewall")
@@ -263,7 +264,7 @@ func TestPath_thatNeverBegins(t *testing.T) {
 
 func TestPath_silentTarget(t *testing.T) {
 	hosts := chain(t, 3)
-	hosts[2].run("nft add table inet none", "nft add chain inet none in { type filter hook input priority 0 ; }",
+	hosts[2].Run("nft add table inet none", "nft add chain inet none in { type filter hook input priority 0 ; }",
 		"nft add rule inet none in udp dport 33434 drop")
 	began := time.Now()
 	r := trace(t, "10.8.1.2", path.Options{Method: probe.UDP, MostHops: 12, Timeout: 200 * time.Millisecond})
@@ -283,8 +284,8 @@ func TestPath_blackHole(t *testing.T) {
 	everyone(hosts[0])
 	generous(hosts[1:]...)
 	hides(hosts[1], "icmp type destination-unreachable", "icmpv6 type packet-too-big")
-	hosts[1].run("ip link set next mtu 1430")
-	hosts[2].run("ip link set back mtu 1430")
+	hosts[1].Run("ip link set next mtu 1430")
+	hosts[2].Run("ip link set back mtu 1430")
 	for _, target := range []string{"10.8.2.2", "fd08:2::2"} {
 		r := trace(t, target, path.Options{Method: probe.ICMP})
 		require.NoError(t, r.Err)
@@ -294,9 +295,9 @@ func TestPath_blackHole(t *testing.T) {
 }
 
 func TestPath_toThisHost(t *testing.T) {
-	h := newHost(t)
+	h := nettest.NewHost(t)
 	everyone(h)
-	h.enter()
+	h.Enter()
 	for _, method := range []probe.Method{probe.ICMP, probe.UDP} {
 		for target, mtu := range map[string]int{"127.0.0.1": 65535, "::1": 65536} {
 			r := trace(t, target, path.Options{Method: method})
@@ -311,8 +312,8 @@ func TestPath_toThisHost(t *testing.T) {
 
 // A port that somebody does use answers with a datagram, or not at all.
 func TestPath_usedPort(t *testing.T) {
-	h := newHost(t)
-	h.enter()
+	h := nettest.NewHost(t)
+	h.Enter()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 33434, Addr: [4]byte{127, 0, 0, 1}}))
@@ -340,13 +341,13 @@ func TestPath_usedPort(t *testing.T) {
 // Routers that share traffic out by flow send all probes of a trace the same way, and those of another trace perhaps another.
 func TestPath_oneWayOfSeveral(t *testing.T) {
 	hosts := chain(t, 4)
-	other := newHost(t) // beside hosts[2]: from hosts[1] to hosts[3]
-	hosts[1].link("other", []string{"10.8.101.1/24"}, other, "back", []string{"10.8.101.2/24"})
-	other.link("next", []string{"10.8.102.1/24"}, hosts[3], "otherback", []string{"10.8.102.2/24"})
-	other.sysctl("net/ipv4/ip_forward", "1")
-	other.run("ip route add 10.8.0.0/24 via 10.8.101.1", "ip route add 10.8.2.0/24 via 10.8.102.2")
-	hosts[1].sysctl("net/ipv4/fib_multipath_hash_policy", "1") // by ports too
-	hosts[1].run("ip route del default", "ip route add 10.8.2.0/24 nexthop via 10.8.1.2 nexthop via 10.8.101.2")
+	other := nettest.NewHost(t) // beside hosts[2]: from hosts[1] to hosts[3]
+	hosts[1].Link("other", []string{"10.8.101.1/24"}, other, "back", []string{"10.8.101.2/24"})
+	other.Link("next", []string{"10.8.102.1/24"}, hosts[3], "otherback", []string{"10.8.102.2/24"})
+	other.Sysctl("net/ipv4/ip_forward", "1")
+	other.Run("ip route add 10.8.0.0/24 via 10.8.101.1", "ip route add 10.8.2.0/24 via 10.8.102.2")
+	hosts[1].Sysctl("net/ipv4/fib_multipath_hash_policy", "1") // by ports too
+	hosts[1].Run("ip route del default", "ip route add 10.8.2.0/24 nexthop via 10.8.1.2 nexthop via 10.8.101.2")
 	generous(hosts[1], hosts[2], hosts[3], other)
 	seen := make(map[string]int)
 	for range 40 {
@@ -380,8 +381,8 @@ func TestPath_timeIsTheKernels(t *testing.T) {
 }
 
 func TestPath_descriptorTakenOverByTheHost(t *testing.T) {
-	h := newHost(t)
-	h.enter()
+	h := nettest.NewHost(t)
+	h.Enter()
 	tr := start(t, path.Options{Target: netip.MustParseAddr("127.0.0.1"), Method: probe.UDP})
 	tr.Receive()
 	fd := tr.Descriptors(nil)[0].FD

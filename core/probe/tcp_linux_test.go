@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"netmon/core/nettest"
 	"netmon/core/probe"
 	"netmon/core/probe/tcp"
 )
@@ -22,24 +23,24 @@ func openTCP(t testing.TB) *tcp.Prober {
 }
 
 // listen opens a port that accepts, for IPv4 and IPv6. The descriptor never blocks.
-func (h *host) listen(port int) (fd int) {
-	h.t.Helper()
-	h.do(func() {
+func listen(h *nettest.Host, port int) (fd int) {
+	h.T.Helper()
+	h.Do(func() {
 		var err error
 		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		require.NoError(h.t, err)
-		require.NoError(h.t, unix.Bind(fd, &unix.SockaddrInet6{Port: port}))
-		require.NoError(h.t, unix.Listen(fd, 64))
+		require.NoError(h.T, err)
+		require.NoError(h.T, unix.Bind(fd, &unix.SockaddrInet6{Port: port}))
+		require.NoError(h.T, unix.Listen(fd, 64))
 	})
-	h.t.Cleanup(func() { unix.Close(fd) })
+	h.T.Cleanup(func() { unix.Close(fd) })
 	return fd
 }
 
 func TestTCP_accepted(t *testing.T) {
-	_, there := pair(t)
-	listener := there.listen(2500)
+	_, there := nettest.Pair(t)
+	listener := listen(there, 2500)
 	p := openTCP(t)
-	for i, address := range []string{there4, there6, "fe80::2%eth0", "::ffff:" + there4, there4, there4} {
+	for i, address := range []string{nettest.There4, nettest.There6, "fe80::2%eth0", "::ffff:" + nettest.There4, nettest.There4, nettest.There4} {
 		r := one(t, p, to(address, 2500), uint64(i))
 		assert.NoError(t, r.Err, address)
 		assert.Equal(t, probe.TCP, r.Method)
@@ -60,7 +61,7 @@ func TestTCP_accepted(t *testing.T) {
 			}
 		}
 		if h == "there" {
-			there.do(check)
+			there.Do(check)
 		} else {
 			check()
 		}
@@ -68,25 +69,25 @@ func TestTCP_accepted(t *testing.T) {
 }
 
 func TestTCP_refused(t *testing.T) {
-	pair(t)
+	nettest.Pair(t)
 	p := openTCP(t)
-	for i, address := range []string{there4, there6, "127.0.0.1", "::1"} {
+	for i, address := range []string{nettest.There4, nettest.There6, "127.0.0.1", "::1"} {
 		r := one(t, p, to(address, 2501), uint64(i))
 		assert.NoError(t, r.Err, address)
 		assert.Equal(t, probe.TCPRefused, r.Method)
 		assert.Greater(t, r.RTT, time.Microsecond, address)
 		assert.Less(t, r.RTT, 100*time.Millisecond, address)
 	}
-	_, err := p.Send(to(there4, 0), 9)
+	_, err := p.Send(to(nettest.There4, 0), 9)
 	assert.ErrorIs(t, err, unix.EINVAL)
 }
 
 func TestTCP_refusedByAFirewall(t *testing.T) {
-	_, there := pair(t)
-	there.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; " +
+	_, there := nettest.Pair(t)
+	there.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; " +
 		"add rule inet t in tcp dport 2502 reject with icmpx type port-unreachable")
 	p := openTCP(t)
-	for i, address := range []string{there4, there6} {
+	for i, address := range []string{nettest.There4, nettest.There6} {
 		r := one(t, p, to(address, 2502), uint64(i))
 		assert.ErrorIs(t, r.Err, unix.ECONNREFUSED)
 		assert.EqualError(t, r.Err, "port unreachable, said by "+address)
@@ -94,32 +95,32 @@ func TestTCP_refusedByAFirewall(t *testing.T) {
 }
 
 func TestTCP_blackHole(t *testing.T) {
-	_, there := pair(t)
-	there.listen(2500)
-	there.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
+	_, there := nettest.Pair(t)
+	listen(there, 2500)
+	there.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
 	p := openTCP(t)
-	_, err := p.Send(to(there4, 2500), 1)
+	_, err := p.Send(to(nettest.There4, 2500), 1)
 	require.NoError(t, err)
 	assert.Empty(t, await(t, p, 1, 300*time.Millisecond))
 	require.Len(t, p.Descriptors(nil), 1)
 	p.Forget(1)
 	p.Forget(1)
 	assert.Empty(t, p.Descriptors(nil))
-	there.run("nft flush ruleset")
+	there.Run("nft flush ruleset")
 	assert.Empty(t, await(t, p, 1, 50*time.Millisecond))
-	assert.NoError(t, one(t, p, to(there4, 2500), 2).Err)
+	assert.NoError(t, one(t, p, to(nettest.There4, 2500), 2).Err)
 }
 
 // The kernel tries again after a second. Its handshake then takes microseconds, and says nothing of the first SYN.
 func TestTCP_firstSYNLost(t *testing.T) {
-	_, there := pair(t)
-	there.listen(2500)
-	there.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
+	_, there := nettest.Pair(t)
+	listen(there, 2500)
+	there.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
 	p := openTCP(t)
-	_, err := p.Send(to(there4, 2500), 1)
+	_, err := p.Send(to(nettest.There4, 2500), 1)
 	require.NoError(t, err)
 	assert.Empty(t, await(t, p, 1, 300*time.Millisecond))
-	there.run("nft flush ruleset")
+	there.Run("nft flush ruleset")
 	got := await(t, p, 1, 10*time.Second)
 	require.Len(t, got, 1)
 	assert.ErrorIs(t, got[0].Err, probe.ErrLost)
@@ -128,14 +129,14 @@ func TestTCP_firstSYNLost(t *testing.T) {
 
 // The SYN arrives and its answer is lost: the peer's kernel answers again after a second, which is no round trip either.
 func TestTCP_answerLost(t *testing.T) {
-	here, there := pair(t)
-	there.listen(2500)
-	here.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp sport 2500 drop")
+	here, there := nettest.Pair(t)
+	listen(there, 2500)
+	here.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp sport 2500 drop")
 	p := openTCP(t)
-	_, err := p.Send(to(there4, 2500), 1)
+	_, err := p.Send(to(nettest.There4, 2500), 1)
 	require.NoError(t, err)
 	assert.Empty(t, await(t, p, 1, 300*time.Millisecond))
-	here.run("nft flush ruleset")
+	here.Run("nft flush ruleset")
 	got := await(t, p, 1, 10*time.Second)
 	require.Len(t, got, 1)
 	assert.ErrorIs(t, got[0].Err, probe.ErrLost)
@@ -145,10 +146,10 @@ func TestTCP_noAnswerAtAll(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 3 seconds")
 	}
-	_, there := pair(t)
-	there.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
+	_, there := nettest.Pair(t)
+	there.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; add rule inet t in tcp dport 2500 drop")
 	p := openTCP(t)
-	r := one(t, p, to(there4, 2500), 1)
+	r := one(t, p, to(nettest.There4, 2500), 1)
 	assert.ErrorIs(t, r.Err, probe.ErrLost)
 	assert.EqualError(t, r.Err, "no answer to two SYNs")
 }
@@ -172,10 +173,10 @@ func sentBytes(t *testing.T) (bytes, packets int) {
 }
 
 func TestTCP_countsItsBytes(t *testing.T) {
-	_, there := pair(t)
-	there.listen(2500)
+	_, there := nettest.Pair(t)
+	listen(there, 2500)
 	p := openTCP(t)
-	for _, address := range []string{there4, there6} {
+	for _, address := range []string{nettest.There4, nettest.There6} {
 		one(t, p, to(address, 2500), 0) // so that the neighbour is known
 		one(t, p, to(address, 2501), 0) // whose Send counted the last one's reset
 		settled(t)

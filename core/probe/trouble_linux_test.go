@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netmon/core/clock"
+	"netmon/core/nettest"
 	"netmon/core/probe"
 	"netmon/core/probe/stamp"
 	"netmon/core/probe/tcp"
@@ -21,10 +22,10 @@ import (
 const acceptingPort, udpPort = 2500, 29541
 
 // eachMethod runs f in the host here with a prober of each method, aimed by at at what answers there.
-func eachMethod(t *testing.T, here, there *host, f func(t *testing.T, p probe.Prober, at func(address string) netip.AddrPort)) {
+func eachMethod(t *testing.T, here, there *nettest.Host, f func(t *testing.T, p probe.Prober, at func(address string) netip.AddrPort)) {
 	t.Helper()
-	there.listen(acceptingPort)
-	there.respond(fmt.Sprintf("[::]:%d", udpPort))
+	listen(there, acceptingPort)
+	respond(there, fmt.Sprintf("[::]:%d", udpPort))
 	for _, m := range []struct {
 		name string
 		open func(*testing.T) probe.Prober
@@ -36,14 +37,14 @@ func eachMethod(t *testing.T, here, there *host, f func(t *testing.T, p probe.Pr
 		{"udp", func(t *testing.T) probe.Prober { return openUDP(t) }, udpPort},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			here.enter()
+			here.Enter()
 			f(t, m.open(t), func(address string) netip.AddrPort { return to(address, m.port) })
 		})
 	}
 }
 
 func TestTrouble_noRoute(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		for _, address := range []string{"10.200.0.1", "fd99::1"} {
 			_, err := p.Send(at(address), 1)
@@ -60,15 +61,15 @@ func TestTrouble_noRoute(t *testing.T) {
 			assert.ErrorIs(t, err, unix.EINVAL, address)
 		}
 		assert.Empty(t, await(t, p, 1, 20*time.Millisecond), "no result follows")
-		assert.NoError(t, one(t, p, at(there4), 2).Err)
+		assert.NoError(t, one(t, p, at(nettest.There4), 2).Err)
 	})
 }
 
 // Nobody has the address: the kernel asks for it three times, then says so.
 func TestTrouble_nobodyOnTheLink(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	for _, family := range []string{"ipv4", "ipv6"} {
-		here.sysctl("net/"+family+"/neigh/eth0/retrans_time_ms", "50")
+		here.Sysctl("net/"+family+"/neigh/eth0/retrans_time_ms", "50")
 	}
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		r := one(t, p, at("10.9.0.77"), 1)
@@ -82,29 +83,29 @@ func TestTrouble_nobodyOnTheLink(t *testing.T) {
 
 // router makes the host forward packets, and say of some that it will not. Not by unreachable routes: for these the kernel says so
 // only once a second.
-func router(h *host, rules ...string) {
-	h.sysctl("net/ipv4/ip_forward", "1")
-	h.sysctl("net/ipv6/conf/all/forwarding", "1")
-	h.sysctl("net/ipv4/icmp_ratelimit", "0")
-	h.sysctl("net/ipv6/icmp/ratelimit", "0")
-	h.sysctl("net/ipv4/icmp_msgs_per_sec", "100000")
-	h.sysctl("net/ipv4/icmp_msgs_burst", "100000")
-	h.run("ip route add 10.50.0.0/16 dev lo", "ip route add fd50::/16 dev far0",
+func router(h *nettest.Host, rules ...string) {
+	h.Sysctl("net/ipv4/ip_forward", "1")
+	h.Sysctl("net/ipv6/conf/all/forwarding", "1")
+	h.Sysctl("net/ipv4/icmp_ratelimit", "0")
+	h.Sysctl("net/ipv6/icmp/ratelimit", "0")
+	h.Sysctl("net/ipv4/icmp_msgs_per_sec", "100000")
+	h.Sysctl("net/ipv4/icmp_msgs_burst", "100000")
+	h.Run("ip route add 10.50.0.0/16 dev lo", "ip route add fd50::/16 dev far0",
 		"nft add table inet t; add chain inet t f { type filter hook forward priority 0; }")
 	for _, r := range rules {
-		h.run("nft add rule inet t f " + r)
+		h.Run("nft add rule inet t f " + r)
 	}
 }
 
 func TestTrouble_saidByARouter(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	router(there, "ip daddr 10.50.1.0/24 reject with icmp type host-unreachable",
 		"ip daddr 10.50.2.0/24 reject with icmp type admin-prohibited",
 		"ip daddr 10.50.3.0/24 reject with icmp type net-unreachable",
 		"ip6 daddr fd50:1::/64 reject with icmpv6 type no-route",
 		"ip6 daddr fd50:2::/64 reject with icmpv6 type admin-prohibited",
 		"ip6 daddr fd50:3::/64 reject with icmpv6 type addr-unreachable")
-	here.run("ip route add 10.50.0.0/16 via "+there4, "ip route add fd50::/16 via "+there6)
+	here.Run("ip route add 10.50.0.0/16 via "+nettest.There4, "ip route add fd50::/16 via "+nettest.There6)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		for i, tt := range []struct {
 			address, want string
@@ -128,15 +129,15 @@ func TestTrouble_saidByARouter(t *testing.T) {
 
 // The kernel tells of an error at the next use of the socket, whomever that is about.
 func TestTrouble_oneTargetsErrorsAreNotAnothers(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	router(there, "ip daddr 10.50.1.0/24 reject with icmp type host-unreachable")
-	here.run("ip route add 10.50.0.0/16 via " + there4)
+	here.Run("ip route add 10.50.0.0/16 via " + nettest.There4)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		const rounds = 50
 		for i := range uint64(rounds) {
 			_, err := p.Send(at("10.50.1.1"), 2*i)
 			require.NoError(t, err)
-			_, err = p.Send(at(there4), 2*i+1)
+			_, err = p.Send(at(nettest.There4), 2*i+1)
 			require.NoError(t, err)
 		}
 		got := await(t, p, 2*rounds, 10*time.Second)
@@ -152,36 +153,36 @@ func TestTrouble_oneTargetsErrorsAreNotAnothers(t *testing.T) {
 }
 
 func TestTrouble_interfaceGoesDownAndComesBack(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
-		assert.NoError(t, one(t, p, at(there4), 1).Err)
-		here.run("ip link set eth0 down")
-		_, err := p.Send(at(there4), 2)
+		assert.NoError(t, one(t, p, at(nettest.There4), 1).Err)
+		here.Run("ip link set eth0 down")
+		_, err := p.Send(at(nettest.There4), 2)
 		assert.ErrorIs(t, err, unix.ENETUNREACH)
-		here.run("ip link set eth0 up")
-		here.awaitUp("eth0")
-		assert.NoError(t, one(t, p, at(there4), 3).Err)
+		here.Run("ip link set eth0 up")
+		here.AwaitUp("eth0")
+		assert.NoError(t, one(t, p, at(nettest.There4), 3).Err)
 		assert.Empty(t, await(t, p, 1, 10*time.Millisecond))
 	})
 }
 
 // The first packet waits for ARP, which takes 0.2 s here. That is not its round trip.
 func TestTrouble_waitsForTheNeighbour(t *testing.T) {
-	here, there := pair(t)
-	here.sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50")
-	here.sysctl("net/ipv4/neigh/eth0/mcast_solicit", "100")
+	here, there := nettest.Pair(t)
+	here.Sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50")
+	here.Sysctl("net/ipv4/neigh/eth0/mcast_solicit", "100")
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		if t.Name() == "TestTrouble_waitsForTheNeighbour/tcp" {
 			t.Skip("the kernel's clock for a handshake starts before that")
 		}
-		one(t, p, at(there4), 1)
-		here.run("ip neigh flush dev eth0")
-		there.run("nft add table arp t; add chain arp t in { type filter hook input priority 0; }; add rule arp t in drop")
+		one(t, p, at(nettest.There4), 1)
+		here.Run("ip neigh flush dev eth0")
+		there.Run("nft add table arp t; add chain arp t in { type filter hook input priority 0; }; add rule arp t in drop")
 		began := time.Now()
-		_, err := p.Send(at(there4), 2)
+		_, err := p.Send(at(nettest.There4), 2)
 		require.NoError(t, err)
 		assert.Empty(t, await(t, p, 1, 200*time.Millisecond))
-		there.run("nft flush ruleset")
+		there.Run("nft flush ruleset")
 		got := await(t, p, 1, 10*time.Second)
 		require.Len(t, got, 1)
 		require.NoError(t, got[0].Err)
@@ -193,10 +194,10 @@ func TestTrouble_waitsForTheNeighbour(t *testing.T) {
 // The host process closes our descriptors and opens its own files under their numbers: nothing is written to them, and the prober
 // goes on with new sockets.
 func TestTrouble_descriptorsTakenOverByTheHost(t *testing.T) {
-	here, there := pair(t)
-	there.run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; " +
+	here, there := nettest.Pair(t)
+	there.Run("nft add table inet t; add chain inet t in { type filter hook input priority 0; }; " +
 		"add rule inet t in ip daddr 10.9.0.3 drop")
-	there.run("ip addr add 10.9.0.3/24 dev far0")
+	there.Run("ip addr add 10.9.0.3/24 dev far0")
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		_, err := p.Send(at("10.9.0.3"), 1) // dropped, so the probe is under way
 		require.NoError(t, err)
@@ -217,7 +218,7 @@ func TestTrouble_descriptorsTakenOverByTheHost(t *testing.T) {
 		assert.ErrorIs(t, got[0].Err, probe.ErrVoid)
 		assert.EqualError(t, got[0].Err, "the probe's socket was closed by the host process")
 		for token := uint64(2); token < 12; token++ { // enough for every source port
-			assert.NoError(t, one(t, p, at(there4), token).Err)
+			assert.NoError(t, one(t, p, at(nettest.There4), token).Err)
 		}
 
 		// Once more, and now the next thing is to send.
@@ -232,7 +233,7 @@ func TestTrouble_descriptorsTakenOverByTheHost(t *testing.T) {
 			more = append(more, d.FD)
 		}
 		for token := uint64(21); token < 31; token++ {
-			_, err := p.Send(at(there4), token)
+			_, err := p.Send(at(nettest.There4), token)
 			require.NoError(t, err)
 		}
 		assert.Len(t, await(t, p, 11, 10*time.Second), 11)
@@ -252,9 +253,9 @@ func TestTrouble_descriptorsTakenOverByTheHost(t *testing.T) {
 }
 
 func TestTrouble_answerOfAProbeThatWasGivenUp(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
-		_, err := p.Send(at(there4), 1)
+		_, err := p.Send(at(nettest.There4), 1)
 		require.NoError(t, err)
 		p.Forget(1)
 		p.Forget(1)
@@ -268,12 +269,12 @@ func TestTrouble_answerOfAProbeThatWasGivenUp(t *testing.T) {
 }
 
 func TestTrouble_bytesSent(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	eachMethod(t, here, there, func(t *testing.T, p probe.Prober, at func(string) netip.AddrPort) {
 		if _, is := p.(*tcp.Prober); is {
 			t.Skip("see TestTCP_countsItsBytes")
 		}
-		for _, address := range []string{there4, there6} {
+		for _, address := range []string{nettest.There4, nettest.There6} {
 			one(t, p, at(address), 0) // so that the neighbour is known
 			settled(t)
 			want, _ := sentBytes(t)
@@ -291,9 +292,9 @@ func TestTrouble_bytesSent(t *testing.T) {
 
 // A packet that the system refused may or may not have used up a number, and the stamps of later ones must still be found.
 func TestStamp_afterRefusedPackets(t *testing.T) {
-	here, there := pair(t)
+	here, there := nettest.Pair(t)
 	everyone(here)
-	here.run("ip route add unreachable 10.60.0.0/24",
+	here.Run("ip route add unreachable 10.60.0.0/24",
 		"nft add table inet t; add chain inet t out { type filter hook output priority 0; }; add rule inet t out ip daddr 10.9.0.3 drop")
 	_ = there
 	c := clock.System()
@@ -312,7 +313,7 @@ func TestStamp_afterRefusedPackets(t *testing.T) {
 				require.ErrorIs(t, err, want, bad)
 			}
 			for range 3 {
-				good, err := s.Address(to(there4, 9))
+				good, err := s.Address(to(nettest.There4, 9))
 				require.NoError(t, err)
 				before := stamp.Now(c)
 				sent, _, err := s.Send(packet, good, before)
@@ -328,7 +329,7 @@ func TestStamp_afterRefusedPackets(t *testing.T) {
 			address, _ := s.Address(to(bad, 9))
 			_, _, err = s.Send(packet, address, stamp.Now(c))
 			require.Error(t, err)
-			good, _ := s.Address(to(there4, 9))
+			good, _ := s.Address(to(nettest.There4, 9))
 			before := stamp.Now(c)
 			sent, _, err := s.Send(packet, good, before)
 			require.NoError(t, err)

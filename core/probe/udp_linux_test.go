@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"netmon/core/nettest"
 	"netmon/core/probe"
 	"netmon/core/probe/udp"
 )
@@ -30,19 +31,19 @@ func openUDP(t testing.TB) *udp.Prober {
 }
 
 // respond runs a responder in the host, in this process.
-func (h *host) respond(at string) *udp.Responder {
-	h.t.Helper()
+func respond(h *nettest.Host, at string) *udp.Responder {
+	h.T.Helper()
 	var r *udp.Responder
-	h.do(func() {
+	h.Do(func() {
 		var err error
 		r, err = udp.Listen(netip.MustParseAddrPort(at))
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 	})
 	served := make(chan error)
 	go func() { served <- r.Serve() }()
-	h.t.Cleanup(func() {
+	h.T.Cleanup(func() {
 		r.Close()
-		assert.NoError(h.t, <-served)
+		assert.NoError(h.T, <-served)
 	})
 	return r
 }
@@ -71,23 +72,23 @@ func TestMain(m *testing.M) {
 }
 
 // respondApart runs a responder in the host, in a process of its own.
-func (h *host) respondApart(at string) *os.Process {
-	h.t.Helper()
+func respondApart(h *nettest.Host, at string) *os.Process {
+	h.T.Helper()
 	command := exec.Command(os.Args[0])
 	command.Env = append(os.Environ(), asResponder+"="+at)
 	stdin, err := command.StdinPipe()
-	require.NoError(h.t, err)
+	require.NoError(h.T, err)
 	stdout, err := command.StdoutPipe()
-	require.NoError(h.t, err)
-	h.do(func() { require.NoError(h.t, command.Start()) })
-	h.t.Cleanup(func() {
+	require.NoError(h.T, err)
+	h.Do(func() { require.NoError(h.T, command.Start()) })
+	h.T.Cleanup(func() {
 		_ = command.Process.Signal(unix.SIGCONT)
 		stdin.Close()
 		_ = command.Wait()
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
-	require.NoError(h.t, err)
-	require.Equal(h.t, at, strings.TrimSpace(line))
+	require.NoError(h.T, err)
+	require.Equal(h.T, at, strings.TrimSpace(line))
 	return command.Process
 }
 
@@ -109,13 +110,13 @@ func stop(t *testing.T, process *os.Process) {
 }
 
 func TestUDP_answered(t *testing.T) {
-	_, there := pair(t)
-	r := there.respond("[::]:29541")
+	_, there := nettest.Pair(t)
+	r := respond(there, "[::]:29541")
 	assert.Equal(t, "[::]:29541", r.Addr().String())
 	p := openUDP(t)
 	var want uint64
 	for range 5 { // enough for every source port
-		for _, address := range []string{there4, there6, "fe80::2%eth0", "::ffff:" + there4} {
+		for _, address := range []string{nettest.There4, nettest.There6, "fe80::2%eth0", "::ffff:" + nettest.There4} {
 			want++
 			result := one(t, p, to(address, 29541), want)
 			assert.NoError(t, result.Err, address)
@@ -134,18 +135,18 @@ func TestUDP_answered(t *testing.T) {
 
 // A host with two addresses answers from the one that was asked, though it would choose the other.
 func TestUDP_answersFromTheAddressAsked(t *testing.T) {
-	here, there := pair(t)
-	there.run("ip addr add 10.77.0.1/32 dev lo", "ip addr add fd77::1/128 dev lo")
-	here.run("ip route add 10.77.0.1 via "+there4, "ip route add fd77::1 via "+there6)
-	here.run("ping -q -n -c 1 -i 0.2 -w 10 fd77::1") // until the kernel's worker has made the address ready
-	there.respond("[::]:29541")
+	here, there := nettest.Pair(t)
+	there.Run("ip addr add 10.77.0.1/32 dev lo", "ip addr add fd77::1/128 dev lo")
+	here.Run("ip route add 10.77.0.1 via "+nettest.There4, "ip route add fd77::1 via "+nettest.There6)
+	here.AwaitAnswer("fd77::1")
+	respond(there, "[::]:29541")
 	p := openUDP(t)
 	assert.NoError(t, one(t, p, to("10.77.0.1", 29541), 1).Err)
 	assert.NoError(t, one(t, p, to("fd77::1", 29541), 2).Err)
 }
 
 func TestUDP_listen(t *testing.T) {
-	pair(t)
+	nettest.Pair(t)
 	r, err := udp.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	require.NoError(t, err)
 	assert.NotZero(t, r.Addr().Port())
@@ -163,28 +164,28 @@ func TestUDP_listen(t *testing.T) {
 }
 
 func TestUDP_noResponder(t *testing.T) {
-	pair(t)
+	nettest.Pair(t)
 	p := openUDP(t)
-	for i, address := range []string{there4, there6} {
+	for i, address := range []string{nettest.There4, nettest.There6} {
 		r := one(t, p, to(address, 29541), uint64(i))
 		assert.ErrorIs(t, r.Err, unix.ECONNREFUSED)
 		assert.EqualError(t, r.Err, "no responder at port 29541: port unreachable, said by "+address)
 	}
-	_, err := p.Send(to(there4, 0), 9)
+	_, err := p.Send(to(nettest.There4, 0), 9)
 	assert.ErrorIs(t, err, unix.EINVAL)
 }
 
 // The responder's process is stopped while the question is on its way to it. The network was not slower for that.
 func TestUDP_dwellIsSubtracted(t *testing.T) {
-	_, there := pair(t)
-	process := there.respondApart(there4 + ":29541")
+	_, there := nettest.Pair(t)
+	process := respondApart(there, nettest.There4+":29541")
 	p := openUDP(t)
-	require.NoError(t, one(t, p, to(there4, 29541), 1).Err)
+	require.NoError(t, one(t, p, to(nettest.There4, 29541), 1).Err)
 	const stopped = 300 * time.Millisecond
 	for token := uint64(2); token < 5; token++ {
 		stop(t, process)
 		began := time.Now()
-		_, err := p.Send(to(there4, 29541), token)
+		_, err := p.Send(to(nettest.There4, 29541), token)
 		require.NoError(t, err)
 		assert.Empty(t, await(t, p, 1, stopped))
 		require.NoError(t, process.Signal(unix.SIGCONT))
@@ -199,26 +200,26 @@ func TestUDP_dwellIsSubtracted(t *testing.T) {
 }
 
 // forge opens a UDP socket in the host.
-func (h *host) forge(port int) (fd int) {
-	h.t.Helper()
-	h.do(func() {
+func forge(h *nettest.Host, port int) (fd int) {
+	h.T.Helper()
+	h.Do(func() {
 		var err error
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		require.NoError(h.t, err)
-		require.NoError(h.t, unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
-		require.NoError(h.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+		require.NoError(h.T, err)
+		require.NoError(h.T, unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
+		require.NoError(h.T, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
 	})
-	h.t.Cleanup(func() { unix.Close(fd) })
+	h.T.Cleanup(func() { unix.Close(fd) })
 	return fd
 }
 
 // A false responder plays every trick: none of its answers may become a round trip, until the right one comes.
 func TestUDP_onlyTheRightAnswerCounts(t *testing.T) {
-	_, there := pair(t)
-	there.run("ip addr add 10.9.0.3/24 dev far0")
-	asked, other := there.forge(29541), there.forge(29542)
+	_, there := nettest.Pair(t)
+	there.Run("ip addr add 10.9.0.3/24 dev far0")
+	asked, other := forge(there, 29541), forge(there, 29542)
 	p := openUDP(t)
-	_, err := p.Send(to(there4, 29541), 1)
+	_, err := p.Send(to(nettest.There4, 29541), 1)
 	require.NoError(t, err)
 	question := make([]byte, 200)
 	n, from, err := unix.Recvfrom(asked, question, 0)
@@ -253,7 +254,7 @@ func TestUDP_onlyTheRightAnswerCounts(t *testing.T) {
 
 	// A responder that claims to have held the question for longer than it was away, or not to know.
 	for token, dwell := range [][]byte{{0, 0, 0, 1, 0, 0, 0, 0}, {255, 255, 255, 255, 255, 255, 255, 255}} {
-		_, err = p.Send(to(there4, 29541), uint64(token))
+		_, err = p.Send(to(nettest.There4, 29541), uint64(token))
 		require.NoError(t, err)
 		n, from, err = unix.Recvfrom(asked, question[:cap(question)], 0)
 		require.NoError(t, err)
@@ -267,16 +268,16 @@ func TestUDP_onlyTheRightAnswerCounts(t *testing.T) {
 
 // Whatever is sent to a responder, it sends out no more than it got, and goes on answering.
 func TestUDP_responderUnderAttack(t *testing.T) {
-	here, there := pair(t)
-	r := there.respond(there4 + ":29541")
+	here, there := nettest.Pair(t)
+	r := respond(there, nettest.There4+":29541")
 	p := openUDP(t)
-	require.NoError(t, one(t, p, to(there4, 29541), 1).Err)
+	require.NoError(t, one(t, p, to(nettest.There4, 29541), 1).Err)
 
-	attacker := here.forge(29541) // its port is a responder's, so answers to it would be answered by a worse one
-	target := &unix.SockaddrInet4{Port: 29541, Addr: netip.MustParseAddr(there4).As4()}
-	observer := here.forge(29599)
+	attacker := forge(here, 29541) // its port is a responder's, so answers to it would be answered by a worse one
+	target := &unix.SockaddrInet4{Port: 29541, Addr: netip.MustParseAddr(nettest.There4).As4()}
+	observer := forge(here, 29599)
 	question := make([]byte, 200)
-	_, err := p.Send(to(here4, 29599), 2) // over loopback, to see what a question looks like
+	_, err := p.Send(to(nettest.Here4, 29599), 2) // over loopback, to see what a question looks like
 	require.NoError(t, err)
 	n, _, err := unix.Recvfrom(observer, question, 0)
 	require.NoError(t, err)
@@ -339,16 +340,16 @@ func TestUDP_responderUnderAttack(t *testing.T) {
 
 	// Then it answers as before.
 	time.Sleep(300 * time.Millisecond)
-	assert.NoError(t, one(t, p, to(there4, 29541), 3).Err)
+	assert.NoError(t, one(t, p, to(nettest.There4, 29541), 3).Err)
 }
 
 // Questions to a broadcast address get no answer: many hosts would answer one packet.
 func TestUDP_responderIgnoresBroadcasts(t *testing.T) {
-	here, there := pair(t)
-	r := there.respond("0.0.0.0:29541")
+	here, there := nettest.Pair(t)
+	r := respond(there, "0.0.0.0:29541")
 	p := openUDP(t)
-	asked := here.forge(29599)
-	_, err := p.Send(to(here4, 29599), 1)
+	asked := forge(here, 29599)
+	_, err := p.Send(to(nettest.Here4, 29599), 1)
 	require.NoError(t, err)
 	question := make([]byte, 200)
 	n, _, err := unix.Recvfrom(asked, question, 0)

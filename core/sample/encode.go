@@ -154,6 +154,9 @@ func WriteHistory(w io.Writer, samples []*Sample) error {
 func (h *Health) WriteJSON(w io.Writer) error { return writeJSON(w, h) }
 
 // WriteJSON writes the answer.
+func (f *Fine) WriteJSON(w io.Writer) error { return writeJSON(w, f) }
+
+// WriteJSON writes the answer.
 func (p *ProbeAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
 
 // WriteJSON writes the answer.

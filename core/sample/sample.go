@@ -185,6 +185,12 @@ type Self struct {
 	Health           string   `json:"health"`
 }
 
+// Fine is what the query "fine" answers: how long, and at what interval, counters of interfaces are read between samples.
+type Fine struct {
+	Seconds         float64 `json:"seconds"`
+	IntervalSeconds float64 `json:"interval_seconds"`
+}
+
 // Health is what the query "health" answers.
 type Health struct {
 	Status             string            `json:"status"`

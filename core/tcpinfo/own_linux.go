@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"netmon/core/clock"
 	"netmon/core/kernelfs"
 	"netmon/core/probe"
 )
@@ -28,8 +30,13 @@ type Own struct {
 	number   uint64 // of this reading
 	next     int    // descriptor to read next
 	size     int    // of the table of descriptors
-	found    int    // sockets of this reading
 	hidden   int    // sockets that were too many
+	highest  int    // descriptor that was open in this reading
+	limit    int    // descriptors that are looked at in this reading
+	clock    clock.Clock
+	now      time.Duration // when the descriptors of this call were begun with
+	began    time.Duration // when this reading was
+	before   time.Duration // when the last one was that ended
 
 	info    [infoBytes]byte
 	address [sizeofAddress]byte
@@ -47,7 +54,7 @@ type slot struct {
 //
 // Errors: what keeps sockets from being told apart (no SO_COOKIE before Linux 4.12, or a sandbox that refuses it).
 func OpenOwn(fs kernelfs.FS) (*Own, error) {
-	o := &Own{byCookie: make(map[uint64]*Socket)}
+	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System()}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("tcpinfo: open a socket: %w", err)
@@ -80,11 +87,24 @@ func (o *Own) Close() {
 	}
 }
 
+const (
+	// The kernel gives a new descriptor the lowest number that is free, so beyond the highest one of the last reading there are rarely more
+	// than these new ones.
+	newDescriptors = 64
+	// All of the table is looked at when it has grown, and as often, for what was put at a high number by dup2(2).
+	wholePeriod = 16
+)
+
 // Begin starts a reading of all sockets.
 func (o *Own) Begin() {
+	size := o.tableSize()
+	o.limit = size
+	if size == o.size && o.number%wholePeriod != 0 {
+		o.limit = min(size, o.highest+1+newDescriptors)
+	}
 	o.number++
-	o.next, o.found, o.hidden = 0, 0, 0
-	o.size = o.tableSize()
+	o.size, o.next, o.hidden, o.highest = size, 0, 0, 0
+	o.began = o.clock.Monotonic()
 }
 
 // Hidden is how many connections of this reading were too many to be told.
@@ -96,15 +116,17 @@ func (o *Own) Hidden() int { return o.hidden }
 //
 // Errors: what keeps the kernel from telling of sockets at all.
 func (o *Own) Next(most int, yield func(*Socket)) (done bool, err error) {
-	for end := min(o.next+most, o.size); o.next < end; o.next++ {
+	o.now = o.clock.Monotonic()
+	for end := min(o.next+most, o.limit); o.next < end; o.next++ {
 		if err := o.look(o.next, yield); err != nil {
 			return false, err
 		}
 	}
-	if o.next < o.size {
+	if o.next < o.limit {
 		return false, nil
 	}
 	o.forget()
+	o.before = o.began
 	return true, nil
 }
 
@@ -133,6 +155,9 @@ func (o *Own) look(fd int, yield func(*Socket)) error {
 		switch errno := option64(fd, unix.SO_COOKIE, &cookie); errno {
 		case 0:
 		case unix.EBADF, unix.ENOTSOCK:
+			if errno == unix.ENOTSOCK {
+				o.highest = fd
+			}
 			if fd < len(o.slots) {
 				o.slots[fd] = slot{}
 			}
@@ -140,6 +165,7 @@ func (o *Own) look(fd int, yield func(*Socket)) error {
 		default:
 			return refused("SO_COOKIE", errno)
 		}
+		o.highest = fd
 		if fd >= len(o.slots) {
 			o.slots = append(o.slots, make([]slot, fd+1-len(o.slots))...)
 		}
@@ -182,38 +208,49 @@ func still(fd int, cookie uint64) error {
 // read yields a socket that is known.
 func (o *Own) read(fd int, at *slot, yield func(*Socket)) error {
 	s := at.socket
-	n, notConnected, addressErr := o.peerAddress(fd)
 	length := uint32(len(o.info))
 	// The kernel takes the socket's lock, which another thread may hold while it sends.
 	_, _, infoErrno := syscall.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
 		uintptr(unsafe.Pointer(&o.info)), uintptr(unsafe.Pointer(&length)), 0)
+	known := infoErrno == 0 && s.Info.ParseInfo(o.info[:length])
+	same := true
+	var addressErr error
+	if known && s.Info.State.Connected() && o.mayBeNew(&s.Info) {
+		var n int
+		var notConnected bool
+		if n, notConnected, addressErr = o.peerAddress(fd); addressErr == nil {
+			same = !notConnected && bytes.Equal(s.raw[:n], o.address[:n])
+		}
+	}
 	if err := still(fd, at.cookie); err != nil {
 		return err
 	}
 	switch {
-	case addressErr != nil:
-		return addressErr
 	case infoErrno != 0:
 		return refused("TCP_INFO", infoErrno)
-	case !notConnected && !bytes.Equal(s.raw[:n], o.address[:n]):
-		// It was connected to somebody else meanwhile.
+	case !known:
+		return fmt.Errorf("tcpinfo: the kernel's TCP_INFO has %d bytes only", length)
+	case addressErr != nil:
+		return addressErr
+	case !same: // it was connected to somebody else meanwhile
 		o.drop(at)
 		return errMoved
-	case !s.Info.ParseInfo(o.info[:length]):
-		return fmt.Errorf("tcpinfo: the kernel's TCP_INFO has %d bytes only", length)
-	}
-	if notConnected {
-		s.Info.State = Close
+	case s.Info.State == Close:
 		o.drop(at)
-	}
-	if !s.Info.State.Connected() && s.Info.State != Close {
-		o.drop(at) // listening, or connecting anew
+	case !s.Info.State.Connected(): // listening, or connecting anew
+		o.drop(at)
 		return nil
 	}
 	s.seen = o.number
-	o.found++
 	yield(s)
 	return nil
+}
+
+// mayBeNew tells whether a socket may have been connected anew, perhaps to somebody else, since its last reading. It has not where its
+// clocks, which begin with the handshake, show that nothing was sent, or received, since before.
+func (o *Own) mayBeNew(i *Info) bool {
+	const margin = time.Second // for the time since o.now
+	return time.Duration(max(i.LastDataSent, i.LastDataReceived))*time.Millisecond <= o.now-o.before+margin
 }
 
 // drop takes a socket that lost its connection for one that may get another.

@@ -20,6 +20,9 @@ func MegabitsToBits(megabitsPerSecond uint32) uint64 {
 // BytesToBits converts a rate or an amount in bytes to bits.
 func BytesToBits(bytes float64) float64 { return bytes * BitsPerByte }
 
+// BitsToBytes converts a rate or an amount in bits to bytes.
+func BitsToBytes(bits float64) float64 { return bits / BitsPerByte }
+
 // Seconds converts a duration to seconds.
 func Seconds(d time.Duration) float64 { return float64(d) / float64(time.Second) }
 

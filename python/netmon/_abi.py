@@ -11,6 +11,7 @@ ABI_VERSION = 1
 OK = 0
 CLOSED = -3
 UNKNOWN_U64 = 2**64 - 1
+PLANES = ("none", "loopback", "tcp", "rdma")  # by the values of transport_plane
 
 # Names, result types and argument types of the functions. Text that the library hands out is c_void_p: ctypes would turn a
 # c_char_p into bytes and lose the pointer that has to be freed.
@@ -45,6 +46,15 @@ SNAPSHOT_FIELDS: tuple[tuple[str, Any], ...] = (
     ("tcp_established", c_uint64),
     ("rtt_p50_ns", c_uint64),
     ("loss_ratio", c_double),
+    ("utilization_ratio", c_double),
+    ("peer_connections", c_uint64),
+    ("peer_sent_bytes_per_second", c_double),
+    ("peer_received_bytes_per_second", c_double),
+    ("peer_rtt_p50_ns", c_uint64),
+    ("peer_retransmit_ratio", c_double),
+    ("rdma_receive_bytes_per_second", c_double),
+    ("rdma_transmit_bytes_per_second", c_double),
+    ("transport_plane", c_uint64),
 )
 
 

@@ -20,6 +20,9 @@ _NAMES = frozenset(
         "MASTER_PORT",
         "MPI_LOCALRANKID",
         "MPI_LOCALNRANKS",
+        "RAY_ADDRESS",
+        "RAY_JOB_ID",
+        "RAY_RAYLET_PID",
     }
 )
 _PREFIXES = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_", "RAY_LOCAL_")

@@ -614,7 +614,7 @@ class Snapshot(_abi.SnapshotStruct):
     def __hash__(self) -> int:
         return hash(bytes(self))
 
-    def to_dict(self) -> dict[str, int | float | None]:
+    def to_dict(self) -> dict[str, int | float | str | None]:
         """Return the values by their names."""
         return {name: getattr(self, name) for name, _ in _abi.SNAPSHOT_FIELDS}
 
@@ -697,6 +697,52 @@ class Snapshot(_abi.SnapshotStruct):
     def loss_ratio(self) -> float | None:
         """Probes lost / sent in the last 60 s, all targets."""
         return _real(self._loss_ratio)
+
+    @property
+    def utilization_ratio(self) -> float | None:
+        """Share of the capacity of counted interfaces that is in use, in the busier direction."""
+        return _real(self._utilization_ratio)
+
+    @property
+    def peer_connections(self) -> int | None:
+        """The job's own TCP connections: this process and its children."""
+        return _count(self._peer_connections)
+
+    @property
+    def peer_sent_bytes_per_second(self) -> float | None:
+        """Send rate over the job's own TCP connections."""
+        return _real(self._peer_sent_bytes_per_second)
+
+    @property
+    def peer_received_bytes_per_second(self) -> float | None:
+        """Receive rate over the job's own TCP connections."""
+        return _real(self._peer_received_bytes_per_second)
+
+    @property
+    def peer_rtt_p50_ns(self) -> int | None:
+        """Median over the peers of the kernel's round trip estimate."""
+        return _count(self._peer_rtt_p50_ns)
+
+    @property
+    def peer_retransmit_ratio(self) -> float | None:
+        """TCP segments (retransmitted - reported as duplicates) / sent to peers in the window."""
+        return _real(self._peer_retransmit_ratio)
+
+    @property
+    def rdma_receive_bytes_per_second(self) -> float | None:
+        """Receive rate of all RDMA ports of this node."""
+        return _real(self._rdma_receive_bytes_per_second)
+
+    @property
+    def rdma_transmit_bytes_per_second(self) -> float | None:
+        """Send rate of all RDMA ports of this node."""
+        return _real(self._rdma_transmit_bytes_per_second)
+
+    @property
+    def transport_plane(self) -> str | None:
+        """What carries the job's traffic: "rdma", "tcp", "loopback", or "none" that can be seen."""
+        plane = self._transport_plane
+        return _abi.PLANES[plane] if plane < len(_abi.PLANES) else None
 
 
 def _count(value: int) -> int | None:

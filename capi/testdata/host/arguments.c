@@ -625,6 +625,14 @@ static void case_unknown(int count, char **words) {
         s.tcp_retransmit_ratio);
   CHECK(s.tcp_established != NETMON_UNKNOWN_U64, "tcp_established was measured");
   CHECK(s.rtt_p50_ns == NETMON_UNKNOWN_U64 && s.loss_ratio != s.loss_ratio, "nobody was probed");
+  CHECK(s.utilization_ratio != s.utilization_ratio && s.peer_connections == NETMON_UNKNOWN_U64 &&
+            s.peer_sent_bytes_per_second != s.peer_sent_bytes_per_second &&
+            s.peer_received_bytes_per_second != s.peer_received_bytes_per_second && s.peer_rtt_p50_ns == NETMON_UNKNOWN_U64 &&
+            s.peer_retransmit_ratio != s.peer_retransmit_ratio,
+        "neither interfaces nor peers are read");
+  CHECK(s.rdma_receive_bytes_per_second != s.rdma_receive_bytes_per_second &&
+            s.rdma_transmit_bytes_per_second != s.rdma_transmit_bytes_per_second && s.transport_plane == NETMON_UNKNOWN_U64,
+        "RDMA is not read");
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
 
   handle = OPEN("{\"sources\": [\"interfaces\"], \"interfaces\": [\"lo\"], \"interval_seconds\": 0.01}");

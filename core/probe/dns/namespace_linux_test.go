@@ -16,29 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netmon/core/kernelfs"
+	"netmon/core/nettest"
 )
-
-// inNamespace moves the calling goroutine into a network namespace of its own, in which ip(8) prepared what the lines say.
-func inNamespace(t *testing.T, lines ...string) (namespace string) {
-	t.Helper()
-	runtime.LockOSThread() // the thread ends with the test: its namespace is no other test's
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		if os.Getenv("NETMON_REQUIRE_NAMESPACES") == "1" {
-			t.Fatalf("network namespaces are required here: %v", err)
-		}
-		t.Skipf("needs the right to make a network namespace: %v", err)
-	}
-	for _, line := range lines {
-		ip(t, line)
-	}
-	return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-}
-
-func ip(t *testing.T, line string) {
-	t.Helper()
-	out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
-	require.NoError(t, err, "ip %s: %s", line, out)
-}
 
 // A resolver that many hosts really use, on the port that resolv.conf means.
 func TestResolver_againstDnsmasq(t *testing.T) {
@@ -46,7 +25,7 @@ func TestResolver_againstDnsmasq(t *testing.T) {
 	if err != nil {
 		t.Skip("needs dnsmasq (Debian's dnsmasq-base)")
 	}
-	inNamespace(t, "link set lo up")
+	nettest.NewHost(t).Enter()
 	folder := t.TempDir()
 	var names strings.Builder
 	names.WriteString("10.0.0.7 node7.example\nfd00::7 node7.example\n10.0.0.8 only4.example\n")
@@ -94,36 +73,9 @@ func TestResolver_againstDnsmasq(t *testing.T) {
 }
 
 func TestResolver_overALink(t *testing.T) {
-	// The server's namespace is that of a thread which ends with the test.
-	ready, done := make(chan string, 1), make(chan struct{})
-	defer close(done)
+	here, there := nettest.Pair(t)
 	var s *server
-	begin := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		if unix.Unshare(unix.CLONE_NEWNET) != nil {
-			ready <- ""
-			return
-		}
-		ready <- fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		<-begin
-		s = serve(t, "[::]:53", zone(t, map[string][]string{"node7.example": {"10.0.0.7"}}))
-		ready <- ""
-		<-done
-	}()
-	inNamespace(t, "link set lo up")
-	there := <-ready
-	require.NotEmpty(t, there)
-	for _, line := range []string{"link add eth0 type veth peer name far0 netns " + there, "link set eth0 up", "addr add 10.9.0.1/24 dev eth0",
-		"addr add fe80::1/64 dev eth0 nodad"} {
-		ip(t, line)
-	}
-	for _, line := range []string{"link set far0 up", "addr add 10.9.0.2/24 dev far0", "addr add fe80::2/64 dev far0 nodad"} {
-		out, err := exec.Command("nsenter", append([]string{"--net=" + there, "ip"}, strings.Fields(line)...)...).CombinedOutput()
-		require.NoError(t, err, "%s: %s", line, out)
-	}
-	close(begin)
-	<-ready
+	there.Do(func() { s = serve(t, "[::]:53", zone(t, map[string][]string{"node7.example": {"10.0.0.7"}})) })
 	folder := t.TempDir()
 	r := resolver(t, folder)
 	for _, address := range []string{"10.9.0.2", "fe80::2%eth0"} {
@@ -142,7 +94,7 @@ func TestResolver_overALink(t *testing.T) {
 		"resolver 2001:db8::1 cannot be asked: network is unreachable")
 	assert.Zero(t, got.Sent)
 
-	require.NoError(t, os.WriteFile("/proc/sys/net/ipv4/neigh/eth0/retrans_time_ms", []byte("100"), 0)) // instead of 1 s, thrice
+	here.Sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "100") // instead of 1 s, thrice
 	write(t, folder, configPath, "nameserver 10.9.0.9\noptions attempts:1")
 	got = look(t, r, "node7.example", long)
 	assert.ErrorIs(t, got.Err, unix.EHOSTUNREACH)
