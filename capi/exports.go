@@ -117,6 +117,7 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 		Version:  C.NETMON_VERSION,
 		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
 		Released: func() { C.netmon_slot_release(slot) },
+		NVML:     openNVML,
 	})
 	if err != nil {
 		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)

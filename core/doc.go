@@ -33,6 +33,7 @@
 //	L2  peer       totals of connections by the address at their other end
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
+//	L3  transport  which plane carries the job's traffic, and why not RDMA or another interface
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
 //

@@ -1,7 +1,7 @@
 // Package job finds out which process of which training job this is.
 //
-// Source: environment variables of launchers (torchrun and what follows its names, Open MPI and PMI, Slurm, Ray), and what the
-// configuration says, which wins field by field. It is the only package that reads the environment. A process that changes
+// Source: environment variables of launchers (torchrun and what follows its names, Open MPI and PMI, Slurm, Ray) and of the
+// communication libraries, and what the configuration says of the job, which wins field by field. It is the only package that reads the environment. A process that changes
 // its environment after it started (as Python's os.environ does) hands the variables over in the configuration, because the
 // Go runtime sees only those of its start.
 package job

@@ -22,6 +22,7 @@ import (
 	"netmon/core/inventory"
 	"netmon/core/job"
 	"netmon/core/kernelfs"
+	"netmon/core/nvlink"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -39,6 +40,7 @@ type Options struct {
 	Sockets SocketSource
 	Routes  RouteSource  // where Sockets is given
 	Tools   *reach.Tools // what probes are sent with
+	NVML    nvlink.Open  // opens the NVIDIA library; nil: NVLinks are not read
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
 	// Released is called once when the loop has ended and everything is closed.
@@ -101,6 +103,7 @@ type jobState struct {
 	ray      job.Ray
 	identity job.Identity
 	base     job.Identity // without what the configuration says
+	settings job.Settings // of the communication libraries
 }
 
 // firstWait is how long New waits for the links to be read: with everything else it stays within 0.1 s.
@@ -184,7 +187,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"rdma", "pcie", "nvlink", "collectives", "phases", "transport", "bandwidth_tests", "findings"}
+	return []string{"collectives", "phases", "bandwidth_tests", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -245,11 +248,11 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 		var next jobState
 		switch {
 		case variables != nil:
-			next.base = job.FromEnvironment(job.Map(variables))
+			next.base, next.settings = job.FromEnvironment(job.Map(variables)), job.SettingsFrom(job.Map(variables))
 		case before != nil:
-			next.base = before.base
+			next.base, next.settings = before.base, before.settings
 		default:
-			next.base = job.FromProcess()
+			next.base, next.settings = job.FromProcess(), job.SettingsFromProcess()
 		}
 		told := over
 		if before != nil {

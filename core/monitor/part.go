@@ -37,5 +37,6 @@ func (m *Monitor) newParts() (parts []part) {
 		m.peers = m.newPeersPart()
 		parts = append(parts, m.peers)
 	}
-	return parts
+	parts = append(parts, m.hardwareParts()...)
+	return append(parts, newTransportPart(m)) // the last: it tells of what others found
 }

@@ -72,6 +72,7 @@ type peersPart struct {
 	fs      kernelfs.FS
 	live    bool               // sockets are those of the system
 	inside  func(func()) error // runs something in the monitor's network namespace
+	charge  func(func())       // counts CPU time as the monitor's own
 	state   func() (*jobState, *reach.Results)
 
 	work    chan struct{} // holds one token while there is work; a parked goroutine costs no thread
@@ -133,7 +134,7 @@ type peersMark struct {
 func (m *Monitor) newPeersPart() *peersPart {
 	p := &peersPart{
 		clock: m.clock, sockets: m.options.Sockets, router: m.options.Routes, work: make(chan struct{}, 1), table: peer.NewTable(),
-		fs: *m.options.FS, state: func() (*jobState, *reach.Results) { return m.job.Load(), m.engine.Results() },
+		fs: *m.options.FS, charge: m.charge, state: func() (*jobState, *reach.Results) { return m.job.Load(), m.engine.Results() },
 	}
 	p.inside = func(f func()) error {
 		return m.engine.Inside(func() (sent int) {
@@ -169,22 +170,23 @@ func (p *peersPart) open() {
 }
 
 // within opens something in the monitor's network namespace.
-func (p *peersPart) within(open func() error) (err error) {
-	done := make(chan error, 1)
+func (p *peersPart) within(open func() error) error {
+	err := errors.New("it was given up")
+	done := make(chan struct{})
 	// A thread that was moved stays the goroutine's until that ends.
 	go func() {
-		err := errors.New("internal error while opening")
 		defer func() {
 			if defect := recover(); defect != nil {
 				err = fmt.Errorf("internal error: %v", defect)
 			}
-			done <- err
+			close(done)
 		}()
 		if refused := p.inside(func() { err = open() }); refused != nil {
 			err = refused
 		}
 	}()
-	return <-done
+	<-done
+	return err
 }
 
 func (p *peersPart) close() {
@@ -218,12 +220,17 @@ func (p *peersPart) wake() {
 
 // run does beside the samples what takes long.
 func (p *peersPart) run() {
-	defer p.stopped.Store(true)
+	defer func() {
+		if defect := recover(); defect != nil {
+			p.fail(defect)
+		}
+		p.stopped.Store(true)
+	}()
 	for range p.work {
 		if p.closing.Load() {
 			break
 		}
-		p.guard(p.turn)
+		p.charge(func() { p.guard(p.turn) })
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -241,13 +248,17 @@ func (p *peersPart) run() {
 func (p *peersPart) guard(f func()) {
 	defer func() {
 		if defect := recover(); defect != nil {
-			text := fmt.Sprintf("internal error, peers are not read any more: %v", defect)
-			p.failure.Store(&text)
+			p.fail(defect)
 		}
 	}()
 	if p.failure.Load() == nil {
 		f()
 	}
+}
+
+func (p *peersPart) fail(defect any) {
+	text := fmt.Sprintf("internal error, peers are not read any more: %v", defect)
+	p.failure.Store(&text)
 }
 
 func (p *peersPart) turn() {

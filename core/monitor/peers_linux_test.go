@@ -290,10 +290,8 @@ func TestPeers_passedOn(t *testing.T) {
 	client.Close() // it is in the message alone
 	m := newWatching(t, "{}")
 	assert.Empty(t, sampled(t, m).Peers)
-	time.Sleep(100 * time.Millisecond) // the socket's clocks tell that it is older
-	m.Tick()
-	time.Sleep(50 * time.Millisecond)
-	m.Tick()
+	time.Sleep(100 * time.Millisecond) // the socket's clocks tell that it is older than the last reading without it
+	assert.Empty(t, sampled(t, m).Peers)
 	control := make([]byte, 64)
 	_, n, _, _, err := unix.Recvmsg(ends[1], make([]byte, 1), control, 0)
 	require.NoError(t, err)
@@ -435,8 +433,10 @@ func TestPeers_children(t *testing.T) {
 	assert.Equal(t, "own", p.Process)
 	assert.Zero(t, *p.SentBytesTotal, "older than the monitor")
 	tell(t, before, beforeOut)
-	m.peers.again()
-	eventually(t, m, "what a child sends", func(s *sample.Sample) bool { return *peerAt(s, there4).SentBytesTotal == 1000 })
+	eventually(t, m, "what a child sends", func(s *sample.Sample) bool {
+		m.peers.again()
+		return *peerAt(s, there4).SentBytesTotal == 1000
+	})
 
 	// A socket that a child inherits is its parent's, and goes on when that closes it.
 	var connection net.Conn
@@ -450,8 +450,10 @@ func TestPeers_children(t *testing.T) {
 	require.NoError(t, err)
 	in, out := child(t, "", "inherit", file)
 	tell(t, in, out)
-	m.peers.again()
-	s = eventually(t, m, "both", func(s *sample.Sample) bool { return m.peers.others.Load().ended > 0 })
+	s = eventually(t, m, "both", func(s *sample.Sample) bool {
+		m.peers.again()
+		return *peerAt(s, there4).SentBytesTotal >= 2500
+	})
 	p = peerAt(s, there4)
 	assert.Equal(t, uint64(1), p.Connections, "two descriptors here, and one there")
 	assert.Equal(t, uint64(1), p.ChildConnections)
@@ -459,11 +461,14 @@ func TestPeers_children(t *testing.T) {
 	connection.Close()
 	file.Close()
 	tell(t, in, out)
-	m.peers.again()
-	s = eventually(t, m, "the child's alone", func(s *sample.Sample) bool { return peerAt(s, there4).ChildConnections == 2 })
+	s = eventually(t, m, "the child's alone, where it goes on", func(s *sample.Sample) bool {
+		m.peers.again()
+		p := peerAt(s, there4)
+		return p.ChildConnections == 2 && *p.SentBytesTotal >= 3500
+	})
 	p = peerAt(s, there4)
 	assert.Zero(t, p.Connections)
-	assert.Equal(t, uint64(3500), *p.SentBytesTotal, "it goes on")
+	assert.Equal(t, uint64(3500), *p.SentBytesTotal)
 	assert.Equal(t, uint64(2), m.peers.summary().connections)
 }
 
@@ -478,8 +483,10 @@ func TestPeers_ray(t *testing.T) {
 	assert.Equal(t, "ray", p.Process)
 	assert.Equal(t, uint64(1), p.Connections)
 	tell(t, in, out)
-	m.peers.again()
-	s = eventually(t, m, "what it sends", func(s *sample.Sample) bool { return *peerAt(s, there4).SentBytesTotal == 1000 })
+	eventually(t, m, "what it sends", func(s *sample.Sample) bool {
+		m.peers.again()
+		return *peerAt(s, there4).SentBytesTotal == 1000
+	})
 	assert.Empty(t, m.peers.traffic(), "it is not the job's own")
 	assert.Zero(t, m.peers.summary().connections)
 	connection, err := net.Dial("tcp", at)

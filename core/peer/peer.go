@@ -114,7 +114,7 @@ type connection struct {
 	route         *Route
 	origin        Origin
 	seen          uint64 // number of the reading of its kind that found it last
-	ownSeen       uint64 // number of the own reading that did
+	readAt        time.Duration
 	missing       bool
 	missingSince  time.Duration
 	connected     bool
@@ -187,7 +187,6 @@ func (t *Table) TakeOwn(s *tcpinfo.Socket) {
 		s.Place = t.find(s, Own, &t.own) + 1
 	}
 	c := t.connections[s.Place-1]
-	c.ownSeen = t.own.number
 	t.take(c, &s.Info, Own, &t.own)
 }
 
@@ -206,7 +205,8 @@ func (t *Table) BeginOthers(now time.Duration) {
 // TakeOther counts one of them, unless the process has it as well.
 func (t *Table) TakeOther(s *tcpinfo.Socket, origin Origin) {
 	if place, known := t.byCookie[s.Cookie]; known {
-		if c := t.connections[place]; c.origin == Own && !c.missing {
+		// What was read before the process closed it is no news.
+		if c := t.connections[place]; c.origin == Own && !c.missing || c.readAt > t.others.current {
 			return
 		}
 	}
@@ -296,7 +296,7 @@ func (t *Table) route(p *Peer, local netip.Addr) *Route {
 
 // take counts what a connection did since its last reading.
 func (t *Table) take(c *connection, now *tcpinfo.Info, origin Origin, r *readings) {
-	c.seen, c.origin = r.number, origin
+	c.seen, c.readAt, c.origin = r.number, r.current, origin
 	if c.missing {
 		c.missing = false
 		t.missing--

@@ -156,7 +156,9 @@ def nulls(document):
             for row in value:
                 yield from ((f"interfaces.{k}", v) for k, v in row.items() if k != "master")
         elif isinstance(value, dict) and section != "unavailable":
-            yield from ((f"{section}.{k}", v) for k, v in value.items())
+            # Of these null is an answer: there is nothing to say.
+            nothing = ("rdma_idle_reason", "wrong_interface", "advice") if section == "transport" else ()
+            yield from ((f"{section}.{k}", v) for k, v in value.items() if k not in nothing)
         else:
             yield section, value
 
