@@ -74,7 +74,13 @@ var layers = map[string]rule{
 	"probe/udp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
 	}},
-	"tool": {layer: 1},
+	"tool": {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
+	"tool/iperf3": {layer: 1, beside: map[string]string{
+		"github.com/goccy/go-json": documents, "netmon/core/tool": results,
+	}},
+	"tool/speedtest": {layer: 1, beside: map[string]string{
+		"github.com/goccy/go-json": documents, "netmon/core/tool": results,
+	}},
 	"tool/throughput": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/tool": results, "netmon/core/probe": "marks netmon's own sockets",
 		"netmon/core/probe/stamp": "addresses",

@@ -28,6 +28,8 @@
 //	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
 //	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
 //	L1  tool       results of tools that measure throughput, and running programs
+//	L1  tool/iperf3     iperf3's arguments and its JSON
+//	L1  tool/speedtest  speedtest-cli's arguments and its JSON
 //	L1  tool/throughput throughput between two instances of netmon
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps

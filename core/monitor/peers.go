@@ -614,3 +614,16 @@ func (p *peersPart) summary() peersSummary {
 	}
 	return s
 }
+
+// summarize writes what readers get of peers without waiting.
+func (p *peersPart) summarize(s *Snapshot) {
+	of := p.summary()
+	if !of.known {
+		return
+	}
+	s.PeerConnections, s.PeerRetransmitRatio = of.connections, of.retransmitRatio
+	s.PeerSentBytesPerSecond, s.PeerReceivedBytesPerSecond = of.sentRate, of.receivedRate
+	if of.rttMedian != sample.UnknownMicros {
+		s.PeerRTTP50Nanoseconds = uint64(time.Duration(of.rttMedian) * time.Microsecond)
+	}
+}
