@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TARGET",
         nargs="?",
         const="",
-        help="measure throughput to a target instead, by filling the way there (docs/python.md)",
+        help="measure throughput to a target instead, by filling the way there (docs/bandwidth.md)",
     )
     parser.add_argument(
         "--tool",

@@ -256,13 +256,16 @@ def describe_bandwidth(test: BandwidthTest) -> str:
     way = {"transmit": "to", "receive": "from"}.get(test.direction, test.direction)
     whom = printable(test.target) or "a server of its choice"
     figures = []
-    if test.receiver_bytes_per_second is not None:
-        said = [] if test.bytes is None else [f"{test.bytes / 1e6:.4g} MB arrived"]
-        said += [] if test.seconds is None else [f"in {duration(test.seconds)}"]
-        figures = [bits_rate(test.receiver_bytes_per_second) + (f" ({' '.join(said)})" if said else "")]
+    rate = test.sender_bytes_per_second if test.receiver_bytes_per_second is None else test.receiver_bytes_per_second
+    if rate is not None:
+        amount = [] if test.bytes is None else [f"{test.bytes / 1e6:.4g} MB"]
+        amount += [] if test.seconds is None else [f"in {duration(test.seconds)}"]
+        said = [" ".join(amount)] if amount else []
+        said += [] if test.receiver_bytes_per_second is not None else ["by the sender's figure"]
+        figures = [bits_rate(rate) + (f" ({', '.join(said)})" if said else "")]
         figures += [] if test.parallel is None else [f"{test.parallel} connection{'s' * (test.parallel != 1)}"]
         figures += [] if test.segments_retransmitted is None else [f"{test.segments_retransmitted} segments retransmitted"]
-        figures += [] if test.rtt_seconds is None else [f"round trip {duration(test.rtt_seconds)} under this load"]
+        figures += [] if test.rtt_seconds is None else [f"round trip {duration(test.rtt_seconds)}"]
     figures += [] if test.error is None else [printable(test.error)]
     return f"{test.tool} {way} {whom}: {', '.join(figures) or 'nothing was measured'}"
 
