@@ -281,6 +281,8 @@ func (o *Own) describe(fd int, at *slot) error {
 		return err
 	}
 	switch {
+	case errno != 0: // every socket has a protocol
+		return refused("SO_PROTOCOL", errno)
 	case addressErr != nil:
 		return addressErr
 	case !isTCP, foreign, marked:
