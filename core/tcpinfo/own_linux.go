@@ -20,7 +20,8 @@ import (
 // The host opens, closes and reuses descriptors meanwhile, so all that is read through one is only believed where the socket's cookie
 // was the same before and after.
 type Own struct {
-	status    *kernelfs.File // nil where there is no /proc
+	status    *kernelfs.File // nil where it could not be opened
+	path      string         // of status
 	buffer    []byte
 	namespace uint64 // cookie of the network namespace, 0 where the kernel does not tell
 
@@ -54,7 +55,7 @@ type slot struct {
 //
 // Errors: what keeps sockets from being told apart (no SO_COOKIE before Linux 4.12, or a sandbox that refuses it).
 func OpenOwn(fs kernelfs.FS) (*Own, error) {
-	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System()}
+	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System(), path: fs.Path("proc/self/status")}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("tcpinfo: open a socket: %w", err)
@@ -69,10 +70,7 @@ func OpenOwn(fs kernelfs.FS) (*Own, error) {
 	if errno != 0 {
 		return nil, refused("SO_COOKIE", errno)
 	}
-	o.status, err = kernelfs.Open(fs.Path("proc/self/status"))
-	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		return nil, err
-	}
+	o.status, _ = kernelfs.Open(o.path)
 	return o, nil
 }
 
@@ -81,15 +79,11 @@ func refused(what string, errno syscall.Errno) error {
 }
 
 // Close closes what OpenOwn opened.
-func (o *Own) Close() {
-	if o.status != nil {
-		o.status.Close()
-	}
-}
+func (o *Own) Close() { o.closeStatus() }
 
 const (
-	// The kernel gives a new descriptor the lowest number that is free, so beyond the highest one of the last reading there are rarely more
-	// than these new ones.
+	// The kernel gives a new descriptor the lowest number that is free, so a reading ends where so many numbers beyond the highest one of
+	// this reading and the last are free.
 	newDescriptors = 64
 	// All of the table is looked at when it has grown, and as often, for what was put at a high number by dup2(2).
 	wholePeriod = 16
@@ -117,9 +111,12 @@ func (o *Own) Hidden() int { return o.hidden }
 // Errors: what keeps the kernel from telling of sockets at all.
 func (o *Own) Next(most int, yield func(*Socket)) (done bool, err error) {
 	o.now = o.clock.Monotonic()
-	for end := min(o.next+most, o.limit); o.next < end; o.next++ {
+	for end := o.next + most; o.next < min(end, o.limit); o.next++ {
 		if err := o.look(o.next, yield); err != nil {
 			return false, err
+		}
+		if o.highest == o.next {
+			o.limit = max(o.limit, min(o.size, o.highest+1+newDescriptors))
 		}
 	}
 	if o.next < o.limit {
@@ -356,13 +353,14 @@ func option64(fd, name int, value *uint64) syscall.Errno {
 //
 // Source: FDSize of /proc/self/status (proc(5)), which is the size of the table in the kernel.
 func (o *Own) tableSize() int {
-	if o.status != nil {
-		text, err := o.status.ReadRecord(o.buffer)
-		o.buffer = text[:0]
-		if err == nil {
-			if size, ok := parseTableSize(text); ok {
-				return size
-			}
+	if size, ok := o.readTableSize(); ok {
+		return size
+	}
+	// The host closed the descriptor, or there was none left before.
+	o.closeStatus()
+	if o.status, _ = kernelfs.Open(o.path); o.status != nil {
+		if size, ok := o.readTableSize(); ok {
+			return size
 		}
 	}
 	const most = 1 << 16
@@ -371,6 +369,24 @@ func (o *Own) tableSize() int {
 		return most
 	}
 	return int(min(limit.Cur, most))
+}
+
+func (o *Own) readTableSize() (size int, ok bool) {
+	if o.status == nil {
+		return 0, false
+	}
+	text, err := o.status.ReadRecord(o.buffer)
+	o.buffer = text[:0]
+	if err != nil {
+		return 0, false
+	}
+	return parseTableSize(text)
+}
+
+func (o *Own) closeStatus() {
+	if o.status != nil {
+		o.status.Close()
+	}
 }
 
 func parseTableSize(text []byte) (size int, ok bool) {

@@ -441,6 +441,42 @@ func TestOwn_tableSize(t *testing.T) {
 	assert.False(t, ok)
 }
 
+// The host may close the descriptor, and open another file by its number.
+func TestOwn_tableSizeAfterClosing(t *testing.T) {
+	o := openOwn(t)
+	before := o.tableSize()
+	require.NoError(t, unix.Close(o.status.Number()))
+	assert.Equal(t, before, o.tableSize())
+	file, err := unix.Open("/proc/self/limits", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Dup3(file, o.status.Number(), unix.O_CLOEXEC))
+	number := o.status.Number()
+	assert.Equal(t, before, o.tableSize())
+	closeAll(t, file, number) // which are still the host's
+}
+
+// Many connections at once are found by the next reading, also where that does not look at the whole table.
+func TestOwn_manyAtOnce(t *testing.T) {
+	nettest.Enter(t)
+	o := openOwn(t)
+	high, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 4000) // the table holds them all already
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(high))
+	require.Empty(t, readAll(t, o))
+	require.Empty(t, readAll(t, o))
+	listening, address := listener(t, "127.0.0.1:0")
+	fds := []int{listening}
+	for range 3 * newDescriptors {
+		client := dial(t, address)
+		server, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+		require.NoError(t, err)
+		fds = append(fds, client, server)
+	}
+	assert.Len(t, readAll(t, o), 6*newDescriptors)
+	require.Less(t, o.limit, o.size)
+	closeAll(t, fds...)
+}
+
 func BenchmarkOwn(b *testing.B) {
 	for _, n := range []int{10, 1000, 10_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
