@@ -316,9 +316,11 @@ func (p *peersPart) readOthers() {
 	case family.Refused > 0:
 		r.problem = fmt.Sprintf("not permitted for %d of %d other processes: %s", family.Refused, family.Processes, family.Reason)
 	}
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.table.LoseOthers()
+	} else {
 		p.table.BeginOthers(read)
 		for i := range found {
 			p.table.TakeOther(&found[i].Socket, found[i].origin)
@@ -534,10 +536,12 @@ func (p *peersPart) window() time.Duration {
 
 // planeTraffic is what this process and its children moved by one interface.
 type planeTraffic struct {
-	interfaceName  string // "" where that is not known
-	loopback       bool
-	bytes          uint64  // sent and received since the monitor started
-	bytesPerSecond float64 // over the window of the last sample; NaN where there is none
+	interfaceName string // "" where that is not known
+	loopback      bool
+	bytes         uint64 // sent and received since the monitor started
+	// bytesPerSecond is over the window of the last sample, of children between their last two readings; NaN where it is not known. It
+	// adds up over planes: it is negative where the interface of connections has become known in the window.
+	bytesPerSecond float64
 }
 
 // traffic is what moved by each interface, as of the last sample; nil where peers are not known. Ray's daemons are not in it.
@@ -551,16 +555,26 @@ func (p *peersPart) traffic() (planes []planeTraffic) {
 		t := planeTraffic{
 			interfaceName: plane.Interface, loopback: plane.Interface == p.loopback, bytes: plane.Bytes, bytesPerSecond: math.NaN(),
 		}
-		if window > 0 {
-			var before uint64
+		if window > 0 && !p.current.OthersUnrated {
+			own := float64(plane.Bytes - plane.Others)
 			for _, b := range p.base.Planes {
 				if b.Interface == plane.Interface {
-					before = b.Bytes
+					own -= float64(b.Bytes - b.Others)
 				}
 			}
-			t.bytesPerSecond = float64(plane.Bytes-min(plane.Bytes, before)) / window.Seconds()
+			t.bytesPerSecond = own/window.Seconds() + plane.OthersPerSecond
 		}
 		planes = append(planes, t)
+	}
+	if window > 0 {
+		// Connections whose interface has become known since are those of another plane now, which has as much more.
+		for _, b := range p.base.Planes {
+			if !slices.ContainsFunc(p.current.Planes, func(plane peer.Plane) bool { return plane.Interface == b.Interface }) {
+				planes = append(planes, planeTraffic{
+					interfaceName: b.Interface, bytesPerSecond: -float64(b.Bytes-b.Others) / window.Seconds(),
+				})
+			}
+		}
 	}
 	return planes
 }
@@ -582,7 +596,7 @@ func (p *peersPart) summary() peersSummary {
 	}
 	s.known = true
 	hasWindow := p.window() > 0
-	var rates peer.Rate
+	rates := peer.Rate{Known: true}
 	var inWindow peer.Totals
 	var rtts []uint32
 	for i := range p.current.Rows {
@@ -598,6 +612,7 @@ func (p *peersPart) summary() peersSummary {
 			continue
 		}
 		d, rate := p.current.Since(p.base, r)
+		rates.Known = rates.Known && rate.Known
 		rates.Sent += rate.Sent
 		rates.Received += rate.Received
 		inWindow.Segments += d.Segments
@@ -605,7 +620,9 @@ func (p *peersPart) summary() peersSummary {
 		inWindow.Reported += d.Reported
 	}
 	if hasWindow {
-		s.sentRate, s.receivedRate = rates.Sent, rates.Received
+		if rates.Known {
+			s.sentRate, s.receivedRate = rates.Sent, rates.Received
+		}
 		if inWindow.Segments > 0 {
 			s.retransmitRatio = float64(inWindow.Retransmits-min(inWindow.Retransmits, inWindow.Reported)) / float64(inWindow.Segments)
 		}
