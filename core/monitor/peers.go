@@ -110,10 +110,13 @@ type clockSource interface{ Monotonic() time.Duration }
 
 // peersReading is what a reading came to.
 type peersReading struct {
-	view   *peer.View // nil before the first
-	err    string     // why this one failed
-	ended  time.Duration
-	took   time.Duration
+	view  *peer.View // nil before the first
+	err   string     // why this one failed
+	ended time.Duration
+	took  time.Duration
+	// usual is the shorter of this reading's duration and the last one's: a single one that the host's own work held up does not keep
+	// the next from being made for a hundred times as long.
+	usual  time.Duration
 	hidden int
 }
 
@@ -389,13 +392,13 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 		switch {
 		case err != nil:
 			p.started = false
-			p.published.Store(&peersReading{err: err.Error(), ended: now, took: p.spent + now - began})
+			p.publish(&peersReading{err: err.Error(), ended: now, took: p.spent + now - began})
 			return true
 		case done:
 			p.started = false
 			p.table.EndOwn(now)
 			view := p.table.View(p.spent + now - began)
-			p.published.Store(&peersReading{view: view, ended: now, took: view.Took, hidden: p.sockets.Hidden()})
+			p.publish(&peersReading{view: view, ended: now, took: view.Took, hidden: p.sockets.Hidden()})
 			return true
 		case most > 0 && now-began > most, p.closing.Load():
 			p.spent += now - began
@@ -404,6 +407,14 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 			runtime.Gosched()
 		}
 	}
+}
+
+func (p *peersPart) publish(r *peersReading) {
+	r.usual = r.took
+	if last := p.published.Load(); last.ended != 0 {
+		r.usual = min(r.took, last.took)
+	}
+	p.published.Store(r)
 }
 
 // refresh brings what samples copy up to date, as far as that is quick.
@@ -423,11 +434,11 @@ func (p *peersPart) refresh(now *occasion) {
 				p.wantRoutes.CompareAndSwap(0, 1)
 			}
 		}()
-		if r = p.published.Load(); r.took > quickReading {
+		if r = p.published.Load(); r.usual > quickReading {
 			p.aside = true
 		}
-	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.took {
-		if r.took < quickReading && r.err == "" {
+	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.usual {
+		if r.usual < quickReading && r.err == "" {
 			p.aside = false // the next sample reads
 		} else {
 			p.wantOwn.Store(true)

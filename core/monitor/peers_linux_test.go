@@ -674,6 +674,13 @@ func TestPeers_asideAndBack(t *testing.T) {
 	assert.Zero(t, *s.Self.PeersAgeSeconds)
 	assert.Equal(t, uint64(100), s.Peers[0].Connections)
 
+	f.each = 15 * time.Microsecond // the host's own work holds one reading up
+	x.clock.Advance(time.Second)
+	assert.InDelta(t, 0.0015, *justSampled(t, m).Self.PeersReadSeconds, 1e-6)
+	f.each = 3 * time.Microsecond
+	x.clock.Advance(10 * time.Millisecond)
+	assert.InDelta(t, 0.0003, *justSampled(t, m).Self.PeersReadSeconds, 1e-6, "which is no reason to rest for 0.15 s")
+
 	f.refused = unix.ENOPROTOOPT
 	s = justSampled(t, m)
 	assert.Nil(t, s.Peers)
