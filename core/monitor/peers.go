@@ -82,7 +82,8 @@ type peersPart struct {
 
 	wantOwn    atomic.Bool
 	wantOthers atomic.Bool
-	wantRoutes atomic.Int32 // 1 new ones, 2 all
+	wantRoutes atomic.Int32                        // 1 new ones, 2 all
+	addresses  atomic.Pointer[map[netip.Addr]bool] // of this host
 
 	mu      sync.Mutex // guards what follows; a sample only tries it
 	table   *peer.Table
@@ -383,6 +384,9 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 	began := p.clock.Monotonic()
 	if !p.started {
 		p.started, p.spent = true, 0
+		if addresses := p.addresses.Load(); addresses != nil {
+			p.table.SetHost(*addresses)
+		}
 		p.sockets.Begin()
 		p.table.BeginOwn(began)
 	}
@@ -419,6 +423,18 @@ func (p *peersPart) publish(r *peersReading) {
 
 // refresh brings what samples copy up to date, as far as that is quick.
 func (p *peersPart) refresh(now *occasion) {
+	var version uint64
+	if now.topology != nil {
+		version = now.topology.version
+	}
+	if version != p.routesTop || now.monotonic-p.routesAt > routePeriod {
+		if version != p.routesTop {
+			addresses := now.topology.addresses()
+			p.addresses.Store(&addresses)
+		}
+		p.routesTop, p.routesAt = version, now.monotonic
+		p.wantRoutes.Store(2)
+	}
 	r := p.published.Load()
 	if !p.aside && p.mu.TryLock() {
 		func() {
@@ -443,14 +459,6 @@ func (p *peersPart) refresh(now *occasion) {
 		} else {
 			p.wantOwn.Store(true)
 		}
-	}
-	var version uint64
-	if now.topology != nil {
-		version = now.topology.version
-	}
-	if version != p.routesTop || now.monotonic-p.routesAt > routePeriod {
-		p.routesTop, p.routesAt = version, now.monotonic
-		p.wantRoutes.Store(2)
 	}
 	if others := p.others.Load(); p.live && now.monotonic-others.ended >= max(othersPeriod, restPeers*others.took) {
 		p.wantOthers.Store(true)

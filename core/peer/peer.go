@@ -164,7 +164,8 @@ type Table struct {
 	missing     int
 	serial      uint64
 	window      uint64
-	nameless    bool // a route has no interface yet
+	nameless    bool                // a route has no interface yet
+	host        map[netip.Addr]bool // addresses of this host, where they are known
 
 	own    readings
 	others readings
@@ -200,6 +201,9 @@ func (t *Table) Remembered() int { return len(t.byCookie) }
 
 // NewWindow says that a window begins: the connection that moved most bytes is that which did since the reading before.
 func (t *Table) NewWindow() { t.window++ }
+
+// SetHost says which addresses this host has. The table does not change them.
+func (t *Table) SetHost(addresses map[netip.Addr]bool) { t.host = addresses }
 
 // BeginOwn begins a reading of the process's own sockets.
 func (t *Table) BeginOwn(now time.Duration) {
@@ -330,7 +334,7 @@ func (t *Table) route(p *Peer, local netip.Addr) *Route {
 	}
 	r = &Route{Local: local, Remote: p.Address, peer: p}
 	t.routes[k] = r
-	if p.Address.IsLoopback() || p.Address == local {
+	if p.Address.IsLoopback() || p.Address == local || t.host[p.Address.WithZone("")] {
 		r.name = loopback // the kernel has no other way there, and what goes there must not pass for traffic to another host
 	} else {
 		t.nameless = true

@@ -212,6 +212,17 @@ func TestTable_planesNeverGoBack(t *testing.T) {
 	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 100}, {Bytes: 1010}}, v.Planes)
 }
 
+// What goes to another of this host's addresses is loopback's from the beginning.
+func TestTable_otherAddressOfThisHost(t *testing.T) {
+	w := newWorld(t)
+	w.SetHost(map[netip.Addr]bool{netip.MustParseAddr(far): true, netip.MustParseAddr("fe80::2"): true})
+	w.read()
+	w.open(1, far+":1").Info.BytesSent = 100
+	w.open(2, "[fe80::2%3]:1").Info.BytesSent = 20
+	w.open(3, "10.0.0.3:1").Info.BytesSent = 3
+	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 120}, {Bytes: 3}}, w.read().Planes)
+}
+
 // At what rate children move bytes is known from their second reading on, until one fails.
 func TestTable_othersRates(t *testing.T) {
 	w := newWorld(t)
