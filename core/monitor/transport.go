@@ -38,11 +38,14 @@ type transportPart struct {
 	// movedBefore is what had moved then, by all planes. When twice as much has, the verdict is renewed before its time: else a
 	// sample could name none beside the bytes that were carried.
 	movedBefore uint64
-	verdict     transportTexts
-	marks       []transportMark // oldest first; the first is recentSpan old or older, where there is one
-	limits      processLimits
-	links       []transport.Link // room for those of one verdict
-	passing     transportRow     // room for that of a sample on demand
+	// named is how many interfaces connections were known to go by then. When more are, the verdict is renewed too: it named none, or
+	// the wrong one.
+	named   int
+	verdict transportTexts
+	marks   []transportMark // oldest first; the first is recentSpan old or older, where there is one
+	limits  processLimits
+	links   []transport.Link // room for those of one verdict
+	passing transportRow     // room for that of a sample on demand
 
 	// Of the last sample.
 	ports        []rdmaFact
@@ -89,8 +92,9 @@ func (p *transportPart) fill(d *document, now *occasion) (bytes int) {
 	if p.m.config.Sources&RDMA == 0 {
 		p.ports, p.portsMissing = nil, "not in sources"
 	}
-	if moved := p.moved(connections); !p.judged || now.monotonic-p.at >= verdictPeriod || moved > 2*p.movedBefore {
-		p.movedBefore = moved
+	moved, named := p.moved(connections), namedOf(connections)
+	if !p.judged || now.monotonic-p.at >= verdictPeriod || moved > 2*p.movedBefore || named > p.named {
+		p.movedBefore, p.named = moved, named
 		p.judge(now, connections, noConnections)
 		bytes += p.verdict.bytes
 	}
@@ -181,6 +185,15 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 	}
 	d.lack("transport.rdma_bytes_total", missing)
 	d.lack("transport.rdma_bytes_per_second", missing)
+}
+
+func namedOf(connections []planeTraffic) (named int) {
+	for _, c := range connections {
+		if c.interfaceName != "" && c.bytes > 0 {
+			named++
+		}
+	}
+	return named
 }
 
 // moved is what all planes moved since the monitor started.

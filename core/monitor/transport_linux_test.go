@@ -232,6 +232,22 @@ func TestTransport_onDemand(t *testing.T) {
 	assert.EqualValues(t, 5_000_000, *kept[len(kept)-1].Transport.TCPBytesTotal, "what the history keeps does not change")
 }
 
+// A verdict that could not name the interface does not outlive the sample in which that becomes known.
+func TestTransport_interfaceBecomesKnown(t *testing.T) {
+	x, connections := jobNode(t, "{}")
+	connections.carry("", 5_000_000, 5e6)
+	s := x.tick()
+	assert.Equal(t, "tcp", words(s.Transport.Plane))
+	assert.Nil(t, s.Transport.Interface)
+	assert.Equal(t, "not known by which interface the connections go", s.Unavailable["transport.interface"])
+	connections.carry("", 0, 0)
+	connections.carry("eth0", 5_000_000, 0)
+	x.clock.Advance(10 * time.Millisecond)
+	s = x.now()
+	assert.Equal(t, "eth0", words(s.Transport.Interface))
+	assert.NotContains(t, s.Unavailable, "transport.interface")
+}
+
 func TestMemlock(t *testing.T) {
 	limits := "Limit                     Soft Limit           Hard Limit           Units\nMax locked memory         "
 	status := "CapPrm:\t0\nCapEff:\t"
