@@ -411,7 +411,8 @@ func (c *connection) difference(now *tcpinfo.Info) (d Totals) {
 		d.Sent = sentNow - sentBefore
 	}
 	d.Received = now.BytesReceived - before.BytesReceived
-	if !c.fin && now.State.FinReceived() {
+	// A connection that is over has had the other end's FIN, but for one that was reset.
+	if !c.fin && (now.State.FinReceived() || now.State == tcpinfo.Close) {
 		c.fin = true
 		d.Received -= min(d.Received, 1)
 	}

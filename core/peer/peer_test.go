@@ -192,6 +192,21 @@ func TestTable_othersAndRates(t *testing.T) {
 	assert.Equal(t, uint64(6700), w.row(w.read(), far, false).Totals.Sent)
 }
 
+// The other end's FIN is no data, also where this end closed first and the connection is over when it is read next.
+func TestTable_closedAtBothEnds(t *testing.T) {
+	w := newWorld(t)
+	w.read()
+	s := w.open(1, far+":1")
+	s.Info.BytesReceived = 10
+	w.read()
+	s.Info.State = tcpinfo.FinWait2
+	w.read()
+	s.Info.State, s.Info.BytesReceived = tcpinfo.Close, 31
+	assert.Equal(t, uint64(30), w.row(w.read(), far, false).Totals.Received)
+	delete(w.sockets, 1)
+	assert.Equal(t, uint64(30), w.row(w.read(), far, false).Totals.Received)
+}
+
 // What was told as carried to other hosts does not go back.
 func TestTable_planesNeverGoBack(t *testing.T) {
 	w := newWorld(t)
