@@ -47,6 +47,8 @@ type transportPart struct {
 	links   []transport.Link // room for those of one verdict
 	passing transportRow     // room for that of a sample on demand
 
+	carried map[string]portBytes // by port, also of those that are gone
+
 	// Of the last sample.
 	ports        []rdmaFact
 	portsMissing string
@@ -72,6 +74,9 @@ type interfaceBytes struct {
 	of    *interfaceState
 	bytes uint64
 }
+
+// portBytes is what a port carried since the monitor started. A port that comes back counts from 0.
+type portBytes struct{ newest, before uint64 }
 
 // transportRow is a section with what it points to.
 type transportRow struct {
@@ -168,7 +173,7 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 			continue
 		}
 		counted++
-		row.bytes[rdma] += port.receiveBytes + port.transmitBytes
+		p.count(port)
 		if port.window > 0 {
 			windows++
 			row.rates[rdma] += float64(port.windowReceive+port.windowTransmit) / port.window.Seconds()
@@ -176,7 +181,7 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 	}
 	if counted == 0 {
 		missing = or(missing, "no RDMA port whose bytes the driver counts")
-	} else if row.RDMABytesTotal = &row.bytes[rdma]; windows > 0 {
+	} else if row.bytes[rdma], row.RDMABytesTotal = p.allCarried(), &row.bytes[rdma]; windows > 0 {
 		row.RDMABytesPerSecond = &row.rates[rdma]
 		return
 	} else {
@@ -194,6 +199,26 @@ func namedOf(connections []planeTraffic) (named int) {
 		}
 	}
 	return named
+}
+
+func (p *transportPart) count(port *rdmaFact) {
+	if p.carried == nil {
+		p.carried = make(map[string]portBytes)
+	}
+	name, now := portName(port), port.receiveBytes+port.transmitBytes
+	c := p.carried[name]
+	if now < c.newest {
+		c.before += c.newest
+	}
+	c.newest = now
+	p.carried[name] = c
+}
+
+func (p *transportPart) allCarried() (bytes uint64) {
+	for _, c := range p.carried {
+		bytes += c.before + c.newest
+	}
+	return bytes
 }
 
 // moved is what all planes moved since the monitor started.

@@ -161,6 +161,23 @@ func TestTransport_rdma(t *testing.T) {
 	assert.InDelta(t, float64(rdma), snapshot.RDMAReceiveBytesPerSecond+snapshot.RDMATransmitBytesPerSecond, 1)
 }
 
+// What ports that are gone have carried stays counted.
+func TestTransport_portsThatVanish(t *testing.T) {
+	x, _ := jobNode(t, "{}", "documented-mlx5-roce")
+	x.step(time.Second)
+	x.add(receiveWords, 1000)
+	require.EqualValues(t, 4000, *x.step(time.Second).Transport.RDMABytesTotal)
+	x.remove("mlx5_0")
+	x.step(time.Second)
+	x.unpack("documented-mlx5-roce")
+	x.step(2 * lookAgain) // which looks for the class again, if it was gone
+	s := x.step(time.Second)
+	require.NotNil(t, s.Transport.RDMABytesTotal)
+	assert.EqualValues(t, 4000, *s.Transport.RDMABytesTotal)
+	x.add(receiveWords, 10)
+	assert.EqualValues(t, 4040, *x.step(time.Second).Transport.RDMABytesTotal)
+}
+
 // What is judged is the last minute, where anything to speak of was carried in it.
 func TestTransport_theLastMinute(t *testing.T) {
 	x, connections := jobNode(t, "{}")
