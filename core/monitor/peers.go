@@ -66,6 +66,7 @@ type DiagSource interface {
 type peersPart struct {
 	clock   clockSource
 	refused string // why there is no part of this at all
+	err     error  // the same, nil where sockets can be read
 	sockets SocketSource
 	router  RouteSource // opened when it is needed, by the part's goroutine, as diag is
 	diag    DiagSource
@@ -164,10 +165,9 @@ func (p *peersPart) open() {
 		p.refused = "sockets are those of the running system, and this is a recording of another"
 		return
 	}
-	var err error
-	if p.sockets, err = newSocketSource(p.fs); err != nil {
-		p.refused = err.Error()
-		if errors.Is(err, errors.ErrUnsupported) {
+	if p.sockets, p.err = newSocketSource(p.fs); p.err != nil {
+		p.refused = p.err.Error()
+		if errors.Is(p.err, errors.ErrUnsupported) {
 			p.refused = "read on Linux only"
 		}
 	}
