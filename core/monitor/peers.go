@@ -502,6 +502,8 @@ func (p *peersPart) fill(d *document, now *occasion) (bytes int) {
 	d.self.PeersSockets = d.count(uint64(p.current.Sockets))
 	if problem := p.others.Load().problem; problem != "" {
 		d.lack("peers.child_connections", problem)
+	} else if !p.current.OthersRead && p.live && process.HasChildren() {
+		d.lack("peers.child_connections", "the sockets of children were not read yet: they are not among these")
 	}
 	return p.rows.fill(d, p, now)
 }

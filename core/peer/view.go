@@ -37,12 +37,13 @@ type Plane struct {
 
 // View is a reading, with what was counted until then. It is not changed any more.
 type View struct {
-	Number  uint64
-	At      time.Duration // when the reading of own sockets began
-	Took    time.Duration
-	Sockets int   // connections that the reading found, of this process
-	Rows    []Row // own first, in the order in which the peers were found
-	Planes  []Plane
+	Number     uint64
+	At         time.Duration // when the reading of own sockets began
+	Took       time.Duration
+	Sockets    int   // connections that the reading found, of this process
+	Rows       []Row // own first, in the order in which the peers were found
+	Planes     []Plane
+	OthersRead bool // the connections of other processes were read before
 	// OthersUnrated: there are connections of children, and at what rate they move bytes is not known.
 	OthersUnrated bool
 	Known         tcpinfo.Info // which fields the kernel has
@@ -73,7 +74,7 @@ func order(a, b *Peer) int {
 func (t *Table) View(took time.Duration) *View {
 	t.views++
 	now := t.own.current
-	v := &View{Number: t.views, At: now, Took: took, Known: t.known}
+	v := &View{Number: t.views, At: now, Took: took, Known: t.known, OthersRead: t.others.complete}
 	slices.SortStableFunc(t.peers, order)
 	v.Rows = make([]Row, len(t.peers))
 	for i, p := range t.peers {
