@@ -9,7 +9,7 @@ export PYTHON
 env = environment=$$(python/tests/environment.sh) && "$$environment"/bin
 
 # What the formatters and linters look at.
-c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp include/*.h \
+c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp capi/testdata/nvml/*.c include/*.h \
   bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c python/tests/lab/*.c
 go_folders = capi core python/bench
 shell_files = build.sh python/tests/environment.sh $(wildcard .ci/run examples/*/*.sh)

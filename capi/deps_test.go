@@ -49,7 +49,11 @@ var layers = map[string]rule{
 	"rdma":              {layer: 1},
 	"pcie":              {layer: 1},
 	"nvlink":            {layer: 1},
-	"probe":             {layer: 1},
+	"process":           {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
+	"tcpinfo": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the mark of netmon's own sockets",
+	}},
+	"probe": {layer: 1},
 	"probe/path": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
 	}},
@@ -93,10 +97,12 @@ var layers = map[string]rule{
 		"golang.org/x/sys/unix": systemCalls,
 		"netmon/core/stats":     "quantiles are defined there",
 	}},
-	"stats":   {layer: 2},
-	"job":     {layer: 3},
-	"sample":  {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
-	"monitor": {layer: 4, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"peer":      {layer: 2},
+	"stats":     {layer: 2},
+	"job":       {layer: 3},
+	"transport": {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},
+	"sample":    {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"monitor":   {layer: 4, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 
 // denied are packages of the standard library that core must not import, with the packages that may.

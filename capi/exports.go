@@ -123,6 +123,7 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 		Version:  C.NETMON_VERSION,
 		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
 		Released: func() { C.netmon_slot_release(slot) },
+		NVML:     openNVML,
 		Spawn:    spawn,
 		Turn:     &turn,
 	})

@@ -88,6 +88,26 @@ int netmon_process_may_allocate(void);
 void netmon_process_lock(void);
 void netmon_process_unlock(void);
 
+// nvml.c: the NVIDIA library.
+
+// A sentence, empty for none.
+typedef struct netmon_reason {
+  char text[240];
+} netmon_reason;
+
+// What the library says of a GPU that has NVLinks.
+typedef struct netmon_gpu {
+  uint64_t receive_kib, transmit_kib; // of all links, where no_data is empty
+  int32_t index, links_active;        // -1: not known
+  char uuid[96];                      // empty where it is not told
+  netmon_reason no_data;
+} netmon_gpu;
+
+// Opens the library, or says why not and returns 0. May wait for the driver.
+int32_t netmon_nvml_open(netmon_reason *reason_out);
+// Reads at most so many GPUs and returns how many; -1 with a reason, after which the library has to be opened anew. May wait for
+// the driver.
+int32_t netmon_nvml_read(netmon_gpu *gpus_out, int32_t most, netmon_reason *reason_out);
 // spawn.c: programs that the host does not see as its children.
 
 // A program that was started, with its keeper.

@@ -18,6 +18,8 @@
 //	L1  pcie       /sys/bus/pci: the links of network devices and GPUs
 //	L1  nvlink     what the NVIDIA library says of NVLinks, and whether there is a driver
 //	L1  route      which interface the default route leaves by
+//	L1  process    processes below this one and Ray's daemons beside it: the inodes of their sockets
+//	L1  tcpinfo    TCP connections of this process by descriptor, of others by inet_diag: addresses and TCP_INFO
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
 //	L1  probe/icmp   round trips by ICMP echo
@@ -33,8 +35,10 @@
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
 //	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
 //	L2  exercise   runs the tests of throughput that somebody asked for, and serves those of others
+//	L2  peer       totals of connections by the address at their other end
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
+//	L3  transport  which plane carries the job's traffic, and why not RDMA or another interface
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  monitor    the sampling loop, on-demand samples, history, health and their cost
 //

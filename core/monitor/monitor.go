@@ -23,6 +23,7 @@ import (
 	"netmon/core/inventory"
 	"netmon/core/job"
 	"netmon/core/kernelfs"
+	"netmon/core/nvlink"
 	"netmon/core/reach"
 	"netmon/core/sample"
 	"netmon/core/tool"
@@ -38,7 +39,10 @@ type Options struct {
 	FS      *kernelfs.FS
 	Clock   clock.Clock
 	Links   LinkSource
+	Sockets SocketSource
+	Routes  RouteSource  // where Sockets is given
 	Tools   *reach.Tools // what probes are sent with
+	NVML    nvlink.Open  // opens the NVIDIA library; nil: NVLinks are not read
 	// Spawn starts the programs of bandwidth tests; nil: there are none.
 	Spawn tool.Spawn
 	// Turn is what all monitors of a process share, so that one bandwidth test runs at a time; nil: this one's own.
@@ -91,6 +95,7 @@ type Monitor struct {
 	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
 	parts      []part               // in the order in which they fill their sections
+	peers      *peersPart           // one of them, nil where they are not in sources
 	fine       *fineSampling        // one of them, nil where interfaces are not read
 	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
@@ -102,8 +107,10 @@ type jobState struct {
 	document sample.Job
 	reasons  map[string]string
 	peers    []job.Peer
+	ray      job.Ray
 	identity job.Identity
 	base     job.Identity // without what the configuration says
+	settings job.Settings // of the communication libraries
 }
 
 // firstWait is how long New waits for the links to be read: with everything else it stays within 0.1 s.
@@ -188,8 +195,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "rdma", "pcie", "nvlink", "collectives", "phases", "transport", "findings",
-		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
+	return []string{"collectives", "phases", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -210,6 +216,11 @@ func (m *Monitor) describeHost() {
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {
 			m.never[name] = "not in sources"
+		}
+	}
+	if m.config.Sources&Peers == 0 {
+		for _, field := range selfPeers() {
+			m.never["self."+field] = "peers are not in sources"
 		}
 	}
 	if m.config.Sources&Interfaces == 0 {
@@ -245,11 +256,11 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 		var next jobState
 		switch {
 		case variables != nil:
-			next.base = job.FromEnvironment(job.Map(variables))
+			next.base, next.settings = job.FromEnvironment(job.Map(variables)), job.SettingsFrom(job.Map(variables))
 		case before != nil:
-			next.base = before.base
+			next.base, next.settings = before.base, before.settings
 		default:
-			next.base = job.FromProcess()
+			next.base, next.settings = job.FromProcess(), job.SettingsFromProcess()
 		}
 		told := over
 		if before != nil {
@@ -262,7 +273,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 			LocalWorldSize: merged.LocalWorldSize, NodeRank: merged.NodeRank,
 			MasterAddress: merged.MasterAddress, MasterPort: merged.MasterPort, Source: merged.Source,
 		}
-		next.peers = merged.Peers
+		next.peers, next.ray = merged.Peers, merged.Ray
 		next.reasons = jobReasons(&next.document, next.base.Problems)
 		if m.job.CompareAndSwap(before, &next) {
 			return

@@ -204,6 +204,13 @@ func (t *watchedTopology) masterAddress() (netip.Addr, string) {
 	return t.address, t.problem
 }
 
+// knownMaster is the master's address as far as it is known.
+func (t *watchedTopology) knownMaster() netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.address
+}
+
 // lookUp asks the system's resolver for the job's own master. IPv4 comes first, as in torch's stores.
 func (t *watchedTopology) lookUp(name string) {
 	defer func() {

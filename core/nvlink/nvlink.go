@@ -34,7 +34,8 @@ type GPU struct {
 
 // Library reads the GPUs of this machine that the process may use.
 type Library interface {
-	// Read returns those that have NVLinks. It may wait as long as the driver does. One call at a time.
+	// Read returns those that have NVLinks, at most MostGPUs. It may wait as long as the driver does. One call at a time. After an
+	// error the library has to be opened anew.
 	Read() ([]GPU, error)
 }
 

@@ -1,5 +1,14 @@
 package sample
 
+import (
+	"fmt"
+	"math"
+	"time"
+	"unsafe"
+
+	"netmon/core/units"
+)
+
 // RDMAPort is one port of an RDMA device. Its counters are the node's, not this process's.
 type RDMAPort struct {
 	Device                 string    `json:"device"`
@@ -52,4 +61,141 @@ type NVLink struct {
 	ReceiveBytesPerSecond  *float64 `json:"receive_bytes_per_second"`
 	TransmitBytesPerSecond *float64 `json:"transmit_bytes_per_second"`
 	WindowSeconds          *float64 `json:"window_seconds"`
+}
+
+// RDMATexts are what hardly changes of an RDMAPort: many samples share them, and none changes them.
+type RDMATexts struct {
+	Device            string
+	Port              int64
+	Driver            *string
+	LinkLayer         *string
+	State             *string
+	PhysicalState     *string
+	RateBitsPerSecond *uint64
+	Interface         *string
+	GIDs              []RDMAGID
+}
+
+// RDMACounters are the counters of a port that mean trouble. Samples share them while nothing is counted.
+type RDMACounters struct {
+	Names     []string
+	Totals    []uint64  // UnknownCount where it is not known
+	PerSecond []float64 // NaN where it is not known
+}
+
+// RDMANumbers are what changes with every reading. Counts are UnknownCount, rates NaN and the window UnknownTime where they are not
+// known.
+type RDMANumbers struct {
+	ReceiveBytes, TransmitBytes         uint64
+	ReceivePerSecond, TransmitPerSecond float64
+	Window                              time.Duration
+}
+
+// UnknownCount is a count that is not known.
+const UnknownCount = math.MaxUint64
+
+// KeptRDMAPort is an RDMAPort as a sample keeps it for long: a tenth of the memory that a row takes.
+type KeptRDMAPort struct {
+	Texts    *RDMATexts
+	Counters *RDMACounters
+	Numbers  RDMANumbers
+}
+
+// row is the row of a port.
+func (k *KeptRDMAPort) row() RDMAPort {
+	t, n := k.Texts, &k.Numbers
+	p := RDMAPort{
+		Device: t.Device, Port: t.Port, Driver: t.Driver, LinkLayer: t.LinkLayer, State: t.State, PhysicalState: t.PhysicalState,
+		RateBitsPerSecond: t.RateBitsPerSecond, Interface: t.Interface, GIDs: t.GIDs,
+		ReceiveBytesTotal: knownCount(n.ReceiveBytes), TransmitBytesTotal: knownCount(n.TransmitBytes),
+		ReceiveBytesPerSecond: knownReal(n.ReceivePerSecond), TransmitBytesPerSecond: knownReal(n.TransmitPerSecond),
+		Counters: make(map[string]uint64), CountersPerSecond: make(map[string]float64),
+	}
+	if n.Window != UnknownTime {
+		p.WindowSeconds = knownReal(units.Seconds(n.Window))
+	}
+	for i, name := range k.Counters.Names {
+		if total := k.Counters.Totals[i]; total != UnknownCount {
+			p.Counters[name] = total
+		}
+		if rate := k.Counters.PerSecond[i]; !math.IsNaN(rate) {
+			p.CountersPerSecond[name] = rate
+		}
+	}
+	return p
+}
+
+func knownCount(value uint64) *uint64 {
+	if value == UnknownCount {
+		return nil
+	}
+	return &value
+}
+
+func knownReal(value float64) *float64 {
+	if math.IsNaN(value) {
+		return nil
+	}
+	return &value
+}
+
+// RDMARows are the rows of ports.
+func RDMARows(kept []KeptRDMAPort) []RDMAPort {
+	rows := make([]RDMAPort, len(kept))
+	for i := range kept {
+		rows[i] = kept[i].row()
+	}
+	return rows
+}
+
+// KeepRDMA gives a sample its section rdma. Nothing of it is changed afterwards; samples of the same reading share it.
+func (s *Sample) KeepRDMA(ports []KeptRDMAPort) { s.keptRDMA = ports }
+
+// AllRDMA is the section rdma, however the sample holds it; nil where it was not measured.
+func (s *Sample) AllRDMA() []RDMAPort {
+	if s.keptRDMA == nil {
+		return s.RDMA
+	}
+	return RDMARows(s.keptRDMA)
+}
+
+// rdmaOf is the row of one port, named as in mlx5_0.1; nil for none.
+func (s *Sample) rdmaOf(name string) *RDMAPort {
+	is := func(device string, port int64) bool { return name == fmt.Sprintf("%s.%d", device, port) }
+	for i := range s.keptRDMA {
+		if k := &s.keptRDMA[i]; is(k.Texts.Device, k.Texts.Port) {
+			row := k.row()
+			return &row
+		}
+	}
+	for i := range s.RDMA {
+		if p := &s.RDMA[i]; is(p.Device, p.Port) {
+			return p
+		}
+	}
+	return nil
+}
+
+// Memory that rows take in samples that are kept.
+const (
+	keptRDMABytes = int(unsafe.Sizeof(KeptRDMAPort{}))
+	// KeptNVLinkBytes is that of a row of NVLink with its numbers.
+	KeptNVLinkBytes = int(unsafe.Sizeof(NVLink{})) + 8*6
+)
+
+// RDMABytes is the memory that ports take, without what they share with those of the reading before.
+func RDMABytes(ports, before []KeptRDMAPort) (bytes int) {
+	const pointed = int(unsafe.Sizeof(""))
+	for i := range ports {
+		bytes += keptRDMABytes
+		p := &ports[i]
+		same := i < len(before)
+		if !same || before[i].Counters != p.Counters {
+			bytes += int(unsafe.Sizeof(RDMACounters{})) + 16*len(p.Counters.Names)
+		}
+		if !same || before[i].Texts != p.Texts {
+			bytes += int(unsafe.Sizeof(RDMATexts{})) + 6*2*pointed + len(p.Texts.GIDs)*int(unsafe.Sizeof(RDMAGID{})+128)
+		}
+	}
+	return bytes
 }

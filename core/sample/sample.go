@@ -40,6 +40,8 @@ type Sample struct {
 
 	unavailable []byte // its JSON, for one that many samples share
 	kept        *keptProbes
+	keptPeers   *keptPeers
+	keptRDMA    []KeptRDMAPort
 }
 
 // Host says where the sample was taken.

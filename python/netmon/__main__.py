@@ -1,4 +1,4 @@
-"""python -m netmon: one sample, the round trips to a target, or the path there; for people, or as documents."""
+"""python -m netmon: one sample, or round trips, path or throughput to a target; for people, or as documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the sample document (docs/metrics.md)")
     parser.add_argument(
-        "--seconds", type=float, default=1.0, metavar="S", help="time that the rates cover, 0.02 to 3600 (default: 1)"
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="time that the rates cover, 0.02 to 3600 (default: 1); of --bandwidth, each direction, 0.1 to 10 (default: 2)",
     )
     parser.add_argument(
         "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
@@ -32,40 +35,74 @@ def _parser() -> argparse.ArgumentParser:
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--probe", metavar="TARGET", help="measure round trips to a target instead (docs/probes.md)")
     alone.add_argument("--trace", metavar="TARGET", help="find the path to a target instead")
+    alone.add_argument(
+        "--bandwidth",
+        metavar="TARGET",
+        nargs="?",
+        const="",
+        help="measure throughput to a target instead, by filling the way there (docs/bandwidth.md)",
+    )
+    parser.add_argument(
+        "--tool",
+        choices=("netmon", "iperf3", "speedtest-cli"),
+        default="netmon",
+        help="what --bandwidth measures with (default: netmon, with a monitor there that has bandwidth_server)",
+    )
+    parser.add_argument(
+        "--direction",
+        choices=("transmit", "receive", "both"),
+        help="of --bandwidth, seen from here (default: transmit; with speedtest-cli both)",
+    )
     parser.add_argument(
         "--count", type=int, metavar="N", help="probes of --probe (default: 5), per hop of --trace (default: 3)"
     )
-    parser.add_argument("--all", action="store_true", help="list every interface, however many there are")
+    parser.add_argument("--all", action="store_true", help="list every interface and peer, however many there are")
     parser.add_argument("--version", action="store_true", help="print the versions of package and library")
     parser.add_argument("--cflags", action="store_true", help="print the compiler flags for C and C++ programs")
     parser.add_argument("--libs", action="store_true", help="print the linker flags for C and C++ programs")
     return parser
 
 
-def _measure(options: argparse.Namespace) -> None:
+def _bandwidth(options: argparse.Namespace) -> int:
+    direction = options.direction or ("both" if options.tool == "speedtest-cli" else "transmit")
+    with netmon.Monitor(interval=3600, sources=[]) as monitor:
+        found = monitor.measure_bandwidth(options.bandwidth or None, options.seconds, direction, options.tool)
+    tests = found if isinstance(found, tuple) else (found,)
+    if options.json:
+        print(json.dumps([test.to_dict() for test in tests], ensure_ascii=False))
+    else:
+        print(*tests, sep="\n")
+    return 1 if any(test.error for test in tests) else 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if options.bandwidth is not None:
+        return _bandwidth(options)
     if options.probe is not None or options.trace is not None:
         count = {} if options.count is None else {"count": options.count}
         with netmon.Monitor(interval=3600, sources=[]) as monitor:
             found = monitor.probe(options.probe, **count) if options.trace is None else monitor.trace(options.trace, **count)
         print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found)
-        return
+        return 0
     # The window begins with the monitor's first sample, half an interval ago at least; a target is probed some times in it.
+    seconds = 1.0 if options.seconds is None else options.seconds
     with netmon.Monitor(
-        interval=options.seconds * 1.5,
+        interval=seconds * 1.5,
         interfaces=options.interfaces,
         targets=options.targets,
-        probe_interval=min(1.0, max(0.02, options.seconds / 10)),
+        probe_interval=min(1.0, max(0.02, seconds / 10)),
     ) as monitor:
-        time.sleep(options.seconds)
+        time.sleep(seconds)
         sample = monitor.sample()
     print(sample.to_json() if options.json else describe(sample, all_interfaces=options.all))
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not 0.02 <= options.seconds <= 3600:
+    if options.bandwidth is None and options.seconds is not None and not 0.02 <= options.seconds <= 3600:
         parser.error(f"--seconds is {options.seconds:g}; it must be from 0.02 to 3600")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of an interface or host may not be in its encoding
@@ -80,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(f"netmon {netmon.__version__} (library {load().version().decode()})")
         else:
-            _measure(options)
+            return _measure(options)
     except netmon.Error as error:
         print(f"netmon: {error}", file=sys.stderr)
         return 1

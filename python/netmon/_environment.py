@@ -1,4 +1,4 @@
-"""The environment variables that say which process of a job this is.
+"""The environment variables that say which process of a job this is, and what its libraries send over.
 
 The library reads them itself in C programs. It cannot see what Python changed after the process started (``os.environ``),
 so they are handed over; what they mean is decided in one place, the library.
@@ -20,6 +20,18 @@ _NAMES = frozenset(
         "MASTER_PORT",
         "MPI_LOCALRANKID",
         "MPI_LOCALNRANKS",
+        "RAY_ADDRESS",
+        "RAY_JOB_ID",
+        "RAY_RAYLET_PID",
+        # core/job/settings.go lists these:
+        "NCCL_IB_DISABLE",
+        "NCCL_IB_HCA",
+        "NCCL_NET",
+        "NCCL_SOCKET_IFNAME",
+        "GLOO_SOCKET_IFNAME",
+        "TP_SOCKET_IFNAME",
+        "UCX_NET_DEVICES",
+        "FI_PROVIDER",
     }
 )
 _PREFIXES = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_", "RAY_LOCAL_")

@@ -54,6 +54,7 @@ class Library:
             self.sample = _prototype(releasing, "netmon_sample")
             self.query = _prototype(releasing, "netmon_query")
             self.probe = _prototype(releasing, "netmon_probe")
+            self.bandwidth = _prototype(releasing, "netmon_bandwidth")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"

@@ -10,12 +10,12 @@ from ctypes import byref, c_uint64, c_void_p
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _abi, _loader
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
-from ._types import Event, Health, Hop, Path, Probe, Sample, Snapshot, Stats, _build
+from ._types import BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +26,9 @@ _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
 _PAGE_BYTES = 1 << 20
 _FIRST_PAGE, _MOST_PAGE = 8, 256
 _SLICE_SECONDS = 0.05  # how long a call may keep Python from handling a signal
+
+# The sections of the document that may be left out, in the library's order.
+_SOURCES = ("interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma", "collectives", "pcie", "nvlink")
 
 
 class Monitor:
@@ -50,6 +53,10 @@ class Monitor:
         probe_timeout: seconds after which a probe without an answer is lost, 0.01 to 60.
         udp_responder: answer the UDP echoes of other monitors: ``True`` on loopback, port 29541, or
             ``{"address": "10.0.0.1", "port": 29541}``. Default: no port is opened.
+        peers: whether to read the state of this process's own TCP sockets (``sample.peers``, and from it
+            ``sample.transport``). No packet is sent for it, and nothing done to a socket.
+        bandwidth_server: let other monitors measure throughput to here (``measure_bandwidth``), within limits that are fixed:
+            ``True`` on loopback, port 29542, or ``{"address": "10.0.0.1", "port": 29542}``. Default: no port is opened.
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -75,6 +82,8 @@ class Monitor:
         probe_interval: float = 1.0,
         probe_timeout: float = 1.0,
         udp_responder: bool | Mapping[str, Any] = False,
+        peers: bool = True,
+        bandwidth_server: bool | Mapping[str, Any] = False,
     ) -> None:
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
@@ -85,10 +94,14 @@ class Monitor:
         }
         if udp_responder is not False:
             config["udp_responder"] = udp_responder
+        if bandwidth_server is not False:
+            config["bandwidth_server"] = bandwidth_server
         for name, value in (("targets", targets), ("interfaces", interfaces), ("sources", sources)):
             if value is not None:
                 # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
                 config[name] = value if isinstance(value, str) else list(value)
+        if not peers:
+            config["sources"] = _without_peers(config.get("sources"))
         config["job"] = {"environment": job_variables(), **(job or {})}
         text = _encode(config)
         self._library = _loader.load()
@@ -185,8 +198,9 @@ class Monitor:
         """Return count, min, max, mean, standard deviation and quantiles of a metric as the loop recorded it.
 
         Args:
-            metric: its name in the sample document, interfaces by name: ``"totals.receive_bytes_per_second"``,
-                ``"tcp.retransmit_ratio"``, ``"interfaces.eth0.receive_drops_total"``.
+            metric: its name in the sample document, what there are several of by name: ``"totals.receive_bytes_per_second"``,
+                ``"tcp.retransmit_ratio"``, ``"interfaces.eth0.receive_drops_total"``, ``"probes.10.0.0.2.rtt_p50_seconds"``,
+                ``"peers.10.0.0.2.rtt_seconds"``, ``"rdma.mlx5_0.1.receive_bytes_per_second"``.
             seconds: how far back, default all that is kept.
 
         Raises:
@@ -196,9 +210,27 @@ class Monitor:
 
     def health(self) -> Health:
         """Return how the monitor is doing: problems, cost, dropped samples, and what happened to interfaces and counters."""
-        answer = json.loads(self._query({"view": "health"}))
-        answer["events"] = [_build(Event, event) for event in answer["events"]]
-        return _build(Health, answer)
+        return _build(Health, json.loads(self._query({"view": "health"})))
+
+    def sample_finely(self, seconds: float = 10.0, interval: float = 0.02) -> FineSampling:
+        """Read the counters of interfaces also between samples for a while, so that samples know peaks.
+
+        While it lasts, ``totals`` of samples have ``receive_peak_bytes_per_second``, ``receive_p95_bytes_per_second``, the same
+        for ``transmit``, and ``busy_ratio``, over the sample's window. It ends by itself; asked again it goes on. Where two
+        ask, the later end and the shorter interval hold.
+
+        Args:
+            seconds: for how long from now, 0 to 60; 0 ends it.
+            interval: seconds between two readings, 0.01 to 0.05.
+
+        Returns:
+            What holds now.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed.
+        """
+        return _build(FineSampling, json.loads(self._query({"view": "fine", "seconds": seconds, "interval_seconds": interval})))
 
     def probe(
         self, target: str, count: int = 5, method: str = "auto", timeout: float = 1.0, *, interval: float = 0.02
@@ -221,7 +253,7 @@ class Monitor:
             ResourceError: 16 probes of this monitor are under way.
         """
         request = {"target": target, "count": count, "method": method, "timeout_seconds": timeout, "interval_seconds": interval}
-        return _build(Probe, self._on_demand(request))
+        return _build(Probe, self._on_demand(self._library.probe, request))
 
     def trace(self, target: str, count: int = 3, timeout: float = 1.0) -> Path:
         """Find the hops on the way to a target, with their round trips, and the path MTU. Needs no privilege.
@@ -236,44 +268,128 @@ class Monitor:
             ClosedError: the monitor was closed, perhaps while this waited.
             ResourceError: 16 probes of this monitor are under way.
         """
-        answer = self._on_demand({"target": target, "count": count, "method": "path", "timeout_seconds": timeout})
-        answer["hops"] = [_build(Hop, hop) for hop in answer["hops"]]
-        return _build(Path, answer)
+        request = {"target": target, "count": count, "method": "path", "timeout_seconds": timeout}
+        return _build(Path, self._on_demand(self._library.probe, request))
 
-    def _on_demand(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Have the library probe, in slices between which Python handles signals."""
+    @overload
+    def measure_bandwidth(
+        self,
+        target: str | None = None,
+        seconds: float | None = None,
+        direction: Literal["transmit", "receive"] = "transmit",
+        tool: str = "netmon",
+        parallel: int | None = None,
+        *,
+        timeout: float | None = None,
+        program: str | None = None,
+    ) -> BandwidthTest: ...
+    @overload
+    def measure_bandwidth(
+        self,
+        target: str | None = None,
+        seconds: float | None = None,
+        direction: Literal["both"] = ...,
+        tool: str = "netmon",
+        parallel: int | None = None,
+        *,
+        timeout: float | None = None,
+        program: str | None = None,
+    ) -> tuple[BandwidthTest, ...]: ...
+    @overload
+    def measure_bandwidth(
+        self,
+        target: str | None = None,
+        seconds: float | None = None,
+        direction: str = ...,
+        tool: str = "netmon",
+        parallel: int | None = None,
+        *,
+        timeout: float | None = None,
+        program: str | None = None,
+    ) -> BandwidthTest | tuple[BandwidthTest, ...]: ...
+    def measure_bandwidth(
+        self,
+        target: str | None = None,
+        seconds: float | None = None,
+        direction: str = "transmit",
+        tool: str = "netmon",
+        parallel: int | None = None,
+        *,
+        timeout: float | None = None,
+        program: str | None = None,
+    ) -> BandwidthTest | tuple[BandwidthTest, ...]:
+        """Measure throughput by sending as much as goes through for a while. Only ever done because of this call.
+
+        The figure is what the receiving end got. Nothing is raised for a test that fails: ``error`` says why. One test runs at
+        a time in a process. Ctrl-C ends it within 0.1 s. Finished tests are in the samples' ``bandwidth_tests`` too.
+
+        Args:
+            target: whom to measure with: ``"10.0.0.2"`` or ``"10.0.0.2:29542"``. ``"netmon"`` needs a monitor there with
+                ``bandwidth_server``, ``"iperf3"`` an ``iperf3 --server``. ``"speedtest-cli"`` chooses a server on the internet
+                by itself, or takes the number of one.
+            seconds: for how long each direction is measured, 0.1 to 10, default 2; whole ones with ``"iperf3"``; none with
+                ``"speedtest-cli"``, which chooses it.
+            direction: seen from here: ``"transmit"``, ``"receive"``, or ``"both"``, one after the other.
+            tool: ``"netmon"`` (its own test, at most 16 GiB), ``"iperf3"`` or ``"speedtest-cli"``, which must be installed.
+            parallel: connections, 1 to 8, default 1; none with ``"speedtest-cli"``.
+            timeout: seconds after which all is ended, 1 to 120; default: what is measured and 10 s; ``"speedtest-cli"``: 90.
+            program: the tool's program, where it is not the one on PATH.
+
+        Returns:
+            The test, for ``"both"`` the two tests.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; the text names it.
+            ClosedError: the monitor was closed, perhaps while this waited.
+            ResourceError: another test of this process is under way.
+        """
+        request = {
+            "tool": tool,
+            "target": target,
+            "direction": direction,
+            "seconds": seconds,
+            "parallel": parallel,
+            "program": program,
+            "timeout_seconds": timeout,
+        }
+        asked = {key: value for key, value in request.items() if value is not None}
+        tests = tuple(_build(BandwidthTest, test) for test in self._on_demand(self._library.bandwidth, asked)["tests"])
+        return tests if direction == "both" else tests[0]
+
+    def _on_demand(self, function: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a function of the library do what takes its time, in slices between which Python handles signals."""
         # The first answer is kept in the library's hands to the end: an interrupt that comes before Python has read it finds
         # there what is to be cancelled.
         first = c_void_p()
         try:
             # Not written out here: CPython 3.13 does not cover a loop's way back with the handlers around it.
-            return self._until_done(request, first)
+            return self._until_done(function, request, first)
         except BaseException:
             if first.value is not None:
                 cancelled = c_void_p()
                 with contextlib.suppress(Error):
-                    self._probe({"id": _decode(first)["id"], "cancel": True}, cancelled)
+                    self._request(function, {"id": _decode(first)["id"], "cancel": True}, cancelled)
                 self._library.free(cancelled)
             raise
         finally:
             self._library.free(first)
 
-    def _until_done(self, request: Mapping[str, Any], first: c_void_p) -> dict[str, Any]:
-        self._probe({**request, "wait_seconds": 0}, first)
+    def _until_done(self, function: Any, request: Mapping[str, Any], first: c_void_p) -> dict[str, Any]:
+        self._request(function, {**request, "wait_seconds": 0}, first)
         answer = _decode(first)
         while not answer["done"]:
-            answer = self._ask({"id": answer["id"], "wait_seconds": _SLICE_SECONDS})
+            answer = self._answer(function, {"id": answer["id"], "wait_seconds": _SLICE_SECONDS})
         return answer
 
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, function: Any, request: Mapping[str, Any]) -> dict[str, Any]:
         text = c_void_p()
-        self._probe(request, text)
+        self._request(function, request, text)
         answer: dict[str, Any] = json.loads(self._take(text))
         return answer
 
-    def _probe(self, request: Mapping[str, Any], text_out: c_void_p) -> None:
+    def _request(self, function: Any, request: Mapping[str, Any], text_out: c_void_p) -> None:
         error = c_void_p()
-        status = self._library.probe(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
+        status = function(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
@@ -288,9 +404,11 @@ class Monitor:
             import pandas
         except ImportError as error:
             raise ImportError("Monitor.to_pandas needs pandas: pip install pandas") from error
+        from ._rows import flat
+
         samples = self.history(seconds)
         times = pandas.to_datetime([s.timestamp_seconds for s in samples], unit="s", utc=True)
-        rows = [_flat(s.to_dict()) for s in samples]
+        rows = [flat(s.to_dict()) for s in samples]
         frame: pandas.DataFrame = pandas.DataFrame(rows, index=pandas.Index(times, name="time"))
         return frame
 
@@ -347,26 +465,9 @@ def _encode(document: Mapping[str, Any]) -> bytes:
         raise ConfigError(f"the arguments cannot be written as JSON: {error}") from error
 
 
-# Lists whose elements metrics call by name, with the field that holds it.
-_NAMED = {"interfaces": "name", "probes": "target"}
-
-
-def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    """Flatten a sample document into numbers by metric name."""
-    row: dict[str, Any] = {}
-    for key, value in document.items():
-        if key in _NAMED:
-            for element in value or ():
-                for field, number in element.items():
-                    if _numeric(number):
-                        row[f"{key}.{element[_NAMED[key]]}.{field}"] = number
-        elif isinstance(value, dict):
-            if key not in ("unavailable", "host"):
-                row.update({f"{key}.{field}": number for field, number in value.items() if _numeric(number)})
-        elif _numeric(value):
-            row[key] = value
-    return row
-
-
-def _numeric(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _without_peers(sources: Any) -> Any:
+    if sources is None:
+        return [name for name in _SOURCES if name != "peers"]
+    if "peers" in sources:
+        raise ConfigError('peers=False contradicts sources, which has "peers"; leave one of them out')
+    return sources

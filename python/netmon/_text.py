@@ -6,11 +6,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ._types import Interface, Interfaces, Path, Probe, Probes, Sample
+from ._types import BandwidthTest, Interface, Interfaces, Path, Peer, Peers, Probe, Probes, RDMAPort, RDMAPorts, Sample
 
 _NONE = "-"
 _WIDTH = 110
 _MOST_ROWS = 16
+_MOST_RANKS = 4
 
 # What is shown, by its place in the document: only that is worth a word when it is not known.
 _SHOWN = {
@@ -22,6 +23,8 @@ _SHOWN = {
     "sockets": "tcp_in_use udp_in_use",
     "interfaces": "kind state link_speed_bits_per_second receive_errors_total transmit_errors_total receive_drops_total "
     "transmit_drops_total",
+    "peers": "child_connections sent_bytes_per_second received_bytes_per_second rtt_seconds segments_retransmitted_total",
+    "transport": "plane",
 }
 
 
@@ -76,8 +79,13 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
     lines = [f"{printable(host.hostname or 'host unknown')} (Linux {host.kernel or 'unknown'}), {window}"]
     for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample)):
         lines += [f"{name:<9} {said}"] if said else []
+    lines += _transport(sample)
     if sample.interfaces:
         lines += ["", *_table(sample.interfaces, None if all_interfaces else _MOST_ROWS, sample.self.uptime_seconds)]
+    if sample.rdma:
+        lines += ["", *_rdma(sample.rdma)]
+    if sample.peers:
+        lines += ["", *_peers(sample.peers, None if all_interfaces else _MOST_ROWS)]
     if sample.probes:
         lines += ["", *_probes(sample.probes)]
     cost = sample.self
@@ -133,6 +141,27 @@ def _counts(*counts: tuple[int | str | None, str]) -> str:
     return ", ".join(f"{value} {what}" for value, what in counts if value is not None)
 
 
+def _transport(sample: Sample) -> Iterable[str]:
+    """Say what carries the job's traffic, what is wrong with that, and what would change it."""
+    transport = sample.transport
+    if transport is None or transport.plane is None:
+        return
+    over = "" if transport.interface is None else f" over {transport.interface}"
+    said = [f"{transport.plane}{over}" + ("" if transport.reason is None else f": {transport.reason}")]
+    said += [] if transport.wrong_interface is None else [f"wrong interface: {transport.wrong_interface}"]
+    # Without a port there is nothing to be idle.
+    said += [f"RDMA is idle: {transport.rdma_idle_reason}"] if sample.rdma and transport.rdma_idle_reason else []
+    said += [] if transport.advice is None else [f"advice: {transport.advice}"]
+    for i, sentence in enumerate(said):
+        yield _wrapped(printable(sentence), f"{'' if i else 'transport':<9} ", " " * 10)
+
+
+def _wrapped(text: str, first: str, other: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
     """Write rows below each other: columns of words, the first ones, begin so, and columns of numbers end so."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -166,6 +195,79 @@ def _probes(probes: Probes) -> list[str]:
     head, *lines = _columns(rows, words=2)
     errors = (f"  {printable(p.error)}" if p.error else "" for p in probes)
     return [head, *(line + error for line, error in zip(lines, errors, strict=True))]
+
+
+def _rdma(ports: RDMAPorts) -> list[str]:
+    head = ("RDMA port", "link layer", "state", "interface", "rate", "receive", "transmit")
+    counted, *lines = _columns([head, *map(_port, ports)], words=4)
+    # The kernel's names of what means trouble: only those that count now.
+    trouble = ({n: v for n, v in (p.counters_per_second or {}).items() if v > 0} for p in ports)
+    said = (", ".join(f"{n} {v:.3g}/s" for n, v in sorted(t.items())) for t in trouble)
+    return [counted, *(f"{line}  {printable(t)}".rstrip() for line, t in zip(lines, said, strict=True))]
+
+
+def _port(p: RDMAPort) -> tuple[str, ...]:
+    return (
+        printable(f"{p.device}/{p.port}"),
+        p.link_layer or _NONE,
+        p.state or _NONE,
+        printable(p.interface or _NONE),
+        bits_rate(None if p.rate_bits_per_second is None else p.rate_bits_per_second / 8),
+        bits_rate(p.receive_bytes_per_second),
+        bits_rate(p.transmit_bytes_per_second),
+    )
+
+
+def _peers(peers: Peers, most: int | None) -> list[str]:
+    shown = list(peers)
+    if most is not None and len(shown) > most:
+
+        def weight(p: Peer) -> tuple[float, int]:
+            return (p.sent_bytes_per_second or 0) + (p.received_bytes_per_second or 0), p.connections + p.child_connections
+
+        busiest = set(sorted(range(len(shown)), key=lambda i: weight(shown[i]), reverse=True)[:most])
+        shown = [p for i, p in enumerate(shown) if i in busiest]
+    head = ("peer", "rank", "interface", "connections", "sent", "received", "rtt", "rtt min", "retransmitted")
+    lines = _columns([head, *map(_peer, shown)], words=3)
+    left = len(peers) - len(shown)
+    return [*lines, f"  and {left} more"] if left else lines
+
+
+def _peer(p: Peer) -> tuple[str, ...]:
+    ranks = "-" if not p.ranks else ",".join(map(str, p.ranks)) if len(p.ranks) <= _MOST_RANKS else f"{len(p.ranks)} ranks"
+    # Those that only children have are told apart: they are not this process's to use.
+    connections = f"{p.connections}+{p.child_connections}" if p.child_connections else str(p.connections)
+    again = p.segments_retransmitted_total
+    return (
+        printable(p.address) + ("" if p.process == "own" else f" {printable(p.process)}"),
+        ranks,
+        printable(p.interface or _NONE),
+        connections,
+        bits_rate(p.sent_bytes_per_second),
+        bits_rate(p.received_bytes_per_second),
+        duration(p.rtt_seconds),
+        duration(p.rtt_min_seconds),
+        _NONE if again is None or p.segments_sent_total is None else f"{again} of {p.segments_sent_total}",
+    )
+
+
+def describe_bandwidth(test: BandwidthTest) -> str:
+    """Write what came of a test of throughput, for people to read."""
+    way = {"transmit": "to", "receive": "from"}.get(test.direction, test.direction)
+    whom = printable(test.target) or "a server of its choice"
+    figures = []
+    rate = test.sender_bytes_per_second if test.receiver_bytes_per_second is None else test.receiver_bytes_per_second
+    if rate is not None:
+        amount = [] if test.bytes is None else [f"{test.bytes / 1e6:.4g} MB"]
+        amount += [] if test.seconds is None else [f"in {duration(test.seconds)}"]
+        said = [" ".join(amount)] if amount else []
+        said += [] if test.receiver_bytes_per_second is not None else ["by the sender's figure"]
+        figures = [bits_rate(rate) + (f" ({', '.join(said)})" if said else "")]
+        figures += [] if test.parallel is None else [f"{test.parallel} connection{'s' * (test.parallel != 1)}"]
+        figures += [] if test.segments_retransmitted is None else [f"{test.segments_retransmitted} segments retransmitted"]
+        figures += [] if test.rtt_seconds is None else [f"round trip {duration(test.rtt_seconds)}"]
+    figures += [] if test.error is None else [printable(test.error)]
+    return f"{test.tool} {way} {whom}: {', '.join(figures) or 'nothing was measured'}"
 
 
 def describe_probe(p: Probe) -> str:
@@ -244,11 +346,4 @@ def _unknown(sample: Sample) -> Iterable[str]:
         if shown and reason not in ("not measured by this version", "not in sources"):
             names.setdefault(reason, []).append(name)
     for reason, about in names.items():
-        yield textwrap.fill(
-            f"{', '.join(about)}: {printable(reason)}",
-            _WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield _wrapped(f"{', '.join(about)}: {printable(reason)}", "  ", "    ")

@@ -7,15 +7,15 @@ Everything that was not measured is None, never 0. Durations end in ``_seconds``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from . import _abi
 
 T = TypeVar("T")
-N = TypeVar("N", bound="_Named[Any]")
+N = TypeVar("N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,14 @@ class Totals:
     transmit_packets_per_second: float | None
     capacity_bits_per_second: int | None
     utilization_ratio: float | None
+    receive_best_bytes_per_second: float | None
+    transmit_best_bytes_per_second: float | None
+    fine_interval_seconds: float | None
+    receive_peak_bytes_per_second: float | None
+    transmit_peak_bytes_per_second: float | None
+    receive_p95_bytes_per_second: float | None
+    transmit_p95_bytes_per_second: float | None
+    busy_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +187,7 @@ class Probe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the element of the document's ``probes``."""
-        document = {f.name: getattr(self, f.name) for f in fields(self)}
-        document["methods_refused"] = dict(self.methods_refused)
-        return document
+        return _document(self)
 
     def __str__(self) -> str:
         from ._text import describe_probe
@@ -215,14 +221,187 @@ class Path:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the library gave it."""
-        document = {f.name: getattr(self, f.name) for f in fields(self)}
-        document["hops"] = [{f.name: getattr(hop, f.name) for f in fields(hop)} for hop in self.hops]
-        return document
+        return _document(self)
 
     def __str__(self) -> str:
         from ._text import describe_path
 
         return describe_path(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What this process's own TCP connections to one address tell, without a probe.
+
+    Round trip and delivery are those of the connection that moved most bytes in the window; counters and ratios cover all.
+    """
+
+    address: str
+    rank: int | None
+    ranks: tuple[int, ...] | None
+    process: str
+    interface: str | None
+    connections: int
+    child_connections: int
+    sent_bytes_total: int | None
+    received_bytes_total: int | None
+    sent_bytes_per_second: float | None
+    received_bytes_per_second: float | None
+    rtt_seconds: float | None
+    rtt_min_seconds: float | None
+    rtt_variation_seconds: float | None
+    segments_sent_total: int | None
+    segments_retransmitted_total: int | None
+    duplicates_reported_total: int | None
+    delivery_bytes_per_second: float | None
+    delivery_app_limited: bool | None
+    receive_window_limited_ratio: float | None
+    send_buffer_limited_ratio: float | None
+    unsent_bytes: int | None
+    idle_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``peers``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RDMAGID:
+    """One address of an RDMA port."""
+
+    index: int
+    gid: str
+    type: str | None
+    interface: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RDMAPort:
+    """One port of an RDMA device. Its counters are the node's, not this process's."""
+
+    device: str
+    port: int
+    driver: str | None
+    link_layer: str | None
+    state: str | None
+    physical_state: str | None
+    rate_bits_per_second: int | None
+    interface: str | None
+    gids: tuple[RDMAGID, ...] | None
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    receive_bytes_per_second: float | None
+    transmit_bytes_per_second: float | None
+    counters: Mapping[str, int] | None = field(hash=False)
+    counters_per_second: Mapping[str, float] | None = field(hash=False)
+    window_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``rdma``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PCIe:
+    """The link of a network device or GPU to its machine."""
+
+    address: str
+    kind: str
+    names: tuple[str, ...] | None
+    current_transfers_per_second: float | None
+    maximum_transfers_per_second: float | None
+    current_lanes: int | None
+    maximum_lanes: int | None
+    current_capacity_bits_per_second: int | None
+    limited: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``pcie``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class NVLink:
+    """The traffic of one GPU's NVLinks, all of them together."""
+
+    gpu: int
+    uuid: str | None
+    links_active: int | None
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    receive_bytes_per_second: float | None
+    transmit_bytes_per_second: float | None
+    window_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``nvlink``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceShare:
+    """One interface's part of the traffic of those that count and are up."""
+
+    interface: str
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """Which plane carries the job's traffic: ``"rdma"``, ``"tcp"``, ``"loopback"``, or ``"none"`` that can be seen."""
+
+    plane: str | None
+    interface: str | None
+    reason: str | None
+    rdma_bytes_total: int | None
+    tcp_bytes_total: int | None
+    loopback_bytes_total: int | None
+    rdma_bytes_per_second: float | None
+    tcp_bytes_per_second: float | None
+    loopback_bytes_per_second: float | None
+    rdma_idle_reason: str | None
+    shares: tuple[InterfaceShare, ...] | None
+    wrong_interface: str | None
+    advice: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document's ``transport``."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class BandwidthTest:
+    """One direction of a test of throughput that somebody asked for. ``receiver_bytes_per_second`` is what arrived."""
+
+    tool: str
+    target: str
+    direction: str
+    parallel: int | None
+    timestamp_seconds: float | None
+    seconds: float | None
+    bytes: int | None
+    sender_bytes_per_second: float | None
+    receiver_bytes_per_second: float | None
+    segments_retransmitted: int | None
+    rtt_seconds: float | None
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``bandwidth_tests``."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        from ._text import describe_bandwidth
+
+        return describe_bandwidth(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FineSampling:
+    """For how long counters are read between samples too, and how often."""
+
+    seconds: float
+    interval_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +415,9 @@ class SelfCost:
     samples_total: int
     dropped_total: int
     probe_bytes_total: int
+    peers_read_seconds: float | None
+    peers_age_seconds: float | None
+    peers_sockets: int | None
     health: str
 
 
@@ -274,11 +456,7 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the library gave it."""
-        document = {f.name: getattr(self, f.name) for f in fields(self)}
-        document["problems"] = list(self.problems)
-        document["events_total"] = dict(self.events_total)
-        document["events"] = [{f.name.rstrip("_"): getattr(event, f.name) for f in fields(event)} for event in self.events]
-        return document
+        return _document(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +476,16 @@ class Stats:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the library gave it."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return _document(self)
+
+
+# The fields that are tuples of further classes.
+_ELEMENTS: Mapping[tuple[type[Any], str], type[Any]] = {
+    (Path, "hops"): Hop,
+    (RDMAPort, "gids"): RDMAGID,
+    (Transport, "shares"): InterfaceShare,
+    (Health, "events"): Event,
+}
 
 
 def _build(cls: type[T], data: Mapping[str, Any]) -> T:
@@ -307,11 +494,25 @@ def _build(cls: type[T], data: Mapping[str, Any]) -> T:
     for f in fields(cls):  # type: ignore[arg-type]
         value = data.get(f.name.rstrip("_"))
         if isinstance(value, list):
-            value = tuple(value)
+            element = _ELEMENTS.get((cls, f.name))
+            value = tuple(value) if element is None else tuple(_build(element, row) for row in value)
         elif type(value) is int and str(f.type).startswith("float"):
             value = float(value)  # JSON writes a whole number without a point
         values.append(value)
     return cls(*values)
+
+
+def _document(thing: Any) -> dict[str, Any]:
+    """Write what ``_build`` made as it was."""
+    return {f.name.rstrip("_"): _written(getattr(thing, f.name)) for f in fields(thing)}
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_written(element) for element in value]
+    if is_dataclass(value):
+        return _document(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 class _Named(Sequence[T]):
@@ -323,7 +524,9 @@ class _Named(Sequence[T]):
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = tuple(items)
-        self._by_name = {self._name(item): item for item in self._items}
+        self._by_name: dict[str, T] = {}
+        for item in self._items:
+            self._by_name.setdefault(self._name(item), item)
 
     @staticmethod
     def _name(item: Any) -> str:
@@ -404,6 +607,44 @@ class Probes(_Named[Probe]):
         return tuple(self._by_name)
 
 
+class Peers(_Named[Peer]):
+    """The peers of a sample, found by place or by address: ``sample.peers["10.0.0.2"].rtt_seconds``.
+
+    An address may have two rows, of this process and its children, and of Ray's daemons of this node: by address it is the
+    first, the process's own, where there is one.
+    """
+
+    __slots__ = ()
+
+    _what = "peer"
+
+    @staticmethod
+    def _name(item: Peer) -> str:
+        return item.address
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The peers' addresses, each once."""
+        return tuple(self._by_name)
+
+
+class RDMAPorts(_Named[RDMAPort]):
+    """The RDMA ports of a sample, found by place or by device and port: ``sample.rdma["mlx5_0/1"].state``."""
+
+    __slots__ = ()
+
+    _what = "RDMA port"
+
+    @staticmethod
+    def _name(item: RDMAPort) -> str:
+        return f"{item.device}/{item.port}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ports' names."""
+        return tuple(self._by_name)
+
+
 class Sample:
     """What was measured at one moment: the sample document with types.
 
@@ -479,7 +720,7 @@ class Sample:
         """The interfaces that count, summed."""
         return self._section("totals", Totals)
 
-    def _list(self, name: str, cls: type[N], element: type[Any]) -> N | None:
+    def _list(self, name: str, cls: Callable[[Iterable[Any]], N], element: type[Any]) -> N | None:
         try:
             section: N | None = self._sections[name]
         except KeyError:
@@ -518,14 +759,24 @@ class Sample:
         return self._list("probes", Probes, Probe)
 
     @property
-    def peers(self) -> None:
-        """Not measured by this version."""
-        return None
+    def peers(self) -> Peers | None:
+        """Whom this process has TCP connections to, and what these tell."""
+        return self._list("peers", Peers, Peer)
 
     @property
-    def rdma(self) -> None:
-        """Not measured by this version."""
-        return None
+    def rdma(self) -> RDMAPorts | None:
+        """The ports of RDMA devices."""
+        return self._list("rdma", RDMAPorts, RDMAPort)
+
+    @property
+    def pcie(self) -> tuple[PCIe, ...] | None:
+        """The PCI Express links of network devices and GPUs."""
+        return self._list("pcie", tuple, PCIe)
+
+    @property
+    def nvlink(self) -> tuple[NVLink, ...] | None:
+        """The traffic of the GPUs' NVLinks, an element a GPU."""
+        return self._list("nvlink", tuple, NVLink)
 
     @property
     def collectives(self) -> None:
@@ -538,14 +789,14 @@ class Sample:
         return None
 
     @property
-    def transport(self) -> None:
-        """Not measured by this version."""
-        return None
+    def transport(self) -> Transport | None:
+        """Which plane carries the job's traffic, and what is wrong with that."""
+        return self._section("transport", Transport)
 
     @property
-    def bandwidth_tests(self) -> None:
-        """Not measured by this version."""
-        return None
+    def bandwidth_tests(self) -> tuple[BandwidthTest, ...] | None:
+        """The newest tests of throughput that this monitor was asked for, oldest first."""
+        return self._list("bandwidth_tests", tuple, BandwidthTest)
 
     @property
     def findings(self) -> None:

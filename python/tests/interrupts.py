@@ -60,10 +60,17 @@ def main(rounds: int, within: float, names: list[str]) -> None:
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     silent.bind(("127.0.0.1", 0))
     target = f"udp://127.0.0.1:{silent.getsockname()[1]}"
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1000)  # takes connections and says nothing
+    mute = f"127.0.0.1:{listener.getsockname()[1]}"
 
     def with_block() -> None:
         with netmon.Monitor(interval=3600) as monitor:
             monitor.latest()
+
+    def bandwidth(target: str) -> None:
+        # One that was interrupted may take a moment to end, on a busy machine.
+        with contextlib.suppress(netmon.ResourceError):
+            kept.measure_bandwidth(target, timeout=60)
 
     calls = {
         "sample": kept.sample,
@@ -74,6 +81,8 @@ def main(rounds: int, within: float, names: list[str]) -> None:
         "set_job": lambda: kept.set_job(rank=0),
         "probe": lambda: kept.probe("127.0.0.1", count=1),
         "probe that waits": lambda: kept.probe(target, timeout=60),
+        "bandwidth": lambda: bandwidth("127.0.0.1:1"),
+        "bandwidth that waits": lambda: bandwidth(mute),
         "trace": lambda: kept.trace("127.0.0.1", count=1),
         "with": with_block,
         "close": lambda: netmon.Monitor(interval=3600).close(),

@@ -141,8 +141,8 @@ def test_sample_is_the_document(monitor):
     assert document["schema"] == "netmon.sample/1"
     # Every field is there, and whatever is null has its reason.
     sections = (
-        "host job totals interfaces tcp udp ip sockets probes peers rdma collectives phases transport bandwidth_tests "
-        "findings self unavailable"
+        "host job totals interfaces tcp udp ip sockets probes peers rdma pcie nvlink collectives phases transport "
+        "bandwidth_tests findings self unavailable"
     )
     for section in sections.split():
         assert section in document
@@ -156,7 +156,9 @@ def nulls(document):
             for row in value:
                 yield from ((f"interfaces.{k}", v) for k, v in row.items() if k != "master")
         elif isinstance(value, dict) and section != "unavailable":
-            yield from ((f"{section}.{k}", v) for k, v in value.items())
+            # Of these null is an answer: there is nothing to say.
+            nothing = ("rdma_idle_reason", "wrong_interface", "advice") if section == "transport" else ()
+            yield from ((f"{section}.{k}", v) for k, v in value.items() if k not in nothing)
         else:
             yield section, value
 
@@ -191,7 +193,11 @@ def test_types_mirror_the_document(monitor):
     assert [dataclasses.asdict(i) | {"addresses": list(i.addresses)} for i in sample.interfaces] == document["interfaces"]
     for name in ("schema", "sequence", "timestamp_seconds", "monotonic_seconds", "window_seconds"):
         assert getattr(sample, name) == document[name]
-    for name in ("peers", "rdma", "collectives", "phases", "transport", "bandwidth_tests", "findings"):
+    for name in ("peers", "rdma", "pcie", "nvlink", "bandwidth_tests"):
+        rows = getattr(sample, name)
+        assert document[name] == (None if rows is None else [row.to_dict() for row in rows]), name
+    assert document["transport"] == (None if sample.transport is None else sample.transport.to_dict())
+    for name in ("collectives", "phases", "findings"):
         assert getattr(sample, name) is None
     assert document["probes"] == []  # nobody to probe
     assert len(sample.probes) == 0

@@ -34,7 +34,9 @@ def test_examples_of_the_python_page_run(tmp_path):
         if "to_pandas" in block:
             pytest.importorskip("pandas")
         said.append(run(block, tmp_path))
-    use, _, errors, own_calls = said
+    use, peers, bandwidth, _, errors, own_calls = said
+    assert len(peers.splitlines()) >= 1
+    assert bandwidth.startswith("netmon to 127.0.0.1")
     assert "lo         loopback" in use
     assert errors == 'configuration key "interval_seconds" is 0; it must be from 0.01 to 3600 seconds -2\n'
     assert own_calls == "netmon.sample/1\n"

@@ -15,10 +15,12 @@ from rldk_support import answer, run
 from netmon.integrations import rldk
 
 # Class: method: parameters (name or name=default).
+# netmon's own: which tools may make traffic. All of them are to be named.
+TOOLS = ["iperf3_server=None", "iperf3_reverse=False", "iperf3_parallel=1", "speedtest=False"]
 SIGNATURES = {
     "NetworkMetrics": {"to_dict": []},
     "NetworkDiagnostics": {
-        "__init__": ["sampling_frequency=1"],
+        "__init__": ["sampling_frequency=1", *TOOLS],
         "run_comprehensive_diagnostics": [],
         "_run_ping_diagnostics": [],
         "_ping_host_advanced": ["host"],
@@ -48,7 +50,7 @@ SIGNATURES = {
         "get_latency_stats": [],
     },
     "NetworkBandwidthMonitor": {
-        "__init__": ["sampling_frequency=1"],
+        "__init__": ["sampling_frequency=1", *TOOLS],
         "measure_bandwidth": [],
         "_measure_with_speedtest": [],
         "_measure_with_iperf": [],

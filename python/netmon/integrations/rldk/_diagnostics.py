@@ -7,14 +7,15 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _questions, _reach, _reading, _targets, _units
+from . import _questions, _reach, _reading, _targets, _tools, _units
 from ._identity import torch_ranks
-from ._measured import Measured
+from ._measured import Measured, Source
 from ._questions import Question
 from ._sampling import Sampled, positive
+from ._tools import Tools
 
 NO_PROCESS_GROUP = "PyTorch distributed not available or initialized"
 NO_COLLECTIVES = f"{_reading.NOT_YET}, which never runs a collective by itself"
@@ -22,6 +23,9 @@ SECONDS = 4.0
 _FIRST_HOSTS = 3  # are connected to and traced, as in rldk
 _LEARN_SECONDS = 0.1
 _NO_TIME = f"not probed: the {SECONDS:g} s of a diagnosis were over"
+_NO_DOWNLOAD = "not run: netmon downloads nothing; iperf3_server=... or speedtest=True measure bandwidth"
+_IPERF3_SECONDS, _IPERF3_TIMEOUT_SECONDS = 10, 20
+_SPEEDTEST_TIMEOUT_SECONDS = 60
 _NO_NAMES = "no host is known by a name: there is nothing to resolve"
 # The parts of a diagnosis that probe, by the methods that do it.
 _PROBING = {
@@ -32,21 +36,35 @@ _PROBING = {
 }
 
 
-class NetworkDiagnostics(Sampled):
-    """A look at the network in rldk's seven parts. It runs no program and no collective.
+class NetworkDiagnostics(Tools, Sampled):
+    """A look at the network in rldk's seven parts. It runs no collective, and no program but those that a caller asks for.
 
     A call waits for the probes that it sends, all hosts side by side, 4 s at most in all; what is not known by then says so. A
-    host that answers takes 0.1 s, twenty that are silent about 3 s.
+    host that answers takes 0.1 s, twenty that are silent about 3 s. Tools that may be run come on top of that, one after the
+    other: iperf3 takes 10 s and is ended after 20, speedtest-cli is ended after 60.
 
     Args:
         sampling_frequency: every Nth call of ``run_comprehensive_diagnostics`` looks, the others return that they were skipped.
+        iperf3_server: an ``iperf3 --server`` that iperf3 may measure with, ``"10.0.0.2"`` or ``"10.0.0.2:5201"``.
+        iperf3_reverse: measure what it sends to here, instead of what goes there.
+        iperf3_parallel: connections of iperf3, 1 to 8.
+        speedtest: whether speedtest-cli may measure with a server on the internet.
 
     Raises:
-        ValueError: ``sampling_frequency`` is below 1.
+        ValueError: ``sampling_frequency`` or ``iperf3_parallel`` is below 1.
     """
 
-    def __init__(self, sampling_frequency: int = 1) -> None:
+    def __init__(
+        self,
+        sampling_frequency: int = 1,
+        *,
+        iperf3_server: str | None = None,
+        iperf3_reverse: bool = False,
+        iperf3_parallel: int = 1,
+        speedtest: bool = False,
+    ) -> None:
         self._sample_every(positive("sampling_frequency", sampling_frequency))
+        self._allow(iperf3_server, iperf3_reverse, iperf3_parallel, speedtest)
         self._lock = threading.RLock()
         self._hosts = _targets.Hosts()
         self.dns_servers: list[str] = []
@@ -62,7 +80,7 @@ class NetworkDiagnostics(Sampled):
         self._hosts.texts = hosts
 
     def run_comprehensive_diagnostics(self) -> Measured:
-        """Return the seven parts, in 4 s at most."""
+        """Return the seven parts, in 4 s at most beside the tools that may be run."""
         if not self._measures(found=True):
             return Measured(
                 timestamp=time.time(),
@@ -72,17 +90,21 @@ class NetworkDiagnostics(Sampled):
             )
         interfaces = self._run_interface_diagnostics()
         parts = self._probe(*_PROBING)
+        bandwidth = self._run_bandwidth_diagnostics()
         found = Measured(
             timestamp=time.time(),
             ping_tests=parts["ping_tests"],
             dns_tests=parts["dns_tests"],
             connectivity_tests=parts["connectivity_tests"],
-            bandwidth_tests=self._run_bandwidth_diagnostics(),
+            bandwidth_tests=bandwidth,
             interface_analysis=interfaces,
             path_analysis=parts["path_analysis"],
             distributed_tests=self._run_distributed_diagnostics(),
         )
-        reasons = dict.fromkeys(("bandwidth_tests", "distributed_tests"), _reading.NOT_YET)
+        reasons = {"distributed_tests": _reading.NOT_YET}
+        why = no_bandwidth(bandwidth)
+        if len(why) == len(bandwidth):
+            reasons["bandwidth_tests"] = why.get("iperf", _reading.NOT_YET)
         for part in (*parts.values(), interfaces):
             if isinstance(part, Measured):
                 reasons.update({name: part.reasons[name] for name in part.unmeasured if name in found})
@@ -181,6 +203,7 @@ class NetworkDiagnostics(Sampled):
         return _questions.ask({host: question}, SECONDS).get(host) or _not_asked(name, "")
 
     def _run_bandwidth_diagnostics(self) -> dict[str, Any]:
+        """Return what the tools measure that may be run, one after the other; those that may not say so, and take no time."""
         return {
             "speedtest": self._test_speedtest_cli(),
             "iperf": self._test_iperf(),
@@ -188,13 +211,45 @@ class NetworkDiagnostics(Sampled):
         }
 
     def _test_speedtest_cli(self) -> dict[str, Any]:
-        return {"error": _reading.NOT_YET, "success": False}
+        """Run speedtest-cli, if it may be, and wait for its end, 60 s at most."""
+        request = self._speedtest("both", _SPEEDTEST_TIMEOUT_SECONDS)
+        if request is None:
+            return _no_test(_tools.SPEEDTEST_NOT_ASKED)
+        found = _tools.wait(request)
+        if isinstance(found, str):
+            return _no_test(found)
+        tests = {test.direction: test for test in found}
+        down, up = tests.get("receive"), tests.get("transmit")
+        values: dict[str, float] = {}
+        sources: dict[str, Source] = {}
+        ping = next((test.rtt_seconds for test in found if test.rtt_seconds is not None), None)
+        for key, test, value in (
+            ("download_mbps", down, None if down is None else _tools.mbps(down)),
+            ("upload_mbps", up, None if up is None else _tools.mbps(up)),
+            ("ping_ms", down or up, None if ping is None else _units.milliseconds(ping)),
+        ):
+            if test is None or value is None:
+                return _no_test("; ".join(test.error for test in found if test.error) or f"speedtest-cli told no {key}")
+            values[key] = value
+            sources[key] = _tools.source_of(test)
+        return Measured(values, success=True).beside(sources=sources)
 
     def _test_iperf(self) -> dict[str, Any]:
-        return {"error": _reading.NOT_YET, "success": False}
+        """Run iperf3 for 10 s, if it may be, and wait for its end, 20 s at most."""
+        request = self._iperf3(_IPERF3_SECONDS, _IPERF3_TIMEOUT_SECONDS)
+        if request is None:
+            return _no_test(_tools.IPERF3_NOT_ASKED)
+        found = _tools.wait(request)
+        if isinstance(found, str):
+            return _no_test(found)
+        for test in found:
+            value = _tools.mbps(test)
+            if value is not None:
+                return Measured(bandwidth_mbps=value, success=True).beside(sources={"bandwidth_mbps": _tools.source_of(test)})
+        return _no_test("; ".join(test.error or "nothing was measured" for test in found))
 
     def _test_curl_download(self) -> dict[str, Any]:
-        return {"error": _reading.NOT_YET, "success": False}
+        return _no_test(_NO_DOWNLOAD)
 
     def _run_interface_diagnostics(self) -> Measured:
         """Return the interfaces that are up; counters since netmon started in this process."""
@@ -228,6 +283,16 @@ class NetworkDiagnostics(Sampled):
             except ValueError:
                 return False
         return True
+
+
+def no_bandwidth(tests: Mapping[str, Any]) -> dict[str, str]:
+    """Return why bandwidth tests gave nothing, by the tools that did not."""
+    return {tool: test.get("error", _reading.NOT_YET) for tool, test in tests.items() if not test.get("success")}
+
+
+def _no_test(error: str) -> Measured:
+    """Return rldk's shape of a bandwidth test that gave nothing, which tells nothing of the network."""
+    return Measured(error=error, success=False).beside({"success": error})
 
 
 def _not_asked(name: str, about: str) -> Measured:

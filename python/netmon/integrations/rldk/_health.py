@@ -71,7 +71,7 @@ def report(diagnosis: Mapping[str, Any]) -> Measured:
     silent = sum(not math.isfinite(test.get("latency", math.inf)) for _, test in pings)
     reasons = {} if graded else {"overall_health": _why_not(diagnosis)}
     if not bandwidths:
-        reasons["best_bandwidth_mbps"] = _reading.NOT_YET
+        reasons["best_bandwidth_mbps"] = _why_no_bandwidth(diagnosis)
     return Measured(
         timestamp=time.time(),
         overall_health=_grade(len(issues), silent, len(pings)) if graded else "unknown",
@@ -93,6 +93,11 @@ def _measured(tests: object) -> list[tuple[str, Mapping[str, Any]]]:
 def _why_not(diagnosis: Mapping[str, Any]) -> str:
     reasons: Mapping[str, str] = getattr(diagnosis, "reasons", {})
     return reasons.get("ping_tests") or _reading.NOT_YET
+
+
+def _why_no_bandwidth(diagnosis: Mapping[str, Any]) -> str:
+    reasons: Mapping[str, str] = getattr(diagnosis, "reasons", {})
+    return reasons.get("bandwidth_tests") or "no bandwidth was measured"
 
 
 def _slow(name: str, test: Mapping[str, Any], field: str, highest: float, what: str) -> list[str]:

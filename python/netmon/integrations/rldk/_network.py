@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..._types import Sample
 from . import _occasions, _questions, _reach, _reading, _targets
-from ._diagnostics import NetworkDiagnostics
+from ._diagnostics import NetworkDiagnostics, no_bandwidth
 from ._install import in_use
 from ._measured import Measured, Source
 from ._metrics import NetworkMetrics, mbps
@@ -222,17 +222,14 @@ class NetworkMonitor(Sampled):
         return Measured(parts).beside({name: each[name] for each in reasons for name in each if name in parts})
 
     def test_bandwidth(self) -> Measured:
-        """Return the bandwidth part of a diagnosis."""
-        return _not_yet(self.real_monitor.network_diagnostics._run_bandwidth_diagnostics())
+        """Return the bandwidth part of a diagnosis: what ``real_monitor.network_diagnostics`` may run; waits for it."""
+        tests = self.real_monitor.network_diagnostics._run_bandwidth_diagnostics()
+        return Measured(tests).beside(no_bandwidth(tests))
 
     def test_distributed_network(self) -> Measured:
         """Return the distributed part of a diagnosis."""
         found = self.real_monitor.network_diagnostics._run_distributed_diagnostics()
         return Measured(found).beside({key: test["error"] for key, test in found.items() if isinstance(test, dict)})
-
-
-def _not_yet(tests: Mapping[str, Any]) -> Measured:
-    return Measured(tests).beside(dict.fromkeys(tests, _reading.NOT_YET))
 
 
 def _beside(values: Mapping[str, float | None], sample: Sample | None, latency: Value | str) -> Measured:

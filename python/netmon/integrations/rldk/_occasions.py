@@ -41,10 +41,10 @@ class _Occasion:
         try:
             if self.number is not None:
                 number, self.number = self.number, None
-                self._take(source._ask({"id": number, "wait_seconds": 0}), now)
+                self._take(source._answer(source._library.probe, {"id": number, "wait_seconds": 0}), now)
             elif now - self.asked_at >= period:
                 self.asked_at = now
-                self._take(source._ask(self.request), now)
+                self._take(source._answer(source._library.probe, self.request), now)
         except Error:
             return  # all requests that the monitor takes are under way; or this one was forgotten
 

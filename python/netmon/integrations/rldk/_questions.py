@@ -86,7 +86,7 @@ class _Asking:
                 time.sleep(_SLICE_SECONDS)  # others have all the requests that the monitor takes
             wait = _SLICE_SECONDS
             for number in list(self._under_way):
-                answer = self._source._ask({"id": number, "wait_seconds": wait})
+                answer = self._source._answer(self._source._library.probe, {"id": number, "wait_seconds": wait})
                 wait = 0.0
                 if answer["done"]:
                     self._ended.add(number)
@@ -97,7 +97,7 @@ class _Asking:
         text = c_void_p()
         self._first.append(text)
         try:
-            self._source._probe({**first.request, "wait_seconds": 0}, text)
+            self._source._request(self._source._library.probe, {**first.request, "wait_seconds": 0}, text)
         except ResourceError:
             self._first.pop()
             return False
@@ -127,7 +127,7 @@ class _Asking:
         """Have the questions that are begun answered with what is known so far."""
         for number, one in list(self._under_way.items()):
             del self._under_way[number]
-            answer = self._source._ask({"id": number, "cancel": True})
+            answer = self._source._answer(self._source._library.probe, {"id": number, "cancel": True})
             self._ended.add(number)
             self._answered(one, {**answer, "cut": True})
         for one in list(self._waiting):
@@ -140,7 +140,7 @@ class _Asking:
             number = _decode(first)["id"] if first.value is not None else None
             if number is not None and number not in self._ended:
                 with contextlib.suppress(Error):
-                    self._source._ask({"id": number, "cancel": True})
+                    self._source._answer(self._source._library.probe, {"id": number, "cancel": True})
             self._source._library.free(first)
 
 

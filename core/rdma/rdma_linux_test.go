@@ -186,13 +186,13 @@ func TestRead_oldKernels(t *testing.T) {
 	h := newHost(t, "prometheus-rdma-host")
 	port := "mlx4_0/ports/1/"
 	h.write(port+"counters/port_rcv_data", "4294967295\n")
-	ports, readings := h.ports()
+	_, readings := h.ports()
 	assert.Equal(t, ErrFull, readings["mlx4_0/1"].Data[Receive].Err)
 	assert.NoError(t, readings["mlx4_0/1"].Data[Transmit].Err)
 
 	require.NoError(t, os.Mkdir(filepath.Join(h.root, Path, port, "counters_ext"), 0o700))
 	h.write(port+"counters_ext/port_rcv_data_64", "5000000000\n")
-	ports, readings = h.ports()
+	ports, readings := h.ports()
 	assert.Equal(t, uint64(20_000_000_000), readings["mlx4_0/1"].bytes(t, ports["mlx4_0/1"], Receive))
 
 	h.write(port+"counters/symbol_error", "N/A (no PMA)\n")
