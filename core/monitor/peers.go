@@ -266,7 +266,9 @@ func (p *peersPart) turn() {
 		func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.read(0)
+			if p.read(0) && p.table.Nameless() {
+				p.wantRoutes.CompareAndSwap(0, 1)
+			}
 		}()
 	}
 	if p.wantOthers.Swap(false) {
@@ -322,6 +324,9 @@ func (p *peersPart) readOthers() {
 			p.table.TakeOther(&found[i].Socket, found[i].origin)
 		}
 		p.table.EndOthers(p.clock.Monotonic())
+		if p.table.Nameless() {
+			p.wantRoutes.CompareAndSwap(0, 1)
+		}
 	}
 	r.ended = p.clock.Monotonic()
 	r.took = r.ended - began

@@ -28,6 +28,8 @@ const (
 	MostPeers   = 1024
 	mostMissing = 4096 // connections that are remembered for a while after they were gone
 	mostRoutes  = 4096
+
+	loopback = "lo" // until the kernel is asked, which may know it by another name
 	// keep is how long a peer is told of after its last connection.
 	keep = 600 * time.Second
 	// keepMissing is how long a connection that no reading finds is remembered: it may have been passed to a child, which is read less
@@ -290,7 +292,11 @@ func (t *Table) route(p *Peer, local netip.Addr) *Route {
 	}
 	r = &Route{Local: local, Remote: p.Address, peer: p, used: t.views}
 	t.routes[k] = r
-	t.nameless = true
+	if p.Address.IsLoopback() || p.Address == local {
+		r.name = loopback // the kernel has no other way there, and what goes there must not pass for traffic to another host
+	} else {
+		t.nameless = true
+	}
 	return r
 }
 
