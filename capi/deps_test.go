@@ -49,7 +49,11 @@ var layers = map[string]rule{
 	"rdma":              {layer: 1},
 	"pcie":              {layer: 1},
 	"nvlink":            {layer: 1},
-	"probe":             {layer: 1},
+	"process":           {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
+	"tcpinfo": {layer: 1, beside: map[string]string{
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": "the mark of netmon's own sockets",
+	}},
+	"probe": {layer: 1},
 	"probe/path": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": probes, "netmon/core/probe/stamp": stamps,
 	}},
@@ -70,7 +74,13 @@ var layers = map[string]rule{
 	"probe/udp": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/probe": prober, "netmon/core/probe/stamp": "kernel time stamps",
 	}},
-	"tool": {layer: 1},
+	"tool": {layer: 1, beside: map[string]string{"golang.org/x/sys/unix": systemCalls}},
+	"tool/iperf3": {layer: 1, beside: map[string]string{
+		"github.com/goccy/go-json": documents, "netmon/core/tool": results,
+	}},
+	"tool/speedtest": {layer: 1, beside: map[string]string{
+		"github.com/goccy/go-json": documents, "netmon/core/tool": results,
+	}},
 	"tool/throughput": {layer: 1, beside: map[string]string{
 		"golang.org/x/sys/unix": systemCalls, "netmon/core/tool": results, "netmon/core/probe": "marks netmon's own sockets",
 		"netmon/core/probe/stamp": "addresses",
@@ -87,6 +97,7 @@ var layers = map[string]rule{
 		"golang.org/x/sys/unix": systemCalls,
 		"netmon/core/stats":     "quantiles are defined there",
 	}},
+	"peer":      {layer: 2},
 	"stats":     {layer: 2},
 	"job":       {layer: 3},
 	"transport": {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},

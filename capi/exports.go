@@ -124,6 +124,7 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
 		Released: func() { C.netmon_slot_release(slot) },
 		NVML:     openNVML,
+		Spawn:    spawn,
 		Turn:     &turn,
 	})
 	if err != nil {

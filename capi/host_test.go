@@ -37,7 +37,7 @@ func host(name string) string { return filepath.Join("testdata", "host", name+".
 
 func TestHost_arguments(t *testing.T) {
 	program := compile(t, host("arguments"), "arguments", linked(t)...)
-	runCases(t, program, "versions", "handle", "config", "job", "query", "probe", "size", "unknown")
+	runCases(t, program, "versions", "handle", "config", "job", "query", "probe", "bandwidth", "size", "unknown")
 }
 
 func TestHost_handles(t *testing.T) {
@@ -59,6 +59,11 @@ func TestHost_signals(t *testing.T) {
 	loading(t, program, "probing", "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",
 		"handlers before", "handlers after", "stack", "storm before "+times(1500), "storm after "+times(1500),
 		"fault before", "fault after", "latest "+times(500), "install "+times(1000))
+}
+
+func TestHost_programs(t *testing.T) {
+	program := compile(t, host("programs"), "programs", linked(t)...)
+	runCases(t, program, "fakes", "inherits", "unwanted", "killed", "many "+times(200))
 }
 
 func TestHost_fork(t *testing.T) {

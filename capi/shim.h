@@ -108,6 +108,21 @@ int32_t netmon_nvml_open(netmon_reason *reason_out);
 // Reads at most so many GPUs and returns how many; -1 with a reason, after which the library has to be opened anew. May wait for
 // the driver.
 int32_t netmon_nvml_read(netmon_gpu *gpus_out, int32_t most, netmon_reason *reason_out);
+// spawn.c: programs that the host does not see as its children.
+
+// A program that was started, with its keeper.
+typedef struct netmon_running netmon_running;
+
+// Starts a program. words are texts of length bytes together, each ended by a zero byte: path, arguments, variables. The program
+// ends with the calling thread. Returns 0 or an errno.
+int netmon_spawn(const char *words, size_t length, uint32_t arguments, uint32_t variables, int output, int errors,
+                 netmon_running **running_out);
+// Tells whether it has ended; then r is no more. error_out: the errno that kept it from being started. status_out: its exit status,
+// or the signal that ended it with a minus; NETMON_NO_STATUS where somebody ended its keeper.
+enum { NETMON_NO_STATUS = -1000 };
+int netmon_spawn_ended(netmon_running *r, int *error_out, int *status_out);
+// Kills it, with all it started. Does not wait.
+void netmon_spawn_kill(netmon_running *r);
 
 // netmon.c
 

@@ -18,6 +18,8 @@
 //	L1  pcie       /sys/bus/pci: the links of network devices and GPUs
 //	L1  nvlink     what the NVIDIA library says of NVLinks, and whether there is a driver
 //	L1  route      which interface the default route leaves by
+//	L1  process    processes below this one and Ray's daemons beside it: the inodes of their sockets
+//	L1  tcpinfo    TCP connections of this process by descriptor, of others by inet_diag: addresses and TCP_INFO
 //	L1  probe      what a probe is, how targets are written, limits of the traffic
 //	L1  probe/stamp  sockets with kernel time stamps and error queues, from stamps to round trips
 //	L1  probe/icmp   round trips by ICMP echo
@@ -26,11 +28,14 @@
 //	L1  probe/dns    addresses of names by the system's resolver configuration, and how long that took
 //	L1  probe/path   routers on the way to an address, round trips to them, and the longest packet that passes
 //	L1  tool       results of tools that measure throughput, and running programs
+//	L1  tool/iperf3     iperf3's arguments and its JSON
+//	L1  tool/speedtest  speedtest-cli's arguments and its JSON
 //	L1  tool/throughput throughput between two instances of netmon
 //	L1  inventory  host identity, and interfaces with counters where the system is not Linux, from gopsutil
 //	L2  rate       raw counters to totals that never decrease: resets, 32-bit wraps, jumps
 //	L2  reach      probes targets: schedule, choice of method, names, windows, requests on demand
 //	L2  exercise   runs the tests of throughput that somebody asked for, and serves those of others
+//	L2  peer       totals of connections by the address at their other end
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  transport  which plane carries the job's traffic, and why not RDMA or another interface

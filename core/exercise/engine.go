@@ -90,7 +90,7 @@ func (e *Engine) Start(asked Request) (id uint64, err error) {
 	r.answer.Store(&Answer{ID: r.id, Tests: []Test{}})
 	e.requests[r.id] = r
 	e.running++
-	go e.run(r)
+	go e.exercise(r)
 	return r.id, nil
 }
 
@@ -216,8 +216,8 @@ func (e *Engine) Ended() bool {
 	return e.running == 0
 }
 
-// run is the goroutine of a test.
-func (e *Engine) run(r *request) {
+// exercise is the goroutine of a test.
+func (e *Engine) exercise(r *request) {
 	defer e.end(r)
 	// A program that is started ends with the thread that started it, and the thread is in the monitor's namespace for good.
 	runtime.LockOSThread()

@@ -28,11 +28,19 @@ type Identity struct {
 	Peers []Peer
 	// Targets are whom else to probe. They are no part of the job, but told with it.
 	Targets []probe.Target
+	// Ray is what the environment says of the Ray node that runs this process.
+	Ray Ray
 	// Source says where the fields came from: "environment", "slurm", "open mpi", "pmi", "configuration", what the caller of
 	// netmon_set_job named, or several of these joined by "+".
 	Source *string
 	// Problems names fields, as "rank", whose variable held something that cannot be.
 	Problems map[string]string
+}
+
+// Ray is what a worker of a Ray node knows of it.
+type Ray struct {
+	Worker bool  // the process runs under Ray
+	Raylet int64 // process id of the node's raylet, 0 where it is not known
 }
 
 // Peer is the host of a rank.
@@ -119,12 +127,24 @@ func FromEnvironment(lookup Lookup) Identity {
 	if launcher == "" && (r.id.MasterAddress != nil || r.id.MasterPort != nil) {
 		launcher = "environment"
 	}
+	for _, variable := range rayVariables() {
+		r.id.Ray.Worker = r.id.Ray.Worker || r.has(variable)
+	}
+	if text, found := r.get("RAY_RAYLET_PID"); found {
+		r.id.Ray.Raylet, _ = strconv.ParseInt(text, 10, 32)
+	}
 	if launcher != "" {
 		r.id.Source = &launcher
 	} else {
 		r.id.NodeRank = nil
 	}
 	return r.id
+}
+
+// rayVariables are those that say that a process runs under Ray: what a raylet sets for its workers (src/ray/common/constants.h), Ray
+// Train for its own, and people for their drivers.
+func rayVariables() []string {
+	return []string{"RAY_RAYLET_PID", "RAY_JOB_ID", "RAY_LOCAL_RANK", "RAY_ADDRESS"}
 }
 
 func (r *reader) get(name string) (string, bool) {

@@ -41,7 +41,7 @@ func TestFromEnvironment(t *testing.T) {
 		"a Ray actor": {
 			map[string]string{"RANK": "0", "WORLD_SIZE": "2", "RAY_LOCAL_RANK": "0", "RAY_LOCAL_WORLD_SIZE": "2"},
 			Identity{Rank: number(0), WorldSize: number(2), LocalRank: number(0), LocalWorldSize: number(2),
-				Source: text("environment")},
+				Ray: Ray{Worker: true}, Source: text("environment")},
 		},
 		"a shell in a Slurm allocation is no job": {map[string]string{"SLURM_NODEID": "0"}, Identity{}},
 		"empty values are not set":                {map[string]string{"RANK": " ", "MASTER_ADDR": ""}, Identity{}},

@@ -42,6 +42,9 @@ func (fs FS) NetPath(name string) string {
 	return filepath.Join(fs.root, "proc/net", name)
 }
 
+// Path is where a path below the root leads to.
+func (fs FS) Path(path string) string { return filepath.Join(fs.root, path) }
+
 // ReadFile reads a whole file once, at a path below the root such as "proc/sys/kernel/random/boot_id".
 func (fs FS) ReadFile(path string) ([]byte, error) {
 	// Not os.ReadFile: os.File makes the Go runtime open descriptors for its poller (see clock.Waker).

@@ -170,6 +170,15 @@ func (w *Watcher) findParent(a *attributes) {
 // Route is the index of the interface by which the kernel would send to destination, 0 where it knows no way. It looks up the
 // routing table (RTM_GETROUTE) and sends nothing.
 func (w *Watcher) Route(destination netip.Addr) int {
+	index, err := w.route(netip.Addr{}, destination)
+	if err != nil {
+		return 0
+	}
+	return index
+}
+
+// route looks up the interface from source, where that is valid, to destination.
+func (w *Watcher) route(source, destination netip.Addr) (index int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	destination = destination.Unmap().WithZone("")
@@ -177,21 +186,25 @@ func (w *Watcher) Route(destination netip.Addr) int {
 	if destination.Is6() {
 		family = afInet6
 	}
-	octets := destination.AsSlice()
-	body := make([]byte, sizeofRtMsg, sizeofRtMsg+4+len(octets))
+	body := make([]byte, sizeofRtMsg)
 	body[0], body[1] = family, byte(destination.BitLen())
-	body = binary.NativeEndian.AppendUint16(body, uint16(4+len(octets)))
-	body = binary.NativeEndian.AppendUint16(body, unix.RTA_DST)
-	body = append(body, octets...)
-	index := 0
-	err := w.exchange(unix.RTM_GETROUTE, 0, body, unix.RTM_NEWROUTE, func(message []byte) error {
+	body = appendAddress(body, unix.RTA_DST, destination)
+	if source = source.Unmap().WithZone(""); source.BitLen() == destination.BitLen() {
+		body[2] = byte(source.BitLen())
+		body = appendAddress(body, unix.RTA_SRC, source)
+	}
+	err = w.exchange(unix.RTM_GETROUTE, 0, body, unix.RTM_NEWROUTE, func(message []byte) error {
 		index = parseRoute(message)
 		return nil
 	})
-	if err != nil {
-		return 0
-	}
-	return index
+	return index, err
+}
+
+func appendAddress(body []byte, kind uint16, address netip.Addr) []byte {
+	octets := address.AsSlice()
+	body = binary.NativeEndian.AppendUint16(body, uint16(4+len(octets)))
+	body = binary.NativeEndian.AppendUint16(body, kind)
+	return append(body, octets...)
 }
 
 // exchange sends one request and hands the payload of every answering message to f.

@@ -233,3 +233,28 @@ func TestWatcher_changedWhileClosing(t *testing.T) {
 		assert.Zero(t, w.Changed())
 	}
 }
+
+// A router knows the way from an address as well as to one.
+func TestRouter(t *testing.T) {
+	nettest.Enter(t,
+		"link add eth0 type veth peer name far", "link set eth0 up", "link set far up", "addr add 10.9.0.1/24 dev eth0",
+		"addr add fd09::1/64 dev eth0 nodad", "link add eth1 type veth peer name far1", "link set eth1 up", "link set far1 up",
+		"addr add 10.8.0.1/24 dev eth1", "route add 10.7.0.0/16 via 10.9.0.2 dev eth0", "rule add from 10.8.0.1 lookup 100",
+		"route add 10.7.0.0/16 via 10.8.0.2 dev eth1 table 100")
+	r, err := OpenRouter()
+	require.NoError(t, err)
+	defer r.Close()
+	for _, tt := range []struct{ local, remote, want string }{
+		{"10.9.0.1", "10.9.0.7", "eth0"}, {"10.9.0.1", "10.7.1.1", "eth0"}, {"10.8.0.1", "10.7.1.1", "eth1"},
+		{"10.9.0.1", "10.9.0.1", "lo"}, {"127.0.0.1", "127.0.0.9", "lo"}, {"fd09::1", "fd09::7", "eth0"}, {"::1", "::1", "lo"},
+		{"fe80::1", "fe80::2%1", "lo"}, // the zone is an index
+	} {
+		name, err := r.Interface(netip.MustParseAddr(tt.local), netip.MustParseAddr(tt.remote))
+		assert.NoError(t, err, "%+v", tt)
+		assert.Equal(t, tt.want, name, "%+v", tt)
+	}
+	_, err = r.Interface(netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("192.0.2.1"))
+	assert.ErrorIs(t, err, unix.ENETUNREACH)
+	_, err = r.Interface(netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2%4711"))
+	assert.ErrorIs(t, err, unix.ENODEV)
+}

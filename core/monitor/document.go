@@ -21,8 +21,8 @@ type document struct {
 	self    sample.Self
 	window  float64
 	cpu     float64
-	counts  [48]uint64
-	reals   [16]float64
+	counts  [49]uint64
+	reals   [18]float64
 	nextU   int
 	nextF   int
 	lacking []missing

@@ -39,6 +39,8 @@ type Options struct {
 	FS      *kernelfs.FS
 	Clock   clock.Clock
 	Links   LinkSource
+	Sockets SocketSource
+	Routes  RouteSource  // where Sockets is given
 	Tools   *reach.Tools // what probes are sent with
 	NVML    nvlink.Open  // opens the NVIDIA library; nil: NVLinks are not read
 	// Spawn starts the programs of bandwidth tests; nil: there are none.
@@ -93,6 +95,7 @@ type Monitor struct {
 	probes     probeTable
 	protocols  [protocolSections]*protocolMeter
 	parts      []part               // in the order in which they fill their sections
+	peers      *peersPart           // one of them, nil where they are not in sources
 	fine       *fineSampling        // one of them, nil where interfaces are not read
 	records    [keptRecords]*record // of the newest samples of the loop, newest first
 	reasons    reasonSets
@@ -104,6 +107,7 @@ type jobState struct {
 	document sample.Job
 	reasons  map[string]string
 	peers    []job.Peer
+	ray      job.Ray
 	identity job.Identity
 	base     job.Identity // without what the configuration says
 	settings job.Settings // of the communication libraries
@@ -191,8 +195,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"peers", "collectives", "phases", "findings",
-		"self.peers_read_seconds", "self.peers_age_seconds", "self.peers_sockets"}
+	return []string{"collectives", "phases", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -213,6 +216,11 @@ func (m *Monitor) describeHost() {
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {
 			m.never[name] = "not in sources"
+		}
+	}
+	if m.config.Sources&Peers == 0 {
+		for _, field := range selfPeers() {
+			m.never["self."+field] = "peers are not in sources"
 		}
 	}
 	if m.config.Sources&Interfaces == 0 {
@@ -265,7 +273,7 @@ func (m *Monitor) setJob(over job.Identity, variables map[string]string) {
 			LocalWorldSize: merged.LocalWorldSize, NodeRank: merged.NodeRank,
 			MasterAddress: merged.MasterAddress, MasterPort: merged.MasterPort, Source: merged.Source,
 		}
-		next.peers = merged.Peers
+		next.peers, next.ray = merged.Peers, merged.Ray
 		next.reasons = jobReasons(&next.document, next.base.Problems)
 		if m.job.CompareAndSwap(before, &next) {
 			return

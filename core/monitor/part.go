@@ -33,6 +33,10 @@ func (m *Monitor) newParts() (parts []part) {
 		m.fine = newFineSampling(m)
 		parts = append(parts, m.fine)
 	}
+	if m.config.Sources&Peers != 0 {
+		m.peers = m.newPeersPart()
+		parts = append(parts, m.peers)
+	}
 	parts = append(parts, m.hardwareParts()...)
 	parts = append(parts, m.exercises)
 	return append(parts, newTransportPart(m)) // the last: it tells of what others found

@@ -32,14 +32,17 @@ type trafficSource interface{ traffic() []planeTraffic }
 
 // transportPart makes the section transport of what other parts found: it stands behind them.
 type transportPart struct {
-	m       *Monitor
-	judged  bool
-	at      time.Duration // when verdict was made
-	verdict transportTexts
-	marks   []transportMark // oldest first; the first is recentSpan old or older, where there is one
-	limits  processLimits
-	links   []transport.Link // room for those of one verdict
-	passing transportRow     // room for that of a sample on demand
+	m      *Monitor
+	judged bool
+	at     time.Duration // when verdict was made
+	// movedBefore is what had moved then, by all planes. When twice as much has, the verdict is renewed before its time: else a
+	// sample could name none beside the bytes that were carried.
+	movedBefore uint64
+	verdict     transportTexts
+	marks       []transportMark // oldest first; the first is recentSpan old or older, where there is one
+	limits      processLimits
+	links       []transport.Link // room for those of one verdict
+	passing     transportRow     // room for that of a sample on demand
 
 	// Of the last sample.
 	ports        []rdmaFact
@@ -86,7 +89,8 @@ func (p *transportPart) fill(d *document, now *occasion) (bytes int) {
 	if p.m.config.Sources&RDMA == 0 {
 		p.ports, p.portsMissing = nil, "not in sources"
 	}
-	if !p.judged || now.monotonic-p.at >= verdictPeriod {
+	if moved := p.moved(connections); !p.judged || now.monotonic-p.at >= verdictPeriod || moved > 2*p.movedBefore {
+		p.movedBefore = moved
 		p.judge(now, connections, noConnections)
 		bytes += p.verdict.bytes
 	}
@@ -177,6 +181,17 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 	}
 	d.lack("transport.rdma_bytes_total", missing)
 	d.lack("transport.rdma_bytes_per_second", missing)
+}
+
+// moved is what all planes moved since the monitor started.
+func (p *transportPart) moved(connections []planeTraffic) (bytes uint64) {
+	for _, c := range connections {
+		bytes += c.bytes
+	}
+	for i := range p.ports {
+		bytes += p.ports[i].receiveBytes + p.ports[i].transmitBytes
+	}
+	return bytes
 }
 
 // judge renews the verdict.

@@ -37,6 +37,12 @@ const (
 	MostOutstandingPerTo = 4    // probes under way to one target
 )
 
+// SocketMark is the TCP_USER_TIMEOUT, in milliseconds, of every TCP socket that netmon opens for itself. Nobody else sets just this value, so that
+// whoever lists the process's connections (package tcpinfo) knows netmon's own, those of another monitor and of another copy of the
+// library too. It is set before connect(2), and before listen(2), from where accepted sockets inherit it. All that netmon does with a
+// socket is over long before it takes effect.
+const SocketMark = 1296321
+
 // Errors of a Result. Every other error is something that came instead of an answer, which counts as lost.
 var (
 	// ErrLost: the method itself found out that the probe was lost, as where only a repeated SYN got an answer.

@@ -51,7 +51,7 @@ func (s *Sample) WriteJSON(w io.Writer) error {
 	if s.unavailable != nil {
 		f.Sample.Unavailable = nil
 	}
-	f.Sample.Probes, f.Sample.RDMA = s.AllProbes(), s.AllRDMA()
+	f.Sample.Probes, f.Sample.Peers, f.Sample.RDMA = s.AllProbes(), s.AllPeers(), s.AllRDMA()
 	return writeJSON(&f, &f.Sample)
 }
 

@@ -8,13 +8,14 @@ import (
 )
 
 // Metric reads one number out of samples by the name it has in the document: "totals.receive_bytes_per_second",
-// "tcp.retransmit_ratio", "interfaces.eth0.mtu", "probes.10.0.0.2.rtt_p50_seconds", "rdma.mlx5_0.1.receive_bytes_per_second",
-// "rdma.mlx5_0.1.counters_per_second.out_of_sequence", "nvlink.0.receive_bytes_per_second", "window_seconds".
+// "tcp.retransmit_ratio", "interfaces.eth0.mtu", "probes.10.0.0.2.rtt_p50_seconds", "peers.10.0.0.2.rtt_seconds",
+// "rdma.mlx5_0.1.receive_bytes_per_second", "rdma.mlx5_0.1.counters_per_second.out_of_sequence", "nvlink.0.receive_bytes_per_second", "window_seconds".
 type Metric struct {
 	name          string
 	section       int    // field of Sample
 	interfaceName string // set for the section interfaces
 	target        string // set for the section probes
+	address       string // set for the section peers
 	port          string // set for the section rdma: mlx5_0.1
 	counter       string // set for a counter of a port
 	gpu           string // set for the section nvlink
@@ -48,6 +49,13 @@ func FindMetric(name string) (Metric, error) {
 		}
 		m.target, rest = rest[:dot], rest[dot+1:]
 		kind = reflect.TypeOf(Probe{})
+	case section == "peers":
+		dot := strings.LastIndexByte(rest, '.')
+		if dot < 1 {
+			return m, fmt.Errorf("metric %q: peers are named as in \"peers.10.0.0.2.rtt_seconds\"", name)
+		}
+		m.address, rest = rest[:dot], rest[dot+1:]
+		kind = reflect.TypeOf(Peer{})
 	case section == "rdma":
 		return m.ofRDMA(rest)
 	case section == "nvlink":
@@ -117,6 +125,13 @@ func (m Metric) Value(s *Sample) (value float64, ok bool) {
 	v := reflect.ValueOf(s).Elem().Field(m.section)
 	if m.target != "" {
 		p := s.probeOf(m.target)
+		if p == nil {
+			return 0, false
+		}
+		v = reflect.ValueOf(p)
+	}
+	if m.address != "" {
+		p := s.peerOf(m.address)
 		if p == nil {
 			return 0, false
 		}

@@ -40,6 +40,7 @@ type Sample struct {
 
 	unavailable []byte // its JSON, for one that many samples share
 	kept        *keptProbes
+	keptPeers   *keptPeers
 	keptRDMA    []KeptRDMAPort
 }
 

@@ -7,6 +7,7 @@ package tool
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -59,4 +60,38 @@ func OneLine(text []byte) string {
 		line = strings.ToValidUTF8(line[:most], "") + "..."
 	}
 	return line
+}
+
+// Failure is why a program gave no result: its own words, where it had some.
+func Failure(name string, out Output, words string) error {
+	if words == "" {
+		words = OneLine(out.Errors)
+	}
+	if words == "" {
+		words = OneLine(out.Text)
+	}
+	how := "failed"
+	switch {
+	case out.Exit.Signal != 0:
+		how = fmt.Sprintf("was ended by signal %d", out.Exit.Signal)
+	case out.Exit.Status > 0:
+		how = fmt.Sprintf("failed with exit status %d", out.Exit.Status)
+	case out.Exit.Status < 0:
+		how = "was ended by somebody else"
+	}
+	if words == "" {
+		return fmt.Errorf("%s %s and said nothing", name, how)
+	}
+	return fmt.Errorf("%s %s: %s", name, how, words)
+}
+
+// NotUnderstood is why output that is there gave no result.
+func NotUnderstood(name string, out Output, what string) error {
+	if out.Exit.Status != 0 || out.Exit.Signal != 0 {
+		return Failure(name, out, "")
+	}
+	if len(out.Text) == 0 {
+		return Failure(name, out, "")
+	}
+	return fmt.Errorf("%s printed what is not understood: %s: %q", name, what, OneLine(out.Text))
 }

@@ -20,6 +20,9 @@ _NAMES = frozenset(
         "MASTER_PORT",
         "MPI_LOCALRANKID",
         "MPI_LOCALNRANKS",
+        "RAY_ADDRESS",
+        "RAY_JOB_ID",
+        "RAY_RAYLET_PID",
         # core/job/settings.go lists these:
         "NCCL_IB_DISABLE",
         "NCCL_IB_HCA",

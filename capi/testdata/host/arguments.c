@@ -60,6 +60,7 @@ static void wrong(__typeof__(netmon_query) *ask, const char *request, const char
 
 static void wrong_request(const char *request, const char *word) { wrong(netmon_query, request, word); }
 static void wrong_probe(const char *request, const char *word) { wrong(netmon_probe, request, word); }
+static void wrong_test(const char *request, const char *word) { wrong(netmon_bandwidth, request, word); }
 
 // Texts that are wrong as a whole, whatever they were meant to be. The sentence names the argument.
 static void wrong_texts(void (*wrong)(const char *, const char *), const char *argument) {
@@ -203,6 +204,9 @@ static void case_config(int count, char **words) {
       {"{\"probe_interval_seconds\": 3601}", "3600"},
       {"{\"probe_interval_seconds\": \"1\"}", "probe_interval_seconds"},
       {"{\"probe_timeout_seconds\": 0}", "0.01"},
+      {"{\"bandwidth_server\": 1}", "29542"},
+      {"{\"bandwidth_server\": {\"port\": 0}}", "bandwidth_server.port"},
+      {"{\"bandwidth_server\": {\"address\": \"node7\"}}", "bandwidth_server.address"},
       {"{\"probe_timeout_seconds\": 61}", "probe_timeout_seconds"},
       {"{\"udp_responder\": 29541}", "udp_responder"},
       {"{\"udp_responder\": \"127.0.0.1\"}", "udp_responder"},
@@ -504,6 +508,117 @@ static void case_probe(int count, char **words) {
   CHECK_STATUS(netmon_close(alive), NETMON_OK);
 }
 
+// tested asks for a bandwidth test, checks the answer's beginning, and returns its id.
+static long tested(const char *request, const char *word, int32_t *done) {
+  char *json = POISON, *error = POISON;
+  int32_t status = netmon_bandwidth(alive, request, &json, &error);
+  CHECK(status == NETMON_OK, "%s: %d: %s", request, status, error);
+  CHECK(error == NULL, "error_out was not zeroed");
+  long id = 0;
+  CHECK(sscanf(json, "{\"id\":%ld,\"done\":", &id) == 1 && id > 0, "%s", json);
+  CHECK(strstr(json, word) != NULL, "%s: no %s: %s", request, word, json);
+  *done = strstr(json, "\"done\":true") != NULL;
+  check_document(__FILE__, __LINE__, json, "{\"id\":", '}');
+  return id;
+}
+
+static void case_bandwidth(int count, char **words) {
+  (void)count, (void)words;
+  open_two();
+  char *error = POISON, *json = POISON;
+  CHECK_STATUS(netmon_bandwidth(alive, NULL, &json, &error), NETMON_ERR_INVALID_ARGUMENT);
+  check_sentence(__FILE__, __LINE__, error, "request_json");
+  CHECK(json == NULL, "json_out was not zeroed");
+  error = POISON;
+  CHECK_STATUS(netmon_bandwidth(alive, "{\"target\": \"127.0.0.1:1\"}", NULL, &error), NETMON_ERR_INVALID_ARGUMENT);
+  check_sentence(__FILE__, __LINE__, error, "json_out");
+  CHECK_STATUS(netmon_bandwidth(alive, NULL, NULL, NULL), NETMON_ERR_INVALID_ARGUMENT);
+
+  wrong_texts(wrong_test, "request_json");
+  truncated(wrong_test, "request_json",
+            "{\"target\": \"127.0.0.1:1\", \"tool\": \"netmon\", \"seconds\": 0.1, \"wait_seconds\": 0.5}");
+  const struct {
+    const char *request, *word;
+  } cases[] = {
+      {"", "target"},
+      {"{}", "target"},
+      {"{\"target\": null}", "target"},
+      {"{\"target\": 1}", "target"},
+      {"{\"target\": \"\"}", "target"},
+      {"{\"target\": \"a b\"}", "target"},
+      {"{\"target\": \"tcp://127.0.0.1\"}", "target"},
+      {"{\"target\": \"127.0.0.1:0\"}", "target"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": \"iperf\"}", "speedtest-cli"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": 3}", "tool"},
+      {"{\"target\": \"127.0.0.1:1\", \"direction\": \"up\"}", "transmit"},
+      {"{\"target\": \"127.0.0.1:1\", \"seconds\": 0.09}", "seconds"},
+      {"{\"target\": \"127.0.0.1:1\", \"seconds\": 10.1}", "from 0.1 to 10"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": \"iperf3\", \"seconds\": 0.5}", "whole seconds"},
+      {"{\"target\": \"127.0.0.1:1\", \"bytes\": 0}", "bytes"},
+      {"{\"target\": \"127.0.0.1:1\", \"bytes\": 17179869185}", "17179869184"},
+      {"{\"target\": \"127.0.0.1:1\", \"bytes\": 1.5}", "bytes"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": \"iperf3\", \"bytes\": 5}", "bytes"},
+      {"{\"target\": \"127.0.0.1:1\", \"parallel\": 0}", "parallel"},
+      {"{\"target\": \"127.0.0.1:1\", \"parallel\": 9}", "from 1 to 8"},
+      {"{\"target\": \"127.0.0.1:1\", \"program\": \"/bin/iperf3\"}", "program"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": \"iperf3\", \"program\": \"\"}", "program"},
+      {"{\"target\": \"127.0.0.1:1\", \"tool\": \"iperf3\", \"program\": \"a\\u0000b\"}", "program"},
+      {"{\"target\": \"127.0.0.1:1\", \"timeout_seconds\": 0.9}", "timeout_seconds"},
+      {"{\"target\": \"127.0.0.1:1\", \"timeout_seconds\": 121}", "timeout_seconds"},
+      {"{\"target\": \"127.0.0.1:1\", \"wait_seconds\": 60.1}", "wait_seconds"},
+      {"{\"tool\": \"speedtest-cli\", \"seconds\": 2}", "seconds"},
+      {"{\"tool\": \"speedtest-cli\", \"parallel\": 2}", "parallel"},
+      {"{\"tool\": \"speedtest-cli\", \"target\": \"127.0.0.1\"}", "number"},
+      {"{\"target\": \"127.0.0.1:1\", \"id\": 1}", "target"},
+      {"{\"target\": \"127.0.0.1:1\", \"count\": 1}", "count"},
+      {"{\"id\": 0}", "id"},
+      {"{\"id\": 4711}", "4711"},
+      {"{\"id\": 4711, \"cancel\": true}", "4711"},
+      {"{\"id\": 1, \"cancel\": 1}", "cancel"},
+      {"{\"cancel\": true}", "id"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) wrong_test(cases[i].request, cases[i].word);
+
+  // What becomes of a test is in the answer, not in the status.
+  int32_t done;
+  const struct {
+    const char *request, *word;
+  } right[] = {
+      {"{\"target\": \"127.0.0.1:1\"}", "refuses the connection"},
+      {"{\"target\": \"[::1]:1\", \"direction\": \"both\", \"wait_seconds\": 60}", "refuses the connection"},
+      {"{\"target\": \"localhost:1\", \"tool\": \"netmon\", \"bytes\": 17179869184, \"parallel\": 8}", "refuses"},
+      {"{\"target\": \"127.0.0.1\", \"tool\": \"iperf3\", \"program\": \"/no/such/file\"}", "cannot be started"},
+      {"{\"tool\": \"speedtest-cli\", \"target\": \"12\", \"program\": \"/bin/true\"}", "said nothing"},
+  };
+  for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+    long id = tested(right[i].request, right[i].word, &done);
+    CHECK(done, "%s is not done", right[i].request);
+    char again[64];
+    snprintf(again, sizeof again, "{\"id\": %ld}", id);
+    wrong_test(again, "id");
+  }
+
+  // One that goes on is waited for in slices, and canceled. Another one at the same time is refused, in whatever monitor.
+  netmon_handle serving = OPEN("{\"bandwidth_server\": {\"port\": 29543}}");
+  const char *request = "{\"target\": \"127.0.0.1:29543\", \"seconds\": 10, \"bytes\": 4294967296, \"wait_seconds\": 0.05}";
+  long id = tested(request, "\"tests\":[]", &done);
+  CHECK(!done, "it is done");
+  json = error = POISON;
+  CHECK_STATUS(netmon_bandwidth(serving, request, &json, &error), NETMON_ERR_RESOURCES);
+  CHECK(json == NULL, "json_out was not zeroed");
+  check_sentence(__FILE__, __LINE__, error, "another bandwidth test");
+  char slice[64], cancel[64];
+  snprintf(slice, sizeof slice, "{\"id\": %ld, \"wait_seconds\": 0.05}", id);
+  snprintf(cancel, sizeof cancel, "{\"id\": %ld, \"cancel\": true}", id);
+  CHECK(tested(slice, "\"tests\":[]", &done) == id && !done, "the slice");
+  CHECK(tested(cancel, "canceled", &done) == id && done, "the cancel");
+  wrong_test(slice, "id");
+  tested(right[0].request, right[0].word, &done);
+  CHECK(done, "after it");
+  CHECK_STATUS(netmon_close(serving), NETMON_OK);
+  CHECK_STATUS(netmon_close(alive), NETMON_OK);
+}
+
 // A stale handle is CLOSED, an invented one INVALID_ARGUMENT, whatever else is right.
 static void wrong_handle(netmon_handle handle, int32_t want, const char *word) {
   char *json = POISON, *error = POISON;
@@ -518,6 +633,10 @@ static void wrong_handle(netmon_handle handle, int32_t want, const char *word) {
   CHECK_STATUS(netmon_probe(handle, "{\"target\": \"127.0.0.1\"}", &json, &error), want);
   CHECK(json == NULL, "json_out was not zeroed");
   check_sentence(__FILE__, __LINE__, error, word);
+  error = POISON;
+  CHECK_STATUS(netmon_bandwidth(handle, "{\"target\": \"127.0.0.1:1\"}", &json, &error), want);
+  CHECK(json == NULL, "json_out was not zeroed");
+  check_sentence(__FILE__, __LINE__, error, "handle");
   error = POISON;
   CHECK_STATUS(netmon_set_job(handle, "{\"rank\": 0}", &error), want);
   check_sentence(__FILE__, __LINE__, error, word);
@@ -668,8 +787,9 @@ static void case_versions(int count, char **words) {
 
 int main(int argc, char **argv) {
   static const test_case cases[] = {
-      {"config", case_config}, {"job", case_job},          {"query", case_query},     {"handle", case_handle},
-      {"probe", case_probe},   {"size", case_struct_size}, {"unknown", case_unknown}, {"versions", case_versions},
+      {"config", case_config},    {"job", case_job},         {"query", case_query},
+      {"handle", case_handle},    {"probe", case_probe},     {"bandwidth", case_bandwidth},
+      {"size", case_struct_size}, {"unknown", case_unknown}, {"versions", case_versions},
   };
   return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -155,6 +155,19 @@ static void probe(netmon_handle handle) {
   }
 }
 
+static void bandwidth(netmon_handle handle) {
+  char *json = POISON, *error = POISON;
+  int32_t status = netmon_bandwidth(handle, "{\"target\": \"127.0.0.1:1\"}", &json, &error);
+  if (usable) {
+    CHECK(status == NETMON_OK, "netmon_bandwidth: %d: %s", status, error);
+    CHECK(strstr(json, "refuses the connection") != NULL, "%s", json);
+    check_document(__FILE__, __LINE__, json, "{\"id\":", '}');
+  } else {
+    check_forked(status, error, "netmon_bandwidth");
+    CHECK(json == NULL, "json_out of a call that failed");
+  }
+}
+
 static void sample(netmon_handle handle) {
   char *json = POISON, *error = POISON;
   int32_t status = netmon_sample(handle, &json, &error);
@@ -176,6 +189,7 @@ static void call_everything(void *unused) {
   ask(inherited, "{\"view\": \"history\"}", "[", ']');
   ask(inherited, "{\"view\": \"stats\", \"metric\": \"tcp.established\"}", "{\"metric\":", '}');
   probe(inherited);
+  bandwidth(inherited);
   int32_t status = netmon_set_job(inherited, "{\"rank\": 1}", &error);
   if (usable) CHECK(status == NETMON_OK && error == NULL, "netmon_set_job: %d: %s", status, error);
   if (!usable) check_forked(status, error, "netmon_set_job");

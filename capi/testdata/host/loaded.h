@@ -19,6 +19,7 @@ static __typeof__(netmon_free) *loaded_free;
 static __typeof__(netmon_latest) *loaded_latest;
 static __typeof__(netmon_query) *loaded_query;
 static __typeof__(netmon_probe) *loaded_probe;
+static __typeof__(netmon_bandwidth) *loaded_bandwidth;
 
 #define netmon_abi_version loaded_abi_version
 #define netmon_version loaded_version
@@ -30,6 +31,7 @@ static __typeof__(netmon_probe) *loaded_probe;
 #define netmon_latest loaded_latest
 #define netmon_query loaded_query
 #define netmon_probe loaded_probe
+#define netmon_bandwidth loaded_bandwidth
 
 #include "check.h"
 
@@ -50,6 +52,7 @@ static void load(const char *path) {
       {"netmon_latest", &loaded_latest},
       {"netmon_query", &loaded_query},
       {"netmon_probe", &loaded_probe},
+      {"netmon_bandwidth", &loaded_bandwidth},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

@@ -23,6 +23,9 @@ static void use_everything(void) {
   CHECK_STATUS(netmon_probe(handle, "{\"target\": \"127.0.0.1\"}", &json, NULL), NETMON_OK);
   netmon_free(json);
   CHECK_STATUS(netmon_probe(handle, "{", &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
+  CHECK_STATUS(netmon_bandwidth(handle, "{\"target\": \"127.0.0.1:1\"}", &json, NULL), NETMON_OK);
+  netmon_free(json);
+  CHECK_STATUS(netmon_bandwidth(handle, "{", &json, NULL), NETMON_ERR_INVALID_ARGUMENT);
   CHECK_STATUS(netmon_set_job(handle, "{\"rank\": 0}", NULL), NETMON_OK);
   CHECK_STATUS(netmon_set_job(handle, "{\"rank\": -1}", NULL), NETMON_ERR_CONFIG);
   CHECK_STATUS(netmon_latest(handle, &snapshot), NETMON_OK);

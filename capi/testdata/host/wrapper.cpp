@@ -85,6 +85,9 @@ void texts() {
   CHECK(taken.empty());
   auto stats = monitor.query(std::string(R"({"view": "stats", "metric": "tcp.established"})"));
   CHECK(stats && contains(*stats, "\"metric\":\"tcp.established\""));
+  auto test = monitor.bandwidth(R"({"target": "127.0.0.1:1"})");
+  CHECK(test && contains(*test, "refuses the connection"));
+  CHECK(monitor.bandwidth("{}").status() == Status::invalid_argument);
   auto answer = monitor.probe(R"({"target": "127.0.0.1"})");
   CHECK(answer && contains(*answer, "\"done\":true") && contains(*answer, "\"received\":1"));
   CHECK(monitor.set_job(R"({"rank": 3, "world_size": 8})"));
@@ -120,6 +123,7 @@ void errors() {
   monitor.close();
   CHECK(monitor.sample().status() == Status::closed && monitor.query(R"({"view": "health"})").status() == Status::closed);
   CHECK(monitor.probe(R"({"target": "127.0.0.1"})").status() == Status::closed);
+  CHECK(monitor.bandwidth(R"({"target": "127.0.0.1:1"})").status() == Status::closed);
   auto latest = monitor.latest();
   CHECK(!latest && latest.status() == Status::closed && latest.error().sentence() == "closed");
 }

@@ -1,0 +1,67 @@
+package tcpinfo
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+)
+
+// ErrMessage means that the kernel's answer is not as documented.
+var ErrMessage = errors.New("tcpinfo: malformed message")
+
+// Sizes of structures of linux/inet_diag.h, and the attribute that holds struct tcp_info.
+const (
+	sizeofRequest = 56 // struct inet_diag_req_v2
+	sizeofMessage = 72 // struct inet_diag_msg
+	infoAttribute = 2  // INET_DIAG_INFO
+	attributeMask = 1<<14 - 1
+	sizeofNlattr  = 4
+)
+
+// appendRequest appends a struct inet_diag_req_v2 for all connections of a family, with their struct tcp_info.
+func appendRequest(to []byte, family byte) []byte {
+	const protocolTCP = 6
+	at := len(to)
+	to = append(to, make([]byte, sizeofRequest)...)
+	to[at], to[at+1], to[at+2] = family, protocolTCP, 1<<(infoAttribute-1)
+	binary.NativeEndian.PutUint32(to[at+4:], connected)
+	return to
+}
+
+// parseMessage reads a struct inet_diag_msg and its attributes. ok is false for what is no connection.
+//
+// Errors: ErrMessage.
+func parseMessage(text []byte, s *Socket) (ok bool, err error) {
+	if len(text) < sizeofMessage {
+		return false, ErrMessage
+	}
+	u32 := func(at int) uint32 { return binary.NativeEndian.Uint32(text[at:]) }
+	address := func(at int) netip.Addr {
+		if text[0] == familyInet {
+			return netip.AddrFrom4([4]byte(text[at : at+4]))
+		}
+		return zoned(netip.AddrFrom16([16]byte(text[at:at+16])), u32(40))
+	}
+	if text[0] != familyInet && text[0] != familyInet6 {
+		return false, nil
+	}
+	*s = Socket{
+		Local:  netip.AddrPortFrom(address(8), binary.BigEndian.Uint16(text[4:])),
+		Remote: netip.AddrPortFrom(address(24), binary.BigEndian.Uint16(text[6:])),
+		Cookie: uint64(u32(44)) | uint64(u32(48))<<32,
+		Inode:  u32(68),
+	}
+	// NLA_ALIGN(4): attributes begin at multiples of 4.
+	for rest := text[sizeofMessage:]; len(rest) >= sizeofNlattr; {
+		length := int(binary.NativeEndian.Uint16(rest))
+		kind := binary.NativeEndian.Uint16(rest[2:]) & attributeMask
+		if length < sizeofNlattr || length > len(rest) {
+			return false, ErrMessage
+		}
+		if kind == infoAttribute {
+			ok = s.Info.ParseInfo(rest[sizeofNlattr:length]) && s.Info.State.Connected()
+		}
+		rest = rest[min((length+3)&^3, len(rest)):]
+	}
+	return ok, nil
+}
