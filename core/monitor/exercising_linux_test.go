@@ -230,6 +230,23 @@ func TestBandwidth_agreesWithIPerf3(t *testing.T) {
 	}
 }
 
+// What still is on the queues of a slow link when the time is over is not waited for, and not counted.
+func TestBandwidth_slowLink(t *testing.T) {
+	here, there := nettest.Pair(t)
+	here.Run("tc qdisc add dev eth0 root tbf rate 2mbit burst 3kb latency 2000ms")
+	there.Run("tc qdisc add dev far0 root tbf rate 2mbit burst 3kb latency 2000ms")
+	there.Do(func() { serving(t, there4, 29542) })
+	m := newExercising(t, `{}`)
+	for _, direction := range []string{"transmit", "receive"} {
+		began := time.Now()
+		row := asked(t, m, fmt.Sprintf(`{"target": %q, "direction": %q, "seconds": 2}`, there4, direction))[0]
+		t.Logf("%s: %.3f Mbit/s over %.2f s, rtt %.0f ms", direction, *row.ReceiverBytesPerSecond*8/1e6, *row.Seconds, *row.RTTSeconds*1e3)
+		assert.InEpsilon(t, 2e6/8*1448/1514, *row.ReceiverBytesPerSecond, 0.05)
+		assert.Less(t, *row.Seconds, 3.1)
+		assert.Less(t, time.Since(began), 30*time.Second)
+	}
+}
+
 // Monitors that share a turn test one after the other, and closing one ends its test.
 func TestBandwidth_oneAtATimeInAProcess(t *testing.T) {
 	_, there := nettest.Pair(t)
