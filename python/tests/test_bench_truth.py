@@ -53,11 +53,14 @@ def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
 
     results = json.loads(values.read_text())
     assert [row["every"] for row in results["losses"][::6]] == [1000, 100, 10, 1]
-    for row in results["losses"]:
+    for row, line in zip(results["losses"], lost[2:], strict=True):
         if row["what"] in report.JUDGED_LOSS:
-            assert report.equal(row), row
-            assert row["dropped"] == row["sent"] / row["every"] > 0, row
-    assert "off by" not in "".join(cell for row in lost for cell in row if row[1].startswith(" netmon"))
+            # A process without a processor ends a connection late, when the kernel has sent the SYN again; all else is equal.
+            repeated = row["seen"] - row["sent"]
+            assert 0 <= repeated <= (1 + row["sent"] // 10 if row["what"] == "`tcp`" else 0), row
+            assert 0 < row["lost"] <= row["dropped"] <= row["lost"] + repeated, row
+            assert row["lost"] >= row["sent"] // row["every"] - repeated, row
+            assert ("off by" in "".join(line)) is not report.equal(row), line
 
 
 def hold(egress: bool, protocol: int, kind: int, source: int, destination: int, microseconds: int, size: int = 56) -> lab.Hold:
