@@ -45,7 +45,8 @@ func Measure(r Request, clk clock.Clock) []tool.Result {
 
 // until waits until done says so.
 func (c *client) until(what string, most time.Duration, done func() (bool, error), poll func(set []unix.PollFd) []unix.PollFd) error {
-	end := min(c.clock.Monotonic()+most, c.deadline)
+	began := c.clock.Monotonic()
+	end := min(began+most, c.deadline)
 	for {
 		if finished, err := done(); finished || err != nil {
 			return err
@@ -54,7 +55,7 @@ func (c *client) until(what string, most time.Duration, done func() (bool, error
 		case c.Stop():
 			return tool.ErrStopped
 		case now >= end:
-			return fmt.Errorf("%s: not within %.1f s", what, (most - max(0, now-c.deadline)).Seconds())
+			return fmt.Errorf("%s: not within %.1f s", what, (now - began).Seconds())
 		default:
 			c.set = poll(c.set[:0])
 			wait(c.set, min(slice, end-now))
