@@ -127,12 +127,16 @@ static int set_streams(netmon_running *r) {
   return 0;
 }
 
+// set_default is of the calling process alone; the host's handlers are its own.
+static void set_default(int signal) {
+  const unsigned char by_default[64] = {0}; // SIG_DFL in whatever layout the kernel has for it
+  CALL4(SYS_rt_sigaction, signal, by_default, NULL, 8);
+}
+
 // become is the process that becomes the program.
 static int become(void *argument) {
   netmon_running *r = argument;
-  // Of this process alone; the host's handlers are its own.
-  const unsigned char by_default[64] = {0}; // SIG_DFL in whatever layout the kernel has for it
-  for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) CALL4(SYS_rt_sigaction, signal, by_default, NULL, 8);
+  for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) set_default(signal);
   CALL2(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   CALL0(SYS_setsid);
   const uint64_t none = 0;
@@ -194,6 +198,8 @@ static int keep(void *argument) {
   CALL0(SYS_setsid); // no signal of the host's terminal
   CALL2(SYS_prctl, PR_SET_NAME, "netmon-keeper");
   CALL2(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+  // Of a host that ignores it, the keeper would get no status, and the program's number could be another's when it is killed.
+  set_default(SIGCHLD);
   if ((r->error = set_streams(r)) != 0) leave();
   // Where this fails it writes errno of the host's thread, which waits for the keeper in Go and looks at none.
   r->tool = clone(become, r->stacks[1] + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, r);

@@ -280,6 +280,33 @@ static void case_fakes(int count, char **words) {
   end();
 }
 
+// A host that ignores SIGCHLD has no zombies; how the program ended is known all the same.
+static void case_ignored(int count, char **words) {
+  (void)count, (void)words;
+  begin();
+  const struct sigaction ways[] = {{.sa_handler = SIG_IGN}, {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT}};
+  for (int i = 0; i < 2; i++) {
+    CHECK(sigaction(SIGCHLD, &ways[i], NULL) == 0, "%s", strerror(errno));
+    const struct {
+      const char *name, *word;
+    } fakes[] = {
+        {"die", "failed with exit status 3"}, {"crash", "was ended by signal 11"}, {"family", "failed and said nothing"}};
+    for (size_t k = 0; k < sizeof fakes / sizeof fakes[0]; k++) {
+      char request[512];
+      snprintf(request, sizeof request, "{\"tool\": \"speedtest-cli\", \"program\": \"%s\"}", fake(fakes[k].name));
+      char *json = ask(request);
+      contains(json, fakes[k].word);
+      netmon_free(json);
+      CHECK(fakes_running() == 0 && children() == 0, "%s leaves %d processes", fakes[k].name, fakes_running());
+    }
+    struct sigaction now;
+    CHECK(sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == ways[i].sa_handler &&
+              (now.sa_flags & ways[i].sa_flags) == ways[i].sa_flags,
+          "the host's disposition is another one");
+  }
+  end();
+}
+
 // The program has nothing of the host: no descriptor, no mask, no handler, no variable; and it is called as it was asked for.
 static void case_inherits(int count, char **words) {
   (void)count, (void)words;
@@ -444,6 +471,7 @@ static void case_many(int count, char **words) {
 int main(int argc, char **argv) {
   static const test_case cases[] = {
       {"fakes", case_fakes},
+      {"ignored", case_ignored},
       {"inherits", case_inherits},
       {"unwanted", case_unwanted},
       {"killed", case_killed},
