@@ -111,9 +111,9 @@ func TestMeasure_bytes(t *testing.T) {
 	for _, direction := range []tool.Direction{tool.Transmit, tool.Receive} {
 		for _, connections := range []int{1, 5} {
 			r := request(s.Addr(), direction)
-			r.Bytes, r.Connections, r.Duration = 20_000_001, connections, 5*time.Second
+			r.Bytes, r.Connections, r.Duration = 200_000_001, connections, 5*time.Second
 			one := measured(t, r)[0]
-			assert.Equal(t, uint64(20_000_001), *one.Bytes)
+			assert.Equal(t, uint64(200_000_001), *one.Bytes)
 			assert.Less(t, *one.Seconds, 5.0)
 		}
 	}
@@ -122,6 +122,23 @@ func TestMeasure_bytes(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return assert.ObjectsAreEqual("1 bytes arrived at once, which is too little for a rate; ask for more bytes or seconds", errorOf(t, r))
 	}, 10*time.Second, 10*time.Millisecond)
+}
+
+// What took microseconds says how fast buffers are, not the way.
+func TestMeasure_judgesNoBurst(t *testing.T) {
+	c := client{Request: Request{To: netip.MustParseAddrPort("127.0.0.1:1")}}
+	sent := &flow{sends: true, bytes: 300_000, last: 2 * time.Millisecond, duration: time.Second}
+	var r tool.Result
+	result := message{kind: kindResult, bytes: 300_000, duration: 18 * time.Microsecond}
+	assert.EqualError(t, c.judge(&r, sent, result),
+		"300000 bytes arrived within 0.018 ms, which is too little for a rate; ask for more bytes or seconds")
+
+	// A slow way behind a large buffer: the receiver's figure holds, the sender's would be that of copying.
+	result.duration = time.Second
+	require.NoError(t, c.judge(&r, sent, result))
+	assert.Equal(t, 300_000.0, *r.Receiver)
+	assert.Nil(t, r.Sender)
+	assert.Equal(t, "the sender's buffers took everything at once", r.Lacking["sender_bytes_per_second"])
 }
 
 func TestMeasure_nobodyThere(t *testing.T) {
