@@ -15,7 +15,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ def serve(where: Namespace, port: int = PORT) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "listening\n"
     return process
+
+
+@contextmanager
+def serving(where: Namespace, port: int = PORT) -> Iterator[None]:
+    """Have a namespace be the other end as long as the context lasts."""
+    process = serve(where, port)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def most_connections() -> int:
