@@ -169,6 +169,11 @@ func New(config Config, options Options) (*Monitor, error) {
 	}
 	m.exercises = m.newExercises()
 	m.parts = m.newParts()
+	if m.peers != nil && isExhausted(m.peers.err) {
+		m.options.NoLoop, m.options.Released = true, nil
+		m.Close()
+		return nil, exhaustedError(m.peers.err)
+	}
 	m.aim()
 	if config.Responder.IsValid() {
 		m.engine.Respond(config.Responder)

@@ -296,7 +296,7 @@ func peerReasons() []struct {
 		{oldDuplicates, "duplicates_reported_total", "not counted by kernels before Linux 4.19"},
 		{oldUnsent, "unsent_bytes rtt_min_seconds", "not told by kernels before Linux 4.6"},
 		{noReadings, rates + " " + limits, "sockets were read once only since the window began"},
-		{noChildRates, rates, "the sockets of other processes were read once only"},
+		{noChildRates, rates, "the sockets of other processes were not read twice in a row yet"},
 		{oldLimits, limits, "not counted by kernels before Linux 4.10"},
 		{noBusyTime, limits, "there was nothing to send in the window"},
 		{neverUsed, "idle_seconds", "no connection was read while it was open"},

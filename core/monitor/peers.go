@@ -66,6 +66,7 @@ type DiagSource interface {
 type peersPart struct {
 	clock   clockSource
 	refused string // why there is no part of this at all
+	err     error  // the same, nil where sockets can be read
 	sockets SocketSource
 	router  RouteSource // opened when it is needed, by the part's goroutine, as diag is
 	diag    DiagSource
@@ -82,7 +83,8 @@ type peersPart struct {
 
 	wantOwn    atomic.Bool
 	wantOthers atomic.Bool
-	wantRoutes atomic.Int32 // 1 new ones, 2 all
+	wantRoutes atomic.Int32                        // 1 new ones, 2 all
+	addresses  atomic.Pointer[map[netip.Addr]bool] // of this host
 
 	mu      sync.Mutex // guards what follows; a sample only tries it
 	table   *peer.Table
@@ -110,10 +112,13 @@ type clockSource interface{ Monotonic() time.Duration }
 
 // peersReading is what a reading came to.
 type peersReading struct {
-	view   *peer.View // nil before the first
-	err    string     // why this one failed
-	ended  time.Duration
-	took   time.Duration
+	view  *peer.View // nil before the first
+	err   string     // why this one failed
+	ended time.Duration
+	took  time.Duration
+	// usual is the shorter of this reading's duration and the last one's: a single one that the host's own work held up does not keep
+	// the next from being made for a hundred times as long.
+	usual  time.Duration
 	hidden int
 }
 
@@ -160,10 +165,9 @@ func (p *peersPart) open() {
 		p.refused = "sockets are those of the running system, and this is a recording of another"
 		return
 	}
-	var err error
-	if p.sockets, err = newSocketSource(p.fs); err != nil {
-		p.refused = err.Error()
-		if errors.Is(err, errors.ErrUnsupported) {
+	if p.sockets, p.err = newSocketSource(p.fs); p.err != nil {
+		p.refused = p.err.Error()
+		if errors.Is(p.err, errors.ErrUnsupported) {
 			p.refused = "read on Linux only"
 		}
 	}
@@ -316,9 +320,11 @@ func (p *peersPart) readOthers() {
 	case family.Refused > 0:
 		r.problem = fmt.Sprintf("not permitted for %d of %d other processes: %s", family.Refused, family.Processes, family.Reason)
 	}
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.table.LoseOthers()
+	} else {
 		p.table.BeginOthers(read)
 		for i := range found {
 			p.table.TakeOther(&found[i].Socket, found[i].origin)
@@ -378,6 +384,9 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 	began := p.clock.Monotonic()
 	if !p.started {
 		p.started, p.spent = true, 0
+		if addresses := p.addresses.Load(); addresses != nil {
+			p.table.SetHost(*addresses)
+		}
 		p.sockets.Begin()
 		p.table.BeginOwn(began)
 	}
@@ -387,13 +396,13 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 		switch {
 		case err != nil:
 			p.started = false
-			p.published.Store(&peersReading{err: err.Error(), ended: now, took: p.spent + now - began})
+			p.publish(&peersReading{err: err.Error(), ended: now, took: p.spent + now - began})
 			return true
 		case done:
 			p.started = false
 			p.table.EndOwn(now)
 			view := p.table.View(p.spent + now - began)
-			p.published.Store(&peersReading{view: view, ended: now, took: view.Took, hidden: p.sockets.Hidden()})
+			p.publish(&peersReading{view: view, ended: now, took: view.Took, hidden: p.sockets.Hidden()})
 			return true
 		case most > 0 && now-began > most, p.closing.Load():
 			p.spent += now - began
@@ -404,8 +413,28 @@ func (p *peersPart) read(most time.Duration) (done bool) {
 	}
 }
 
+func (p *peersPart) publish(r *peersReading) {
+	r.usual = r.took
+	if last := p.published.Load(); last.ended != 0 {
+		r.usual = min(r.took, last.took)
+	}
+	p.published.Store(r)
+}
+
 // refresh brings what samples copy up to date, as far as that is quick.
 func (p *peersPart) refresh(now *occasion) {
+	var version uint64
+	if now.topology != nil {
+		version = now.topology.version
+	}
+	if version != p.routesTop || now.monotonic-p.routesAt > routePeriod {
+		if version != p.routesTop {
+			addresses := now.topology.addresses()
+			p.addresses.Store(&addresses)
+		}
+		p.routesTop, p.routesAt = version, now.monotonic
+		p.wantRoutes.Store(2)
+	}
 	r := p.published.Load()
 	if !p.aside && p.mu.TryLock() {
 		func() {
@@ -421,23 +450,15 @@ func (p *peersPart) refresh(now *occasion) {
 				p.wantRoutes.CompareAndSwap(0, 1)
 			}
 		}()
-		if r = p.published.Load(); r.took > quickReading {
+		if r = p.published.Load(); r.usual > quickReading {
 			p.aside = true
 		}
-	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.took {
-		if r.took < quickReading && r.err == "" {
+	} else if p.aside && r.ended != 0 && now.monotonic-r.ended >= restPeers*r.usual {
+		if r.usual < quickReading && r.err == "" {
 			p.aside = false // the next sample reads
 		} else {
 			p.wantOwn.Store(true)
 		}
-	}
-	var version uint64
-	if now.topology != nil {
-		version = now.topology.version
-	}
-	if version != p.routesTop || now.monotonic-p.routesAt > routePeriod {
-		p.routesTop, p.routesAt = version, now.monotonic
-		p.wantRoutes.Store(2)
 	}
 	if others := p.others.Load(); p.live && now.monotonic-others.ended >= max(othersPeriod, restPeers*others.took) {
 		p.wantOthers.Store(true)
@@ -534,10 +555,12 @@ func (p *peersPart) window() time.Duration {
 
 // planeTraffic is what this process and its children moved by one interface.
 type planeTraffic struct {
-	interfaceName  string // "" where that is not known
-	loopback       bool
-	bytes          uint64  // sent and received since the monitor started
-	bytesPerSecond float64 // over the window of the last sample; NaN where there is none
+	interfaceName string // "" where that is not known
+	loopback      bool
+	bytes         uint64 // sent and received since the monitor started
+	// bytesPerSecond is over the window of the last sample, of children between their last two readings; NaN where it is not known. It
+	// adds up over planes: it is negative where the interface of connections has become known in the window.
+	bytesPerSecond float64
 }
 
 // traffic is what moved by each interface, as of the last sample; nil where peers are not known. Ray's daemons are not in it.
@@ -551,16 +574,26 @@ func (p *peersPart) traffic() (planes []planeTraffic) {
 		t := planeTraffic{
 			interfaceName: plane.Interface, loopback: plane.Interface == p.loopback, bytes: plane.Bytes, bytesPerSecond: math.NaN(),
 		}
-		if window > 0 {
-			var before uint64
+		if window > 0 && !p.current.OthersUnrated {
+			own := float64(plane.Bytes - plane.Others)
 			for _, b := range p.base.Planes {
 				if b.Interface == plane.Interface {
-					before = b.Bytes
+					own -= float64(b.Bytes - b.Others)
 				}
 			}
-			t.bytesPerSecond = float64(plane.Bytes-min(plane.Bytes, before)) / window.Seconds()
+			t.bytesPerSecond = own/window.Seconds() + plane.OthersPerSecond
 		}
 		planes = append(planes, t)
+	}
+	if window > 0 {
+		// Connections whose interface has become known since are those of another plane now, which has as much more.
+		for _, b := range p.base.Planes {
+			if !slices.ContainsFunc(p.current.Planes, func(plane peer.Plane) bool { return plane.Interface == b.Interface }) {
+				planes = append(planes, planeTraffic{
+					interfaceName: b.Interface, bytesPerSecond: -float64(b.Bytes-b.Others) / window.Seconds(),
+				})
+			}
+		}
 	}
 	return planes
 }
@@ -582,7 +615,7 @@ func (p *peersPart) summary() peersSummary {
 	}
 	s.known = true
 	hasWindow := p.window() > 0
-	var rates peer.Rate
+	rates := peer.Rate{Known: true}
 	var inWindow peer.Totals
 	var rtts []uint32
 	for i := range p.current.Rows {
@@ -598,6 +631,7 @@ func (p *peersPart) summary() peersSummary {
 			continue
 		}
 		d, rate := p.current.Since(p.base, r)
+		rates.Known = rates.Known && rate.Known
 		rates.Sent += rate.Sent
 		rates.Received += rate.Received
 		inWindow.Segments += d.Segments
@@ -605,7 +639,9 @@ func (p *peersPart) summary() peersSummary {
 		inWindow.Reported += d.Reported
 	}
 	if hasWindow {
-		s.sentRate, s.receivedRate = rates.Sent, rates.Received
+		if rates.Known {
+			s.sentRate, s.receivedRate = rates.Sent, rates.Received
+		}
 		if inWindow.Segments > 0 {
 			s.retransmitRatio = float64(inWindow.Retransmits-min(inWindow.Retransmits, inWindow.Reported)) / float64(inWindow.Segments)
 		}

@@ -427,7 +427,7 @@ func TestPeers_children(t *testing.T) {
 	at := sink(there, there4+":0")
 	before, beforeOut := child(t, "", "connect "+at)
 	tell(t, before, beforeOut)
-	m := newWatching(t, "{}")
+	m := newWatching(t, `{"interval_seconds": 0.01}`)
 	s := eventually(t, m, "a child's connection", func(s *sample.Sample) bool { return peerAt(s, there4) != nil })
 	p := peerAt(s, there4)
 	assert.Zero(t, p.Connections)
@@ -472,6 +472,27 @@ func TestPeers_children(t *testing.T) {
 	assert.Zero(t, p.Connections)
 	assert.Equal(t, uint64(3500), *p.SentBytesTotal)
 	assert.Equal(t, uint64(2), m.peers.summary().connections)
+
+	// What children sent between two of their readings is no burst of the sample that comes next.
+	const half = 5 * time.Millisecond // of the interval: windows are longer
+	moving := 0
+	for range 10 {
+		m.peers.again()
+		for range 3 {
+			tell(t, in, out)
+			m.Tick()
+			time.Sleep(2 * half)
+			s = sampled(t, m)
+			p, of := peerAt(s, there4), s.Transport
+			if assert.NotNil(t, p.SentBytesPerSecond) && assert.NotNil(t, of.TCPBytesPerSecond) {
+				assert.InDelta(t, *p.SentBytesPerSecond+*p.ReceivedBytesPerSecond, *of.TCPBytesPerSecond, 1e-6)
+				if *p.SentBytesPerSecond > 0 {
+					moving++
+				}
+			}
+		}
+	}
+	assert.NotZero(t, moving)
 }
 
 // The daemons of Ray's node have rows of their own, and only a worker of Ray looks for them.
@@ -652,6 +673,13 @@ func TestPeers_asideAndBack(t *testing.T) {
 	s := justSampled(t, m)
 	assert.Zero(t, *s.Self.PeersAgeSeconds)
 	assert.Equal(t, uint64(100), s.Peers[0].Connections)
+
+	f.each = 15 * time.Microsecond // the host's own work holds one reading up
+	x.clock.Advance(time.Second)
+	assert.InDelta(t, 0.0015, *justSampled(t, m).Self.PeersReadSeconds, 1e-6)
+	f.each = 3 * time.Microsecond
+	x.clock.Advance(10 * time.Millisecond)
+	assert.InDelta(t, 0.0003, *justSampled(t, m).Self.PeersReadSeconds, 1e-6, "which is no reason to rest for 0.15 s")
 
 	f.refused = unix.ENOPROTOOPT
 	s = justSampled(t, m)

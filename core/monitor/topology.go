@@ -37,6 +37,21 @@ type topology struct {
 	noCapacity, noUtilization string // why, where links are known
 }
 
+// addresses are all that this host's interfaces have; none where links are not known.
+func (t *topology) addresses() map[netip.Addr]bool {
+	addresses := make(map[netip.Addr]bool)
+	if t != nil {
+		for _, l := range t.links {
+			for _, cidr := range l.Addresses {
+				if prefix, err := netip.ParsePrefix(cidr); err == nil {
+					addresses[prefix.Addr()] = true
+				}
+			}
+		}
+	}
+	return addresses
+}
+
 // same tells whether two readings say the same, so that what was derived from the older one still holds.
 func (t *topology) same(other *topology) bool {
 	primary := func(t *topology) string {

@@ -38,11 +38,16 @@ type transportPart struct {
 	// movedBefore is what had moved then, by all planes. When twice as much has, the verdict is renewed before its time: else a
 	// sample could name none beside the bytes that were carried.
 	movedBefore uint64
-	verdict     transportTexts
-	marks       []transportMark // oldest first; the first is recentSpan old or older, where there is one
-	limits      processLimits
-	links       []transport.Link // room for those of one verdict
-	passing     transportRow     // room for that of a sample on demand
+	// named is how many interfaces connections were known to go by then. When more are, the verdict is renewed too: it named none, or
+	// the wrong one.
+	named   int
+	verdict transportTexts
+	marks   []transportMark // oldest first; the first is recentSpan old or older, where there is one
+	limits  processLimits
+	links   []transport.Link // room for those of one verdict
+	passing transportRow     // room for that of a sample on demand
+
+	carried map[string]portBytes // by port, also of those that are gone
 
 	// Of the last sample.
 	ports        []rdmaFact
@@ -70,6 +75,9 @@ type interfaceBytes struct {
 	bytes uint64
 }
 
+// portBytes is what a port carried since the monitor started. A port that comes back counts from 0.
+type portBytes struct{ newest, before uint64 }
+
 // transportRow is a section with what it points to.
 type transportRow struct {
 	sample.Transport
@@ -89,8 +97,9 @@ func (p *transportPart) fill(d *document, now *occasion) (bytes int) {
 	if p.m.config.Sources&RDMA == 0 {
 		p.ports, p.portsMissing = nil, "not in sources"
 	}
-	if moved := p.moved(connections); !p.judged || now.monotonic-p.at >= verdictPeriod || moved > 2*p.movedBefore {
-		p.movedBefore = moved
+	moved, named := p.moved(connections), namedOf(connections)
+	if !p.judged || now.monotonic-p.at >= verdictPeriod || moved > 2*p.movedBefore || named > p.named {
+		p.movedBefore, p.named = moved, named
 		p.judge(now, connections, noConnections)
 		bytes += p.verdict.bytes
 	}
@@ -164,7 +173,7 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 			continue
 		}
 		counted++
-		row.bytes[rdma] += port.receiveBytes + port.transmitBytes
+		p.count(port)
 		if port.window > 0 {
 			windows++
 			row.rates[rdma] += float64(port.windowReceive+port.windowTransmit) / port.window.Seconds()
@@ -172,7 +181,7 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 	}
 	if counted == 0 {
 		missing = or(missing, "no RDMA port whose bytes the driver counts")
-	} else if row.RDMABytesTotal = &row.bytes[rdma]; windows > 0 {
+	} else if row.bytes[rdma], row.RDMABytesTotal = p.allCarried(), &row.bytes[rdma]; windows > 0 {
 		row.RDMABytesPerSecond = &row.rates[rdma]
 		return
 	} else {
@@ -181,6 +190,35 @@ func (p *transportPart) fillPorts(d *document, row *transportRow) {
 	}
 	d.lack("transport.rdma_bytes_total", missing)
 	d.lack("transport.rdma_bytes_per_second", missing)
+}
+
+func namedOf(connections []planeTraffic) (named int) {
+	for _, c := range connections {
+		if c.interfaceName != "" && c.bytes > 0 {
+			named++
+		}
+	}
+	return named
+}
+
+func (p *transportPart) count(port *rdmaFact) {
+	if p.carried == nil {
+		p.carried = make(map[string]portBytes)
+	}
+	name, now := portName(port), port.receiveBytes+port.transmitBytes
+	c := p.carried[name]
+	if now < c.newest {
+		c.before += c.newest
+	}
+	c.newest = now
+	p.carried[name] = c
+}
+
+func (p *transportPart) allCarried() (bytes uint64) {
+	for _, c := range p.carried {
+		bytes += c.before + c.newest
+	}
+	return bytes
 }
 
 // moved is what all planes moved since the monitor started.

@@ -161,6 +161,23 @@ func TestTransport_rdma(t *testing.T) {
 	assert.InDelta(t, float64(rdma), snapshot.RDMAReceiveBytesPerSecond+snapshot.RDMATransmitBytesPerSecond, 1)
 }
 
+// What ports that are gone have carried stays counted.
+func TestTransport_portsThatVanish(t *testing.T) {
+	x, _ := jobNode(t, "{}", "documented-mlx5-roce")
+	x.step(time.Second)
+	x.add(receiveWords, 1000)
+	require.EqualValues(t, 4000, *x.step(time.Second).Transport.RDMABytesTotal)
+	x.remove("mlx5_0")
+	x.step(time.Second)
+	x.unpack("documented-mlx5-roce")
+	x.step(2 * lookAgain) // which looks for the class again, if it was gone
+	s := x.step(time.Second)
+	require.NotNil(t, s.Transport.RDMABytesTotal)
+	assert.EqualValues(t, 4000, *s.Transport.RDMABytesTotal)
+	x.add(receiveWords, 10)
+	assert.EqualValues(t, 4040, *x.step(time.Second).Transport.RDMABytesTotal)
+}
+
 // What is judged is the last minute, where anything to speak of was carried in it.
 func TestTransport_theLastMinute(t *testing.T) {
 	x, connections := jobNode(t, "{}")
@@ -230,6 +247,22 @@ func TestTransport_onDemand(t *testing.T) {
 	assert.Contains(t, words(s.Transport.Reason), "carried 6 MB")
 	kept := x.m.history.since(0)
 	assert.EqualValues(t, 5_000_000, *kept[len(kept)-1].Transport.TCPBytesTotal, "what the history keeps does not change")
+}
+
+// A verdict that could not name the interface does not outlive the sample in which that becomes known.
+func TestTransport_interfaceBecomesKnown(t *testing.T) {
+	x, connections := jobNode(t, "{}")
+	connections.carry("", 5_000_000, 5e6)
+	s := x.tick()
+	assert.Equal(t, "tcp", words(s.Transport.Plane))
+	assert.Nil(t, s.Transport.Interface)
+	assert.Equal(t, "not known by which interface the connections go", s.Unavailable["transport.interface"])
+	connections.carry("", 0, 0)
+	connections.carry("eth0", 5_000_000, 0)
+	x.clock.Advance(10 * time.Millisecond)
+	s = x.now()
+	assert.Equal(t, "eth0", words(s.Transport.Interface))
+	assert.NotContains(t, s.Unavailable, "transport.interface")
 }
 
 func TestMemlock(t *testing.T) {

@@ -88,8 +88,16 @@ type Peer struct {
 
 // share is what went by one interface.
 type share struct {
-	name  string
-	bytes uint64
+	name string
+	amount
+}
+
+// amount is how many bytes moved, and how many of them were children's.
+type amount struct{ bytes, others uint64 }
+
+func (a *amount) add(b amount) {
+	a.bytes += b.bytes
+	a.others += b.others
 }
 
 // Rate is bytes per second; it is only known where Known is.
@@ -103,9 +111,24 @@ type Route struct {
 	Local, Remote netip.Addr
 
 	name    string // "" while it is not known
-	pending uint64 // bytes that are no interface's yet
+	pending amount // that is no interface's yet
 	peer    *Peer
-	used    uint64 // number of the last view with a connection on it
+	flow    othersFlow
+}
+
+// othersFlow is what the connections of other processes moved from one of their readings to the next.
+type othersFlow struct {
+	bytes, before uint64
+	perSecond     float64
+}
+
+// measure ends a reading.
+func (f *othersFlow) measure(elapsed time.Duration) {
+	f.perSecond = 0
+	if elapsed > 0 {
+		f.perSecond = float64(f.bytes-f.before) / elapsed.Seconds()
+	}
+	f.before = f.bytes
 }
 
 // connection is one socket.
@@ -136,11 +159,13 @@ type Table struct {
 	byKey       map[key]*Peer
 	routes      map[routeKey]*Route
 	planes      []share
-	unrouted    uint64 // bytes of routes that were too many
+	unrouted    amount     // that will be no interface's: of routes that were too many, or that nobody knew
+	flow        othersFlow // of routes that were too many
 	missing     int
 	serial      uint64
 	window      uint64
-	nameless    bool // a route has no interface yet
+	nameless    bool                // a route has no interface yet
+	host        map[netip.Addr]bool // addresses of this host, where they are known
 
 	own    readings
 	others readings
@@ -176,6 +201,9 @@ func (t *Table) Remembered() int { return len(t.byCookie) }
 
 // NewWindow says that a window begins: the connection that moved most bytes is that which did since the reading before.
 func (t *Table) NewWindow() { t.window++ }
+
+// SetHost says which addresses this host has. The table does not change them.
+func (t *Table) SetHost(addresses map[netip.Addr]bool) { t.host = addresses }
 
 // BeginOwn begins a reading of the process's own sockets.
 func (t *Table) BeginOwn(now time.Duration) {
@@ -218,9 +246,16 @@ func (t *Table) TakeOther(s *tcpinfo.Socket, origin Origin) {
 // EndOthers ends the reading.
 func (t *Table) EndOthers(now time.Duration) {
 	elapsed := t.others.current - t.others.began
+	if !t.others.complete {
+		elapsed = 0
+	}
+	for _, r := range t.routes {
+		r.flow.measure(elapsed)
+	}
+	t.flow.measure(elapsed)
 	for _, p := range t.peers {
 		p.rate = Rate{}
-		if t.others.complete && elapsed > 0 {
+		if elapsed > 0 {
 			p.rate = Rate{
 				Sent:     float64(p.others.Sent-p.before.Sent) / elapsed.Seconds(),
 				Received: float64(p.others.Received-p.before.Received) / elapsed.Seconds(),
@@ -231,6 +266,13 @@ func (t *Table) EndOthers(now time.Duration) {
 	}
 	t.others.complete, t.others.began = true, t.others.current
 	t.sweep(now)
+}
+
+// LoseOthers says that a reading of them failed: at what rate their connections move bytes is not known.
+func (t *Table) LoseOthers() {
+	for _, p := range t.peers {
+		p.rate = Rate{}
+	}
 }
 
 // find returns the place of a socket, a new one where it is not known.
@@ -290,9 +332,9 @@ func (t *Table) route(p *Peer, local netip.Addr) *Route {
 	if r != nil || len(t.routes) >= mostRoutes {
 		return r
 	}
-	r = &Route{Local: local, Remote: p.Address, peer: p, used: t.views}
+	r = &Route{Local: local, Remote: p.Address, peer: p}
 	t.routes[k] = r
-	if p.Address.IsLoopback() || p.Address == local {
+	if p.Address.IsLoopback() || p.Address == local || t.host[p.Address.WithZone("")] {
 		r.name = loopback // the kernel has no other way there, and what goes there must not pass for traffic to another host
 	} else {
 		t.nameless = true
@@ -321,32 +363,40 @@ func (t *Table) take(c *connection, now *tcpinfo.Info, origin Origin, r *reading
 	if origin != Own {
 		c.peer.others.add(&d)
 	}
+	moved, flow := amount{bytes: d.Sent + d.Received}, &t.flow
 	if c.route != nil {
-		t.credit(c.route, d.Sent+d.Received)
+		flow = &c.route.flow
+	}
+	if origin != Own && !c.peer.Ray {
+		moved.others = moved.bytes
+		flow.bytes += moved.bytes
+	}
+	if c.route != nil {
+		t.credit(c.route, moved)
 	} else if !c.peer.Ray {
-		t.unrouted += d.Sent + d.Received
+		t.unrouted.add(moved)
 	}
 }
 
-// credit counts bytes of a route for its interface.
-func (t *Table) credit(r *Route, bytes uint64) {
+// credit counts what a route moved for its interface.
+func (t *Table) credit(r *Route, moved amount) {
 	if r.name == "" {
-		r.pending += bytes
+		r.pending.add(moved)
 		return
 	}
-	add(&r.peer.interfaces, r.name, bytes)
+	add(&r.peer.interfaces, r.name, moved)
 	if !r.peer.Ray {
-		add(&t.planes, r.name, bytes)
+		add(&t.planes, r.name, moved)
 	}
 }
 
-func add(shares *[]share, name string, bytes uint64) {
+func add(shares *[]share, name string, moved amount) {
 	i := slices.IndexFunc(*shares, func(s share) bool { return s.name == name })
 	if i < 0 {
 		*shares = append(*shares, share{name: name})
 		i = len(*shares) - 1
 	}
-	(*shares)[i].bytes += bytes
+	(*shares)[i].add(moved)
 }
 
 // difference is what a connection did since its last reading, which this one becomes.
@@ -361,7 +411,8 @@ func (c *connection) difference(now *tcpinfo.Info) (d Totals) {
 		d.Sent = sentNow - sentBefore
 	}
 	d.Received = now.BytesReceived - before.BytesReceived
-	if !c.fin && now.State.FinReceived() {
+	// A connection that is over has had the other end's FIN, but for one that was reset.
+	if !c.fin && (now.State.FinReceived() || now.State == tcpinfo.Close) {
 		c.fin = true
 		d.Received -= min(d.Received, 1)
 	}

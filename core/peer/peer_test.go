@@ -177,11 +177,11 @@ func TestTable_othersAndRates(t *testing.T) {
 	_, rate = v.Since(before, w.row(v, far, true))
 	assert.InDelta(t, 70_000/5.0, rate.Sent, 1e-9)
 	assert.True(t, v.Rows[1].Peer.Ray, "own rows first")
-	assert.Equal(t, []Plane{{Bytes: 6000}}, v.Planes, "without the daemons'")
+	assert.Equal(t, []Plane{{Bytes: 6000, Others: 5000, OthersPerSecond: 1000}}, v.Planes, "without the daemons'")
 	w.Name(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr(far), "eth0")
 	own.Info.BytesSent = 1500
 	v = w.read()
-	assert.Equal(t, []Plane{{Interface: "eth0", Bytes: 6500}}, v.Planes)
+	assert.Equal(t, []Plane{{Interface: "eth0", Bytes: 6500, Others: 5000, OthersPerSecond: 1000}}, v.Planes)
 	assert.Equal(t, "eth0", w.row(v, far, false).Interface)
 
 	// A child takes a connection over; what it had counted here is not counted again.
@@ -190,6 +190,70 @@ func TestTable_othersAndRates(t *testing.T) {
 	own.Info.BytesSent = 1700
 	w.readOthers()
 	assert.Equal(t, uint64(6700), w.row(w.read(), far, false).Totals.Sent)
+}
+
+// The other end's FIN is no data, also where this end closed first and the connection is over when it is read next.
+func TestTable_closedAtBothEnds(t *testing.T) {
+	w := newWorld(t)
+	w.read()
+	s := w.open(1, far+":1")
+	s.Info.BytesReceived = 10
+	w.read()
+	s.Info.State = tcpinfo.FinWait2
+	w.read()
+	s.Info.State, s.Info.BytesReceived = tcpinfo.Close, 31
+	assert.Equal(t, uint64(30), w.row(w.read(), far, false).Totals.Received)
+	delete(w.sockets, 1)
+	assert.Equal(t, uint64(30), w.row(w.read(), far, false).Totals.Received)
+}
+
+// What was told as carried to other hosts does not go back.
+func TestTable_planesNeverGoBack(t *testing.T) {
+	w := newWorld(t)
+	w.read()
+	s := w.open(1, far+":1")
+	s.Info.BytesSent = 1000
+	assert.Equal(t, []Plane{{Bytes: 1000}}, w.read().Planes)
+	w.Name(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr(far), "lo") // an address of this host, as it turns out
+	s.Info.BytesSent = 1100
+	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 100}, {Bytes: 1000}}, w.read().Planes)
+	w.open(2, "10.0.0.3:1").Info.BytesSent = 10 // nobody knows by which interface
+	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 100}, {Bytes: 1010}}, w.read().Planes)
+	clear(w.sockets)
+	w.read()
+	w.now += keep
+	v := w.read()
+	assert.Empty(t, v.Rows)
+	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 100}, {Bytes: 1010}}, v.Planes)
+}
+
+// What goes to another of this host's addresses is loopback's from the beginning.
+func TestTable_otherAddressOfThisHost(t *testing.T) {
+	w := newWorld(t)
+	w.SetHost(map[netip.Addr]bool{netip.MustParseAddr(far): true, netip.MustParseAddr("fe80::2"): true})
+	w.read()
+	w.open(1, far+":1").Info.BytesSent = 100
+	w.open(2, "[fe80::2%3]:1").Info.BytesSent = 20
+	w.open(3, "10.0.0.3:1").Info.BytesSent = 3
+	assert.Equal(t, []Plane{{Interface: "lo", Bytes: 120}, {Bytes: 3}}, w.read().Planes)
+}
+
+// At what rate children move bytes is known from their second reading on, until one fails.
+func TestTable_othersRates(t *testing.T) {
+	w := newWorld(t)
+	w.read()
+	w.open(1, far+":1").Info.BytesSent = 1000
+	w.others[1] = Child
+	w.readOthers()
+	assert.True(t, w.read().OthersUnrated)
+	w.readOthers()
+	before := w.read()
+	assert.False(t, before.OthersUnrated)
+	w.LoseOthers()
+	v := w.read()
+	assert.True(t, v.OthersUnrated)
+	_, rate := v.Since(before, w.row(v, far, false))
+	assert.False(t, rate.Known)
 }
 
 func TestTable_bounds(t *testing.T) {

@@ -30,6 +30,9 @@ type Row struct {
 type Plane struct {
 	Interface string
 	Bytes     uint64
+	Others    uint64 // of Bytes, what children counted, at their last reading
+	// OthersPerSecond is what children moved between their last two readings.
+	OthersPerSecond float64
 }
 
 // View is a reading, with what was counted until then. It is not changed any more.
@@ -40,7 +43,9 @@ type View struct {
 	Sockets int   // connections that the reading found, of this process
 	Rows    []Row // own first, in the order in which the peers were found
 	Planes  []Plane
-	Known   tcpinfo.Info // which fields the kernel has
+	// OthersUnrated: there are connections of children, and at what rate they move bytes is not known.
+	OthersUnrated bool
+	Known         tcpinfo.Info // which fields the kernel has
 	// HiddenPeers are connections to addresses that were too many to be told.
 	HiddenPeers int
 }
@@ -106,6 +111,9 @@ func (t *Table) View(took time.Duration) *View {
 			row.Most = p.most.info
 		}
 		p.most = nil
+		if !p.Ray && (row.Children > 0 || row.Others != (Totals{})) && !p.rate.Known {
+			v.OthersUnrated = true
+		}
 		row.Interface = most(p.interfaces)
 		p.last = row.LastUsed
 		kept = append(kept, v.Rows[i])
@@ -113,27 +121,35 @@ func (t *Table) View(took time.Duration) *View {
 	}
 	clear(t.peers[len(peers):])
 	v.Rows, t.peers = kept, peers
+	v.Planes = t.viewPlanes()
+	return v
+}
+
+func (t *Table) viewPlanes() (planes []Plane) {
 	for _, s := range t.planes {
-		v.Planes = append(v.Planes, Plane{Interface: s.name, Bytes: s.bytes})
+		planes = append(planes, Plane{Interface: s.name, Bytes: s.bytes, Others: s.others})
 	}
-	unknown := t.unrouted
+	unknown, flow := t.unrouted, t.flow.perSecond
 	for _, r := range t.routes {
-		if !r.peer.Ray {
-			unknown += r.pending
+		if r.peer.Ray {
+			continue
+		}
+		unknown.add(r.pending)
+		if i := slices.IndexFunc(planes, func(p Plane) bool { return p.Interface == r.name }); i >= 0 {
+			planes[i].OthersPerSecond += r.flow.perSecond
+		} else {
+			flow += r.flow.perSecond
 		}
 	}
-	if unknown > 0 {
-		v.Planes = append(v.Planes, Plane{Bytes: unknown})
+	if unknown.bytes > 0 {
+		planes = append(planes, Plane{Bytes: unknown.bytes, Others: unknown.others, OthersPerSecond: flow})
 	}
-	return v
+	return planes
 }
 
 // show adds a connection to its peer's row.
 func (t *Table) show(c *connection) {
 	p, row := c.peer, c.peer.row
-	if c.route != nil {
-		c.route.used = t.views
-	}
 	if c.origin == Child {
 		row.Children++
 	} else {
@@ -172,6 +188,7 @@ func (t *Table) forget(p *Peer) {
 	delete(t.byKey, key{p.Address, p.Ray})
 	for k, r := range t.routes {
 		if r.peer == p {
+			t.settle(r)
 			delete(t.routes, k)
 		}
 	}
@@ -215,10 +232,21 @@ func (t *Table) Name(local, remote netip.Addr, name string) {
 		if r == nil || name == "" {
 			continue
 		}
+		if name == loopback {
+			t.settle(r) // it passed for traffic to another host, and totals do not go back
+		}
 		r.name = name
 		t.credit(r, r.pending)
-		r.pending = 0
+		r.pending = amount{}
 	}
+}
+
+// settle leaves what a route moved so far without an interface for good.
+func (t *Table) settle(r *Route) {
+	if !r.peer.Ray {
+		t.unrouted.add(r.pending)
+	}
+	r.pending = amount{}
 }
 
 // Since is what a row's peer counted since an earlier view, and at what rate: own connections between the two readings, those of others

@@ -484,6 +484,25 @@ def test_no_descriptor_left():
     assert "too many open files" in done.stdout, done.stderr
 
 
+def test_few_descriptors_left():
+    """Where one descriptor is missing there is no monitor: none that lacks a section for good."""
+    done = python(
+        "import netmon, os, resource\n"
+        "netmon.Monitor().close()\n"
+        "left = len(os.listdir('/proc/self/fd'))\n"
+        "outcomes = set()\n"
+        "for spare in range(24):\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (left + spare, 4096))\n"
+        "    try: monitor = netmon.Monitor(interval=0.05)\n"
+        "    except netmon.ResourceError: outcomes.add('none'); continue\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+        "    with monitor: outcomes.add(monitor.sample().reason('peers'))\n"
+        "assert len(os.listdir('/proc/self/fd')) == left\n"
+        "print(outcomes == {'none', None}, outcomes)\n"
+    )
+    assert done.stdout.startswith("True"), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("limit", "text"),
     [("RLIMIT_AS, (900 << 20, -1)", "address space limit"), ("RLIMIT_AS, (1200 << 20, -1)", "address space limit")],
