@@ -200,6 +200,9 @@ static int keep(void *argument) {
   CALL2(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
   // Of a host that ignores it, the keeper would get no status, and the program's number could be another's when it is killed.
   set_default(SIGCHLD);
+  // No core file of the program in the host's folder, and none of the keeper, which would hold the host's memory.
+  const struct rlimit none = {0};
+  CALL4(SYS_prlimit64, 0, RLIMIT_CORE, &none, NULL);
   if ((r->error = set_streams(r)) != 0) leave();
   // Where this fails it writes errno of the host's thread, which waits for the keeper in Go and looks at none.
   r->tool = clone(become, r->stacks[1] + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, r);
