@@ -429,7 +429,7 @@ static void case_victim(int count, char **words) {
   CHECK(count > 0, "usage: victim FOLDER");
   strcpy(folder, words[0]);
   monitor = OPEN("{}");
-  hanging("stubborn");
+  hanging("clan");
   printf("ready\n");
   fflush(stdout);
   wait_for_ever();
