@@ -20,23 +20,25 @@ import (
 // The host opens, closes and reuses descriptors meanwhile, so all that is read through one is only believed where the socket's cookie
 // is afterwards what it was before, in this reading or in the last.
 type Own struct {
-	status    *kernelfs.File // nil where there is no /proc
+	status    *kernelfs.File // nil where it could not be opened
+	path      string         // of status
 	buffer    []byte
 	namespace uint64 // cookie of the network namespace, 0 where the kernel does not tell
 
 	slots    []slot // by descriptor
 	byCookie map[uint64]*Socket
 	live     []*Socket
-	number   uint64 // of this reading
-	next     int    // descriptor to read next
-	size     int    // of the table of descriptors
-	hidden   int    // sockets that were too many
-	highest  int    // descriptor that was open in this reading, -1 for none yet
-	limit    int    // descriptors that are looked at in this reading
-	open     int    // descriptors that are open, 0 where the kernel does not tell; else
-	found    int    // those that were found open in this reading
-	known    int    // descriptors that are looked at however many were found
-	sized    bool   // limit is the size of the table
+	number   uint64     // of this reading
+	next     int        // descriptor to read next
+	size     int        // of the table of descriptors
+	hidden   int        // sockets that were too many
+	highest  int        // descriptor that was open in this reading, -1 for none yet
+	limit    int        // descriptors that are looked at in this reading
+	count    func() int // openDescriptors
+	open     int        // descriptors that are open, 0 where the kernel does not tell; else
+	found    int        // those that were found open in this reading
+	known    int        // descriptors that are looked at however many were found
+	sized    bool       // limit is the size of the table
 	clock    clock.Clock
 	now      time.Duration // when the descriptors of this call were begun with
 	began    time.Duration // when this reading was
@@ -58,7 +60,7 @@ type slot struct {
 //
 // Errors: what keeps sockets from being told apart (no SO_COOKIE before Linux 4.12, or a sandbox that refuses it).
 func OpenOwn(fs kernelfs.FS) (*Own, error) {
-	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System(), highest: -1}
+	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System(), count: openDescriptors, highest: -1, path: fs.Path("proc/self/status")}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("tcpinfo: open a socket: %w", err)
@@ -73,10 +75,7 @@ func OpenOwn(fs kernelfs.FS) (*Own, error) {
 	if errno != 0 {
 		return nil, refused("SO_COOKIE", errno)
 	}
-	o.status, err = kernelfs.Open(fs.Path("proc/self/status"))
-	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		return nil, err
-	}
+	o.status, _ = kernelfs.Open(o.path)
 	return o, nil
 }
 
@@ -85,15 +84,11 @@ func refused(what string, errno syscall.Errno) error {
 }
 
 // Close closes what OpenOwn opened.
-func (o *Own) Close() {
-	if o.status != nil {
-		o.status.Close()
-	}
-}
+func (o *Own) Close() { o.closeStatus() }
 
 const (
-	// The kernel gives a new descriptor the lowest number that is free, so beyond the highest one of the last reading there are rarely more
-	// than these new ones.
+	// The kernel gives a new descriptor the lowest number that is free, so a reading ends where so many numbers beyond the highest one of
+	// this reading and the last are free.
 	newDescriptors = 64
 	// Where the kernel does not tell how many are open, all of the table is looked at when it has grown, and as often, for what was put at
 	// a high number by dup2(2).
@@ -106,7 +101,7 @@ func (o *Own) Begin() {
 	o.number++
 	o.next, o.hidden, o.highest, o.found = 0, 0, -1, 0
 	o.began = o.clock.Monotonic()
-	o.open = openDescriptors()
+	o.open = o.count()
 	if o.open > 0 {
 		o.known, o.limit, o.sized = before+1, before+1+newDescriptors, false
 		return
@@ -160,6 +155,9 @@ func (o *Own) Next(most int, yield func(*Socket)) (done bool, err error) {
 		}
 		if o.highest == o.next {
 			o.found++
+			if o.open == 0 {
+				o.limit = max(o.limit, min(o.size, o.highest+1+newDescriptors))
+			}
 		}
 	}
 	o.forget()
@@ -328,6 +326,8 @@ func (o *Own) describe(fd int, at *slot) error {
 		return err
 	}
 	switch {
+	case errno != 0: // every socket has a protocol
+		return refused("SO_PROTOCOL", errno)
 	case addressErr != nil:
 		return addressErr
 	case !isTCP, foreign, marked:
@@ -401,13 +401,14 @@ func option64(fd, name int, value *uint64) syscall.Errno {
 //
 // Source: FDSize of /proc/self/status (proc(5)), which is the size of the table in the kernel.
 func (o *Own) tableSize() int {
-	if o.status != nil {
-		text, err := o.status.ReadRecord(o.buffer)
-		o.buffer = text[:0]
-		if err == nil {
-			if size, ok := parseTableSize(text); ok {
-				return size
-			}
+	if size, ok := o.readTableSize(); ok {
+		return size
+	}
+	// The host closed the descriptor, or there was none left before.
+	o.closeStatus()
+	if o.status, _ = kernelfs.Open(o.path); o.status != nil {
+		if size, ok := o.readTableSize(); ok {
+			return size
 		}
 	}
 	const most = 1 << 16
@@ -416,6 +417,24 @@ func (o *Own) tableSize() int {
 		return most
 	}
 	return int(min(limit.Cur, most))
+}
+
+func (o *Own) readTableSize() (size int, ok bool) {
+	if o.status == nil {
+		return 0, false
+	}
+	text, err := o.status.ReadRecord(o.buffer)
+	o.buffer = text[:0]
+	if err != nil {
+		return 0, false
+	}
+	return parseTableSize(text)
+}
+
+func (o *Own) closeStatus() {
+	if o.status != nil {
+		o.status.Close()
+	}
 }
 
 func parseTableSize(text []byte) (size int, ok bool) {

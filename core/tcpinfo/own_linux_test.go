@@ -270,19 +270,40 @@ func TestOwn_otherNamespacesAndNetmonsOwn(t *testing.T) {
 	closeAll(t, client, server, listening)
 }
 
-// What a sandbox refuses is no number.
+// What a sandbox refuses is no number, and not that there is nothing.
 func TestOwn_refused(t *testing.T) {
-	nettest.Enter(t) // the thread ends with the test, and with it what is refused to it
-	o := openOwn(t)
-	client, server := connect(t, "127.0.0.1:0")
-	defer closeAll(t, client, server)
-	require.Len(t, readAll(t, o), 2)
-	const loadOption, loadCall = 32, 0
+	for name, option := range map[string]uint32{"SO_COOKIE": unix.SO_COOKIE, "SO_PROTOCOL": unix.SO_PROTOCOL} {
+		t.Run(name, func(t *testing.T) {
+			nettest.Enter(t) // the thread ends with the test, and with it what is refused to it
+			o := openOwn(t)
+			client, server := connect(t, "127.0.0.1:0")
+			defer closeAll(t, client, server)
+			require.Len(t, readAll(t, o), 2)
+			newClient, newServer := connect(t, "127.0.0.1:0")
+			defer closeAll(t, newClient, newServer)
+			refuse(t, option)
+			o.Begin()
+			_, err := o.Next(1<<20, func(*Socket) {})
+			assert.ErrorIs(t, err, unix.ENOPROTOOPT)
+			assert.ErrorContains(t, err, name)
+			if option == unix.SO_COOKIE {
+				_, err = OpenOwn(kernelfs.System())
+				assert.ErrorIs(t, err, unix.ENOPROTOOPT)
+			}
+		})
+	}
+}
+
+// refuse makes getsockopt(2) with an option of sockets fail for the calling thread, for good.
+func refuse(t *testing.T, option uint32) {
+	const loadLevel, loadOption, loadCall = 24, 32, 0
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: loadCall},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 3, K: unix.SYS_GETSOCKOPT},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 5, K: unix.SYS_GETSOCKOPT},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: loadLevel},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 3, K: unix.SOL_SOCKET},
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: loadOption},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SO_COOKIE},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: option},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.ENOPROTOOPT)}, // SECCOMP_RET_ERRNO
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                            // SECCOMP_RET_ALLOW
 	}
@@ -290,12 +311,6 @@ func TestOwn_refused(t *testing.T) {
 	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, 2, uintptr(unsafe.Pointer(&program)))
 	require.Zero(t, errno)
-	o.Begin()
-	_, err := o.Next(1<<20, func(*Socket) { t.Error("nothing is known") })
-	assert.ErrorIs(t, err, unix.ENOPROTOOPT)
-	assert.ErrorContains(t, err, "SO_COOKIE")
-	_, err = OpenOwn(kernelfs.System())
-	assert.ErrorIs(t, err, unix.ENOPROTOOPT)
 }
 
 // The kernel's numbers are those that ss(8) shows of the same socket.
@@ -424,6 +439,48 @@ func TestOwn_tableSize(t *testing.T) {
 	assert.False(t, ok)
 	_, ok = parseTableSize([]byte("Name:\tFDSize:\t1\n"))
 	assert.False(t, ok)
+}
+
+// The host may close the descriptor, and open another file by its number.
+func TestOwn_tableSizeAfterClosing(t *testing.T) {
+	o := openOwn(t)
+	before := o.tableSize()
+	require.NoError(t, unix.Close(o.status.Number()))
+	assert.Equal(t, before, o.tableSize())
+	file, err := unix.Open("/proc/self/limits", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Dup3(file, o.status.Number(), unix.O_CLOEXEC))
+	number := o.status.Number()
+	assert.Equal(t, before, o.tableSize())
+	closeAll(t, file, number) // which are still the host's
+}
+
+// Many connections at once are found by the next reading, also where that does not look at the whole table.
+func TestOwn_manyAtOnce(t *testing.T) {
+	t.Run("counted", func(t *testing.T) { testManyAtOnce(t, openDescriptors) })
+	t.Run("before Linux 6.2", func(t *testing.T) { testManyAtOnce(t, func() int { return 0 }) })
+}
+
+func testManyAtOnce(t *testing.T, count func() int) {
+	nettest.Enter(t)
+	o := openOwn(t)
+	o.count = count
+	high, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 4000) // the table holds them all already
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(high))
+	require.Empty(t, readAll(t, o))
+	require.Empty(t, readAll(t, o))
+	listening, address := listener(t, "127.0.0.1:0")
+	fds := []int{listening}
+	for range 3 * newDescriptors {
+		client := dial(t, address)
+		server, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+		require.NoError(t, err)
+		fds = append(fds, client, server)
+	}
+	assert.Len(t, readAll(t, o), 6*newDescriptors)
+	require.Less(t, o.next, o.tableSize())
+	closeAll(t, fds...)
 }
 
 func BenchmarkOwn(b *testing.B) {
