@@ -548,6 +548,33 @@ func TestDiag_againstOwn(t *testing.T) {
 	assert.Equal(t, uint32(st.Ino), dumped[find(t, own, client).Cookie].Inode)
 }
 
+// A child's monitor tests and probes too: its sockets are seen from here by inet_diag only. As stamp.Mark does.
+func TestDiag_netmonsOwn(t *testing.T) {
+	nettest.Enter(t)
+	d, err := OpenDiag()
+	require.NoError(t, err)
+	defer d.Close()
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		client, server := connect(t, at)
+		for _, half := range []int{unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL} {
+			require.NoError(t, unix.SetsockoptInt(client, unix.SOL_IP, half, 0))
+		}
+		local, err := unix.Getsockname(server)
+		require.NoError(t, err)
+		port := uint16(0)
+		switch name := local.(type) {
+		case *unix.SockaddrInet4:
+			port = uint16(name.Port)
+		case *unix.SockaddrInet6:
+			port = uint16(name.Port)
+		}
+		var dumped []uint16
+		require.NoError(t, d.Dump(func(s *Socket) { dumped = append(dumped, s.Local.Port()) }))
+		assert.Equal(t, []uint16{port}, dumped, "the other end's alone")
+		closeAll(t, client, server)
+	}
+}
+
 func TestEachMessage_truncated(t *testing.T) {
 	var request []byte
 	request = appendRequest(request, familyInet)

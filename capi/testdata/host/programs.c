@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -110,8 +111,10 @@ static void fake_tells(int count, char **words) {
     blocked += sigismember(&mask, signal) == 1;
     ignored += sigaction(signal, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
   }
-  printf(", blocked %d, ignored %d, session %d, group %d, input %zd, environment", blocked, ignored, getsid(0) == getpid(),
-         getpgrp() == getpid(), read(0, &mask, 1));
+  struct rlimit core;
+  getrlimit(RLIMIT_CORE, &core);
+  printf(", blocked %d, ignored %d, session %d, group %d, input %zd, core %d, environment", blocked, ignored,
+         getsid(0) == getpid(), getpgrp() == getpid(), read(0, &mask, 1), core.rlim_cur != 0);
   for (char **variable = environ; *variable != NULL; variable++) printf(" %.*s", (int)strcspn(*variable, "="), *variable);
   printf(", arguments");
   for (int i = 1; i < count; i++) printf(" %s", words[i]);
@@ -315,6 +318,10 @@ static void case_inherits(int count, char **words) {
   int pair[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && dup2(pair[0], 700) == 700, "%s", strerror(errno));
   setenv("SECRET_TOKEN", "x", 1);
+  struct rlimit core;
+  CHECK(getrlimit(RLIMIT_CORE, &core) == 0, "%s", strerror(errno));
+  core.rlim_cur = core.rlim_max;
+  CHECK(setrlimit(RLIMIT_CORE, &core) == 0, "%s", strerror(errno));
   sigset_t some;
   sigemptyset(&some);
   sigaddset(&some, SIGTERM);
@@ -325,7 +332,7 @@ static void case_inherits(int count, char **words) {
            "{\"tool\": \"iperf3\", \"target\": \"[::1]:77\", \"program\": \"%s\", \"seconds\": 3, \"direction\": \"receive\"}",
            fake("tells"));
   char *json = ask(request);
-  contains(json, "descriptors 0 1 2, blocked 0, ignored 0, session 1, group 1, input 0, environment LANG ");
+  contains(json, "descriptors 0 1 2, blocked 0, ignored 0, session 1, group 1, input 0, core 0, environment LANG ");
   CHECK(strstr(json, "SECRET") == NULL, "%s", json);
   contains(json, ", arguments --client ::1 --port 77 --time 3 --parallel 1 --connect-timeout 5000 --json --reverse\"");
   printf("%s\n", json);
@@ -339,6 +346,9 @@ static void case_inherits(int count, char **words) {
   sigset_t now;
   sigprocmask(SIG_SETMASK, NULL, &now);
   CHECK(sigismember(&now, SIGTERM) == 1 && sigismember(&now, SIGINT) == 0, "the mask of the thread is another one");
+  const rlim_t most = core.rlim_max;
+  CHECK(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur == most && core.rlim_max == most,
+        "the host's limit is another one");
   CHECK(write(pair[1], "x", 1) == 1, "the host's socket: %s", strerror(errno));
   end();
 }
@@ -419,7 +429,7 @@ static void case_victim(int count, char **words) {
   CHECK(count > 0, "usage: victim FOLDER");
   strcpy(folder, words[0]);
   monitor = OPEN("{}");
-  hanging("stubborn");
+  hanging("clan");
   printf("ready\n");
   fflush(stdout);
   wait_for_ever();

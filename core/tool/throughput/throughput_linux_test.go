@@ -523,6 +523,11 @@ func TestSockets_areMarked(t *testing.T) {
 				continue
 			}
 			require.Equal(t, probe.SocketMark, mark)
+			for _, half := range []int{unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL} {
+				on, err := unix.GetsockoptInt(fd, unix.SOL_IP, half)
+				require.NoError(t, err)
+				require.Zero(t, on)
+			}
 			found++
 		}
 		return found >= 7 // the listener, control and two data connections, at both ends
