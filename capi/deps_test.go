@@ -82,8 +82,7 @@ var layers = map[string]rule{
 		"github.com/goccy/go-json": documents, "netmon/core/tool": results,
 	}},
 	"tool/throughput": {layer: 1, beside: map[string]string{
-		"golang.org/x/sys/unix": systemCalls, "netmon/core/tool": results, "netmon/core/probe": "marks netmon's own sockets",
-		"netmon/core/probe/stamp": "addresses",
+		"golang.org/x/sys/unix": systemCalls, "netmon/core/tool": results, "netmon/core/probe/stamp": "addresses, and the mark of netmon's sockets",
 	}},
 	"inventory": {layer: 1, beside: map[string]string{
 		"github.com/shirou/gopsutil/v3/host": "host identity everywhere",

@@ -63,7 +63,7 @@ func TestHost_signals(t *testing.T) {
 
 func TestHost_programs(t *testing.T) {
 	program := compile(t, host("programs"), "programs", linked(t)...)
-	runCases(t, program, "fakes", "inherits", "unwanted", "killed", "many "+times(200))
+	runCases(t, program, "fakes", "ignored", "inherits", "unwanted", "killed", "many "+times(200))
 }
 
 func TestHost_fork(t *testing.T) {

@@ -7,15 +7,14 @@
 //
 // The keeper shares this process's memory, as after vfork: copying the page tables of a training program takes long, and writing to
 // memory after it as well. So it uses a stack of its own, system calls and nothing of the C library that has a state; it has all
-// signals blocked and no descriptor of the host. It adopts what the program leaves behind, and kills that too. It ends with the
-// thread that made it, and the program with it.
+// signals blocked and no descriptor of the host. It adopts what the program leaves behind, and kills that too. When the thread that
+// made it ends, in whatever way the host does, the kernel tells it by a signal, and it ends the program and itself.
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,7 +29,11 @@
 
 #include "shim.h"
 
-enum { STACK_BYTES = 32 << 10, KERNEL_SIGNALS = 64 };
+enum {
+  STACK_BYTES = 32 << 10,
+  KERNEL_SIGNALS = 64,
+  TOLD = SIGTERM, // what tells the keeper that the host's thread has ended
+};
 
 struct netmon_running {
   size_t mapped; // bytes of all this
@@ -87,14 +90,16 @@ static void leave(void) {
   for (;;) CALL1(SYS_exit_group, 0);
 }
 
-// pause_for waits, less where it is to kill the program.
-static void pause_for(netmon_running *r, long nanoseconds, int heedless) {
-  struct timespec most = {.tv_nsec = nanoseconds};
-  if (heedless) {
-    CALL2(SYS_nanosleep, &most, NULL);
-  } else {
-    CALL4(SYS_futex, &r->killed, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &most);
-  }
+static void rest(long nanoseconds) {
+  const struct timespec most = {.tv_nsec = nanoseconds};
+  CALL2(SYS_nanosleep, &most, NULL);
+}
+
+// is_told waits, and returns whether the keeper was told to end.
+static int is_told(long nanoseconds) {
+  const struct timespec most = {.tv_nsec = nanoseconds};
+  const uint64_t told = UINT64_C(1) << (TOLD - 1); // blocked, so that it is pending whatever the host does with it
+  return CALL4(SYS_rt_sigtimedwait, &told, NULL, &most, sizeof told) == TOLD;
 }
 
 static void close_from(unsigned first) {
@@ -127,12 +132,16 @@ static int set_streams(netmon_running *r) {
   return 0;
 }
 
+// set_default is of the calling process alone; the host's handlers are its own.
+static void set_default(int signal) {
+  const unsigned char by_default[64] = {0}; // SIG_DFL in whatever layout the kernel has for it
+  CALL4(SYS_rt_sigaction, signal, by_default, NULL, 8);
+}
+
 // become is the process that becomes the program.
 static int become(void *argument) {
   netmon_running *r = argument;
-  // Of this process alone; the host's handlers are its own.
-  const unsigned char by_default[64] = {0}; // SIG_DFL in whatever layout the kernel has for it
-  for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) CALL4(SYS_rt_sigaction, signal, by_default, NULL, 8);
+  for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) set_default(signal);
   CALL2(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   CALL0(SYS_setsid);
   const uint64_t none = 0;
@@ -182,18 +191,23 @@ static void bury(netmon_running *r) {
     if (gone == -ECHILD) return;
     if (gone > 0) continue;
     kill_adopted();
-    pause_for(r, 1000000, 1);
+    rest(1000000);
   }
 }
 
 // keep is the keeper.
 static int keep(void *argument) {
   netmon_running *r = argument;
-  CALL2(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  CALL2(SYS_prctl, PR_SET_PDEATHSIG, TOLD);
   if (CALL0(SYS_getppid) != r->host) leave();
   CALL0(SYS_setsid); // no signal of the host's terminal
   CALL2(SYS_prctl, PR_SET_NAME, "netmon-keeper");
   CALL2(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+  // Of a host that ignores it, the keeper would get no status, and the program's number could be another's when it is killed.
+  set_default(SIGCHLD);
+  // No core file of the program in the host's folder, and none of the keeper, which would hold the host's memory.
+  const struct rlimit none = {0};
+  CALL4(SYS_prlimit64, 0, RLIMIT_CORE, &none, NULL);
   if ((r->error = set_streams(r)) != 0) leave();
   // Where this fails it writes errno of the host's thread, which waits for the keeper in Go and looks at none.
   r->tool = clone(become, r->stacks[1] + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, r);
@@ -203,12 +217,13 @@ static int keep(void *argument) {
   }
   for (long fd = 0; fd < 3; fd++) CALL1(SYS_close, fd); // so that the program's end of a stream is its end
   siginfo_t info = {0};
-  for (;;) {
+  for (int killed = 0;;) {
     const long failed = CALL5(SYS_waitid, P_PID, r->tool, &info, WEXITED | WNOWAIT | WNOHANG, NULL);
     if (info.si_pid == r->tool || (failed < 0 && failed != -EINTR)) break;
-    const int killed = atomic_load(&r->killed);
-    if (killed) CALL2(SYS_kill, -(long)r->tool, SIGKILL);
-    pause_for(r, killed ? 1000000 : 10000000, killed);
+    killed = killed || is_told(10000000) || atomic_load(&r->killed);
+    if (!killed) continue;
+    CALL2(SYS_kill, -(long)r->tool, SIGKILL);
+    rest(1000000);
   }
   r->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
   bury(r);
@@ -258,7 +273,4 @@ int netmon_spawn_ended(netmon_running *r, int *error_out, int *status_out) {
   return 1;
 }
 
-void netmon_spawn_kill(netmon_running *r) {
-  atomic_store(&r->killed, 1);
-  CALL3(SYS_futex, &r->killed, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
-}
+void netmon_spawn_kill(netmon_running *r) { atomic_store(&r->killed, 1); }

@@ -88,6 +88,7 @@ func (w *walk) descend(parent int, pids []int) {
 		name, parent, err := w.stat(folder)
 		switch {
 		case err != nil, parent != next.parent: // another process has its number
+		case name == keeper: // what it keeps is no part of the job
 		case isDaemon(name):
 			w.sockets(folder, name, next.pid, w.family.Ray)
 		default:

@@ -70,6 +70,16 @@ func TestRead_childrenOfChildren(t *testing.T) {
 	assert.Zero(t, family.Refused)
 }
 
+// The connections of iperf3 are none of the job's.
+func TestRead_programsOfBandwidthTests(t *testing.T) {
+	x, own := newTree(t), os.Getpid()
+	x.add(own, 1, "python", "900001 900002 ")
+	x.add(900001, own, "netmon-keeper", "900003", "socket:[11]")
+	x.add(900002, own, "worker", "", "socket:[12]")
+	x.add(900003, 900001, "iperf3", "", "socket:[13]")
+	assert.Equal(t, set(12), x.read(Ray{}).Children)
+}
+
 // Daemons are found above a worker, beside those, and below a driver, whose workers have monitors of their own.
 func TestRead_ray(t *testing.T) {
 	x, own := newTree(t), os.Getpid()

@@ -9,14 +9,19 @@ import (
 // ErrMessage means that the kernel's answer is not as documented.
 var ErrMessage = errors.New("tcpinfo: malformed message")
 
-// Sizes of structures of linux/inet_diag.h, and the attribute that holds struct tcp_info.
+// Sizes of structures of linux/inet_diag.h, and the attributes that hold struct tcp_info and struct inet_diag_sockopt.
 const (
-	sizeofRequest = 56 // struct inet_diag_req_v2
-	sizeofMessage = 72 // struct inet_diag_msg
-	infoAttribute = 2  // INET_DIAG_INFO
-	attributeMask = 1<<14 - 1
-	sizeofNlattr  = 4
+	sizeofRequest    = 56 // struct inet_diag_req_v2
+	sizeofMessage    = 72 // struct inet_diag_msg
+	infoAttribute    = 2  // INET_DIAG_INFO
+	optionsAttribute = 22 // INET_DIAG_SOCKOPT, since Linux 5.10
+	attributeMask    = 1<<14 - 1
+	sizeofNlattr     = 4
 )
+
+// multicastOptions are mc_loop and mc_all in the first byte of struct inet_diag_sockopt. Both are off in sockets that netmon has
+// marked (stamp.Mark).
+const multicastOptions = 1<<4 | 1<<6
 
 // appendRequest appends a struct inet_diag_req_v2 for all connections of a family, with their struct tcp_info.
 func appendRequest(to []byte, family byte) []byte {
@@ -28,7 +33,7 @@ func appendRequest(to []byte, family byte) []byte {
 	return to
 }
 
-// parseMessage reads a struct inet_diag_msg and its attributes. ok is false for what is no connection.
+// parseMessage reads a struct inet_diag_msg and its attributes. ok is false for what is no connection, and for netmon's own.
 //
 // Errors: ErrMessage.
 func parseMessage(text []byte, s *Socket) (ok bool, err error) {
@@ -51,6 +56,7 @@ func parseMessage(text []byte, s *Socket) (ok bool, err error) {
 		Cookie: uint64(u32(44)) | uint64(u32(48))<<32,
 		Inode:  u32(68),
 	}
+	marked := false
 	// NLA_ALIGN(4): attributes begin at multiples of 4.
 	for rest := text[sizeofMessage:]; len(rest) >= sizeofNlattr; {
 		length := int(binary.NativeEndian.Uint16(rest))
@@ -58,10 +64,13 @@ func parseMessage(text []byte, s *Socket) (ok bool, err error) {
 		if length < sizeofNlattr || length > len(rest) {
 			return false, ErrMessage
 		}
-		if kind == infoAttribute {
-			ok = s.Info.ParseInfo(rest[sizeofNlattr:length]) && s.Info.State.Connected()
+		switch value := rest[sizeofNlattr:length]; {
+		case kind == infoAttribute:
+			ok = s.Info.ParseInfo(value) && s.Info.State.Connected()
+		case kind == optionsAttribute && len(value) > 0:
+			marked = value[0]&multicastOptions == 0
 		}
 		rest = rest[min((length+3)&^3, len(rest)):]
 	}
-	return ok, nil
+	return ok && !marked, nil
 }

@@ -43,7 +43,8 @@ func OpenDiag() (*Diag, error) {
 // Close closes the socket.
 func (d *Diag) Close() { d.socket.Close() }
 
-// Dump yields all connections of the namespace, whosever they are. The Socket holds until yield returns. It takes about as long as all
+// Dump yields all connections of the namespace, whosever they are, but those that netmon opened for itself (before Linux 5.10 they
+// cannot be told apart). The Socket holds until yield returns. It takes about as long as all
 // their readings do, so it does not belong on a path that must not wait.
 //
 // Errors: what the kernel says, as ENOENT where it has no inet_diag; ErrMessage.

@@ -18,7 +18,7 @@ import (
 // Own reads the TCP connections of this process and of one network namespace. Not safe for concurrent use.
 //
 // The host opens, closes and reuses descriptors meanwhile, so all that is read through one is only believed where the socket's cookie
-// was the same before and after.
+// is afterwards what it was before, in this reading or in the last.
 type Own struct {
 	status    *kernelfs.File // nil where it could not be opened
 	path      string         // of status
@@ -28,12 +28,17 @@ type Own struct {
 	slots    []slot // by descriptor
 	byCookie map[uint64]*Socket
 	live     []*Socket
-	number   uint64 // of this reading
-	next     int    // descriptor to read next
-	size     int    // of the table of descriptors
-	hidden   int    // sockets that were too many
-	highest  int    // descriptor that was open in this reading
-	limit    int    // descriptors that are looked at in this reading
+	number   uint64     // of this reading
+	next     int        // descriptor to read next
+	size     int        // of the table of descriptors
+	hidden   int        // sockets that were too many
+	highest  int        // descriptor that was open in this reading, -1 for none yet
+	limit    int        // descriptors that are looked at in this reading
+	count    func() int // openDescriptors
+	open     int        // descriptors that are open, 0 where the kernel does not tell; else
+	found    int        // those that were found open in this reading
+	known    int        // descriptors that are looked at however many were found
+	sized    bool       // limit is the size of the table
 	clock    clock.Clock
 	now      time.Duration // when the descriptors of this call were begun with
 	began    time.Duration // when this reading was
@@ -55,7 +60,7 @@ type slot struct {
 //
 // Errors: what keeps sockets from being told apart (no SO_COOKIE before Linux 4.12, or a sandbox that refuses it).
 func OpenOwn(fs kernelfs.FS) (*Own, error) {
-	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System(), path: fs.Path("proc/self/status")}
+	o := &Own{byCookie: make(map[uint64]*Socket), clock: clock.System(), count: openDescriptors, highest: -1, path: fs.Path("proc/self/status")}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("tcpinfo: open a socket: %w", err)
@@ -85,20 +90,50 @@ const (
 	// The kernel gives a new descriptor the lowest number that is free, so a reading ends where so many numbers beyond the highest one of
 	// this reading and the last are free.
 	newDescriptors = 64
-	// All of the table is looked at when it has grown, and as often, for what was put at a high number by dup2(2).
+	// Where the kernel does not tell how many are open, all of the table is looked at when it has grown, and as often, for what was put at
+	// a high number by dup2(2).
 	wholePeriod = 16
 )
 
 // Begin starts a reading of all sockets.
 func (o *Own) Begin() {
+	before := o.highest
+	o.number++
+	o.next, o.hidden, o.highest, o.found = 0, 0, -1, 0
+	o.began = o.clock.Monotonic()
+	o.open = o.count()
+	if o.open > 0 {
+		o.known, o.limit, o.sized = before+1, before+1+newDescriptors, false
+		return
+	}
 	size := o.tableSize()
 	o.limit = size
 	if size == o.size && o.number%wholePeriod != 0 {
-		o.limit = min(size, o.highest+1+newDescriptors)
+		o.limit = min(size, before+1+newDescriptors)
 	}
-	o.number++
-	o.size, o.next, o.hidden, o.highest = size, 0, 0, 0
-	o.began = o.clock.Monotonic()
+	o.size = size
+}
+
+// ended tells whether all descriptors were looked at.
+func (o *Own) ended() bool {
+	if o.open > 0 && o.next >= o.known && o.found >= o.open {
+		return true
+	}
+	if o.next >= o.limit && o.open > 0 && !o.sized { // some were closed meanwhile, or have high numbers
+		o.limit, o.sized = o.tableSize(), true
+	}
+	return o.next >= o.limit
+}
+
+// openDescriptors is how many descriptors are open, 0 where the kernel does not tell.
+//
+// Source: the size of /proc/self/fd (proc_fd_getattr of fs/proc/fd.c, since Linux 6.2).
+func openDescriptors() int {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/fd", &st) != nil {
+		return 0
+	}
+	return int(st.Size)
 }
 
 // Hidden is how many connections of this reading were too many to be told.
@@ -111,16 +146,19 @@ func (o *Own) Hidden() int { return o.hidden }
 // Errors: what keeps the kernel from telling of sockets at all.
 func (o *Own) Next(most int, yield func(*Socket)) (done bool, err error) {
 	o.now = o.clock.Monotonic()
-	for end := o.next + most; o.next < min(end, o.limit); o.next++ {
+	for end := o.next + most; !o.ended(); o.next++ {
+		if o.next == end {
+			return false, nil
+		}
 		if err := o.look(o.next, yield); err != nil {
 			return false, err
 		}
 		if o.highest == o.next {
-			o.limit = max(o.limit, min(o.size, o.highest+1+newDescriptors))
+			o.found++
+			if o.open == 0 {
+				o.limit = max(o.limit, min(o.size, o.highest+1+newDescriptors))
+			}
 		}
-	}
-	if o.next < o.limit {
-		return false, nil
 	}
 	o.forget()
 	o.before = o.began
@@ -146,6 +184,16 @@ var errMoved = errors.New("the descriptor means something else")
 
 // look reads what one descriptor leads to.
 func (o *Own) look(fd int, yield func(*Socket)) error {
+	// A descriptor that led to a connection mostly still does. What it tells is believed where its cookie is the same afterwards: it was
+	// another socket's only if that socket was put in its place and taken away again for this one within the microsecond in between.
+	if fd < len(o.slots) {
+		if at := &o.slots[fd]; at.socket != nil && at.socket.seen != o.number {
+			o.highest = fd
+			if err := o.read(fd, at, yield); err != errMoved {
+				return err
+			}
+		}
+	}
 	const tries = 4 // a descriptor that means something else each time is read again in the next reading
 	for range tries {
 		var cookie uint64

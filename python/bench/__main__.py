@@ -17,16 +17,19 @@ from . import native, report
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# Full: 60 s of the loop, and some 25 s of calls a size. Quick: to see that all of it runs.
+# Full: 60 s of the loop, some 25 s of calls a size, and a minute of readings of own connections, of which netmon makes those of
+# 10,000 no more often than every second or two. Quick: to see that all of it runs.
 _FULL: Mapping[str, Any] = {
     "calls": {"rounds": 60, "block_seconds": 0.03},
     "steps": {"rounds": 60, "block_seconds": 0.03},
     "loop": {"seconds": 60.0, "samples": 100_000},
+    "sockets": {"plan": [[10, 60], [1000, 60], [10_000, 15]], "readings": 10},
 }
 _QUICK: Mapping[str, Any] = {
     "calls": {"rounds": 10, "block_seconds": 0.005},
     "steps": {"rounds": 10, "block_seconds": 0.005},
     "loop": {"seconds": 6.0, "samples": 1000},
+    "sockets": {"plan": [[10, 5], [1000, 3], [2000, 1]], "readings": 1},
 }
 
 
@@ -78,6 +81,8 @@ def measure(plan: Mapping[str, Any]) -> dict[str, Any]:
         results["calls"].append(Worker("calls", prefix or (), size=size, **plan["calls"]).result())
     print("bench: steps", file=sys.stderr)
     results["steps"] = Worker("steps", prefix or (), size=sizes[0], **plan["steps"]).result()
+    print("bench: own connections", file=sys.stderr)
+    results["sockets"] = Worker("sockets", prefix or (), private=prefix is not None, **plan["sockets"]).result()
     print(f"bench: loop, {plan['loop']['seconds']:.0f} s", file=sys.stderr)
     results["loop"] = [
         worker.result() for worker in [Worker("loop", prefix or (), size=size, **plan["loop"]) for size in sizes]

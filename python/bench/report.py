@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import loop
+from . import loop, sockets
 from .timing import Ratio, quartiles, ratio
 
 BEGIN = "<!-- make bench writes from here -->"
@@ -25,6 +25,8 @@ _MOST_RSS_BYTES = 12 * _MIB
 _MOST_THREADS = 7
 _MOST_STEP_SECONDS = 20e-6
 _MOST_LOOP_RATIO = 2.5
+# Fewer are not judged: what a reading costs without any connection is most of it.
+_MOST_SOCKET_SECONDS, _JUDGED_SOCKETS = 2e-6, 1000
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,39 @@ def _steps(measured: Mapping[str, Any]) -> list[str]:
     return table(["DistributedTrainingMonitor", "added to a step (middle half)", "empty callback", "target", ""], rows)
 
 
+def _sockets(measured: Mapping[str, Any]) -> list[str]:
+    if "missing" in measured:
+        return [f"Not measured: {measured['missing']}."]
+    rows = []
+    for cost in measured["cost"]:
+        count, sides = cost["connections"], cost["seconds"]
+        each = [seconds / count for seconds in sides[sockets.NETMON]]
+        most = _MOST_SOCKET_SECONDS if count >= _JUDGED_SOCKETS else None
+        rows.append(
+            [
+                f"{count:,}",
+                duration(median(sides[sockets.NETMON])),
+                f"{number(median(each) * 1e6)} µs ({number(min(each) * 1e6)} to {number(max(each) * 1e6)})",
+                "" if most is None else f"≤ {duration(most)}",
+                verdict(median(each), most, min(each)),
+            ]
+        )
+        for baseline in (sockets.SS, sockets.PSUTIL):
+            rows[-1] += [
+                duration(median(sides[baseline])),
+                spread(ratio(sides[sockets.NETMON], sides[baseline])),
+            ]
+    compared = [text for side in (sockets.SS, sockets.PSUTIL) for text in (f"`{side}`", "netmon over it (95 %)")]
+    lines = table(["connections", "a reading", "a connection (least to most)", "target", "", *compared], rows)
+
+    stages, rows = measured["memory"]["stages"], []
+    opened, readings = measured["memory"]["connections"], measured["memory"]["readings"]
+    for name, text in (("before", "no connections"), ("after", f"{opened:,} connections, read {readings:,} times")):
+        held = [stages[name][who]["rss_bytes"] / _MIB for who in ("with", "without")]
+        rows.append([text, *(f"{rss:.1f} MiB" for rss in held), f"{held[0] - held[1]:+.1f} MiB"])
+    return [*lines, "", *table(["RSS of a process", "with a monitor", "without", "added"], rows)]
+
+
 def about(command: str, quick: bool, *programs: str) -> list[str]:
     """Say where, when and how something is measured.
 
@@ -276,7 +311,7 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
 
     Args:
         machine: lines that say where, when and how this was measured.
-        results: ``calls`` and ``loop``, a measurement per size, and ``steps``.
+        results: ``calls`` and ``loop``, a measurement per size, ``steps`` and ``sockets``.
     """
     lines = [BEGIN, ""]
     lines += [f"- {line}" for line in machine]
@@ -285,6 +320,7 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
     lines += ["", "### CPU time of the background loop", "", *_loops(results["loop"])]
     lines += ["", "### Memory, threads and descriptors of one monitor", "", *_footprints(results["loop"])]
     lines += ["", "### A step of training", "", *_steps(results["steps"])]
+    lines += ["", "### Own connections", "", *_sockets(results["sockets"])]
     return "\n".join([*lines, "", END])
 
 

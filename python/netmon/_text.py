@@ -146,6 +146,8 @@ def _transport(sample: Sample) -> Iterable[str]:
     transport = sample.transport
     if transport is None or transport.plane is None:
         return
+    if transport.plane == "none" and not sample.rdma and not _job(sample):
+        return  # nobody's job, and nothing it could use
     over = "" if transport.interface is None else f" over {transport.interface}"
     said = [f"{transport.plane}{over}" + ("" if transport.reason is None else f": {transport.reason}")]
     said += [] if transport.wrong_interface is None else [f"wrong interface: {transport.wrong_interface}"]

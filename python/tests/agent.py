@@ -1,8 +1,9 @@
 """A process with a monitor inside a namespace, and how tests and benches drive it.
 
 As a program it is that process. Each line read is a Python expression over ``monitor``; its value is printed as one line of
-JSON. In it, ``together(f, g...)`` calls functions at the same time, each in a thread, and returns what they return;
-``slowest(f, 100)`` calls a function so often, 5 ms apart, and returns the seconds of the call that took longest.
+JSON. What it binds (``:=``) is there in later lines too. In it, ``together(f, g...)`` calls functions at the same time, each in
+a thread, and returns what they return; ``slowest(f, 100)`` calls a function so often, 5 ms apart, and returns the seconds of
+the call that took longest; ``traffic`` is the module that makes connections of this process and sends on them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import traffic
 
 if TYPE_CHECKING:
     from lab import Namespace
@@ -125,8 +128,9 @@ def _main(arguments: str = "{}", user: str | None = None) -> None:
         _become(int(user))
     with netmon.Monitor(**json.loads(arguments)) as monitor:
         print(json.dumps("ready"), flush=True)
+        names = {"monitor": monitor, "netmon": netmon, "together": _together, "slowest": _slowest, "traffic": traffic}
         for line in sys.stdin:
-            value = eval(line, {"monitor": monitor, "together": _together, "slowest": _slowest})
+            value = eval(line, names)
             print(json.dumps(value), flush=True)
 
 

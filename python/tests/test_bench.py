@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytest.importorskip("psutil", reason="the bench compares netmon with psutil")
 
-from bench import namespace, report, timing  # noqa: E402
+from bench import namespace, report, sockets, timing  # noqa: E402
 
 
 def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
@@ -51,6 +51,10 @@ def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
         assert size in parts
         assert size in loops
         assert size in footprints
+    cost, memory = tables[-2:]
+    for count in ("10", "1,000", "2,000"):
+        assert re.search(rf"^\| {count} \| ", cost, re.MULTILINE)
+    assert "| 2,000 connections, read 1 times |" in memory
     if namespace.prefix():
         for there, moved in re.findall(r"all moving: (\d+) of (\d+) counted", text):
             assert there == moved
@@ -110,3 +114,26 @@ def test_sides_take_turns() -> None:
 )
 def test_verdict(value: float, most: float | None, low: float, said: str) -> None:
     assert report.verdict(value, most, low) == said
+
+
+def test_cost_of_a_connection_is_said_with_what_it_is_compared_with() -> None:
+    footprints = {"with": {"rss_bytes": 30 << 20}, "without": {"rss_bytes": 20 << 20}}
+    measured = {
+        "cost": [
+            {
+                "connections": count,
+                "seconds": {
+                    sockets.NETMON: [count * each] * 3,
+                    sockets.SS: [10 * count * each] * 3,
+                    sockets.PSUTIL: [100 * count * each] * 3,
+                },
+            }
+            for count, each in ((10, 1e-6), (1000, 2.2e-6))
+        ],
+        "memory": {"connections": 1000, "readings": 7, "stages": {"before": footprints, "after": footprints}},
+    }
+    lines = report._sockets(measured)
+    assert lines[2].startswith("| 10 | 10 µs | 1 µs (1 to 1) |  |  | 100 µs | 0.1 (0.1 to 0.1) | 1,000 µs | 0.01 ")
+    assert lines[3].startswith("| 1,000 | 2,200 µs | 2.2 µs (2.2 to 2.2) | ≤ 2 µs | **missed by 10 %** |")
+    assert lines[-1] == "| 1,000 connections, read 7 times | 30.0 MiB | 20.0 MiB | +10.0 MiB |"
+    assert report._sockets({"missing": "not allowed"}) == ["Not measured: not allowed."]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import lab
+import passive
 import pytest
 
 from bench.report import END
@@ -38,8 +39,8 @@ def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
     assert "old results" not in text
     assert not re.search(r"\b(nan|inf|None)\b", text)
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
-    idle, busy, delayed, lost, cost = ([line.split("|")[1:-1] for line in found.splitlines()] for found in tables)
-    for rows in (idle, busy, delayed, lost, cost):
+    idle, busy, delayed, lost, traffic, cost = ([line.split("|")[1:-1] for line in found.splitlines()] for found in tables)
+    for rows in (idle, busy, delayed, lost, traffic, cost):
         assert len({len(row) for row in rows}) == 1, rows
 
     everything = [*link.NETMON, link.PING, link.ECHO, link.FPING, link.PRO_BING, link.WALL_CLOCK]
@@ -48,16 +49,22 @@ def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
     for row in (*idle[2:], *busy[2:]):
         assert row[1] == " 10 of 10 ", row
     assert [row[0].strip() for row in delayed[2 :: len(delays.MEASURED)]] == ["0.1 ms", "1 ms", "10 ms", "50 ms"]
-    for judged in (idle, busy, delayed, cost):
+    said = [row[1].strip() for row in traffic[2:]]
+    assert said[:2] == ["`transmit_bytes_per_second`", "`transmit_best_bytes_per_second`"]
+    assert said.count("retransmitted, less duplicates") == len(passive.congestion_controls())
+    for judged in (idle, busy, delayed, traffic, cost):
         assert any("met" in cell or "missed" in cell for row in judged for cell in row)
 
     results = json.loads(values.read_text())
     assert [row["every"] for row in results["losses"][::6]] == [1000, 100, 10, 1]
-    for row in results["losses"]:
+    for row, line in zip(results["losses"], lost[2:], strict=True):
         if row["what"] in report.JUDGED_LOSS:
-            assert report.equal(row), row
-            assert row["dropped"] == row["sent"] / row["every"] > 0, row
-    assert "off by" not in "".join(cell for row in lost for cell in row if row[1].startswith(" netmon"))
+            # A process without a processor ends a connection late, when the kernel has sent the SYN again; all else is equal.
+            repeated = row["seen"] - row["sent"]
+            assert 0 <= repeated <= (1 + row["sent"] // 10 if row["what"] == "`tcp`" else 0), row
+            assert 0 < row["lost"] <= row["dropped"] <= row["lost"] + repeated, row
+            assert row["lost"] >= row["sent"] // row["every"] - repeated, row
+            assert ("off by" in "".join(line)) is not report.equal(row), line
 
 
 def hold(egress: bool, protocol: int, kind: int, source: int, destination: int, microseconds: int, size: int = 56) -> lab.Hold:
@@ -91,6 +98,28 @@ def test_a_count_that_is_off_is_said_to_be() -> None:
     assert not report.equal({**right, "seen": 41})
     assert "**off by +1 lost, +0 sent**" in "\n".join(report._losses([{**right, "lost": 5}]))
     assert "**" not in "\n".join(report._losses([right]))
+
+
+def test_traffic_that_is_seen_wrong_is_said_to_be() -> None:
+    rate = {"rate": 8e6, "way": "receive", "netmon": 0.98e6, "counted": 1e6, "best": 1.01e6}
+    lost = {"lost": 203, "dropped": 200}
+    trip = {"netmon": dict.fromkeys(passive.SS, 0.005), "ss": dict.fromkeys(passive.SS, 0.005)}
+    trip["netmon"]["rtt_seconds"] = 0.006
+    found = report._observed(
+        {
+            "throughput": [rate],
+            "bandwidth": [{"rate": 8e6, "direction": "transmit", "netmon": 1.04e6, "iperf3": 1e6}],
+            "retransmissions": {"cubic": lost, "bbr": lost},
+            "round_trip": trip,
+        }
+    )
+    verdicts = {line.split(" | ")[1]: line.split(" | ")[-1].strip(" |") for line in found[2:]}
+    assert verdicts["`receive_bytes_per_second`"] == "**missed by 100 %**"
+    assert verdicts["`receive_best_bytes_per_second`"] == "met"
+    assert verdicts["`measure_bandwidth`, transmit"].startswith("**missed by 33 %")
+    assert [line.split(" | ")[-1] for line in found if "less duplicates" in line] == ["**missed by 200 %** |", "met |"]
+    assert verdicts["`rtt_seconds`"].startswith("**missed")
+    assert verdicts["`rtt_min_seconds`"] == "met"
 
 
 def test_quantiles_interpolate() -> None:

@@ -215,7 +215,9 @@ for end in {list(ENDS.values())!r}:
             time.sleep(0.001)
 health = monitor.health()
 assert (health.status, health.problems) == ("ok", ()), health
-assert os.listdir("/proc/self/fd") == descriptors
+now = os.listdir("/proc/self/fd")
+# One more may be there: the socket by which the kernel is asked of children's connections, opened once there are children.
+assert set(now) >= set(descriptors) and len(now) <= len(descriptors) + 1, (descriptors, now)
 """
     run("-c", code)
 

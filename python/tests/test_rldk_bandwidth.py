@@ -382,3 +382,16 @@ def test_a_real_iperf3(loopback: None) -> None:
     assert (there["success"], back["success"]) == (True, True), (there, back)
     assert there["bandwidth_mbps"] > 100
     assert back["bandwidth_mbps"] > 100
+
+
+def test_the_shared_monitor_serves_and_leaves_sockets_alone_where_it_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert answer(
+        f"""
+        from netmon._shared import shared_monitor
+        rldk.configure(peers=False, bandwidth_server={{"port": {port}}})
+        test = shared_monitor().measure_bandwidth("127.0.0.1:{port}", seconds=0.1)
+        print(json.dumps([test.error, shared_monitor().sample().reason("peers")]))
+        """
+    ) == [None, "not in sources"]

@@ -248,7 +248,14 @@ def test_rows_of_numbers(sample: netmon.Sample) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["transport.tcp_bytes_total", "totals.busy_ratio", "self.peers_read_seconds"],
+    [
+        "peers.10.0.0.2.rtt_seconds",
+        "rdma.mlx5_0.1.counters.out_of_sequence",
+        "nvlink.0.receive_bytes_per_second",
+        "transport.tcp_bytes_total",
+        "totals.busy_ratio",
+        "self.peers_read_seconds",
+    ],
 )
 def test_statistics_know_the_same_names(name: str) -> None:
     with netmon.Monitor(interval=3600) as monitor:
@@ -305,6 +312,9 @@ def test_transport_for_people(document: dict[str, Any]) -> None:
         "          advice: before the ranks start, set GLOO_SOCKET_IFNAME=eth0\n"
     ) in said
     assert "RDMA is idle" not in text(document, rdma=[]), "where there is none, nothing is idle"
+    none = {**TRANSPORT, "plane": "none", "interface": None}
+    assert "transport none: the job's" in text(document, transport=none, job={**document["job"], "rank": 0})
+    assert "transport" not in text(document, transport=none, job=dict.fromkeys(document["job"]), rdma=[]), "there is no job"
     long = {**TRANSPORT, "reason": "word " * 100}
     assert max(map(len, text(document, transport=long).splitlines())) <= 110
     unknown = {**TRANSPORT, "plane": None}

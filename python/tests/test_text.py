@@ -39,6 +39,8 @@ def measured() -> dict[str, Any]:
     document["job"] = dict.fromkeys(netmon.Job.__dataclass_fields__) | job
     document["host"] |= {"hostname": "node7", "kernel": "6.18.0"}
     document["self"] |= {"sample_seconds": 0.000271, "uptime_seconds": 61.0, "health": "ok"}
+    # What test_sections.py looks at.
+    document |= dict.fromkeys(("peers", "rdma", "pcie", "nvlink", "transport"))
     return {**document, "interfaces": [lo, eth], "window_seconds": 1.0, "unavailable": {}}
 
 

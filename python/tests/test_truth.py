@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import lab
 import pytest
 from agent import Agent, agent
+from counted import counting, rates_inside
 
 SEND = """
 import socket, sys
@@ -33,20 +35,17 @@ with socket.create_server(("0.0.0.0", 5001)) as server:
 """
 
 
-def transfer(link: lab.Link, amount: int) -> tuple[float, float]:
-    """Send bytes from left to right; return when it began and ended on the monotonic clock."""
+def transfer(link: lab.Link, amount: int) -> None:
+    """Send bytes from left to right."""
     server = link.right.start(sys.executable, "-c", RECEIVE, stdout=subprocess.PIPE)
     try:
         assert server.stdout.readline() == "listening\n"
-        began = time.monotonic()
         link.left.run(sys.executable, "-c", SEND, link.right.address, str(amount), timeout=120)
-        ended = time.monotonic()
         server.wait(10)
     finally:
         server.kill()
         server.wait(10)
         server.stdout.close()
-    return began, ended
 
 
 @contextmanager
@@ -67,7 +66,8 @@ def test_rates_and_totals_at_a_set_rate(namespaces, megabits):
     interval = 0.1
     with rate_limit(namespaces, megabits * 1_000_000), agent(namespaces.left, interval=interval) as monitor:
         before, ip_before = monitor.sample(), namespaces.left.link_counters()
-        began, ended = transfer(namespaces, amount)
+        with counting(namespaces.left) as counted_meanwhile:
+            transfer(namespaces, amount)
         after, ip_after = monitor.sample(), namespaces.left.link_counters()
         history = monitor.history()
 
@@ -85,16 +85,13 @@ def test_rates_and_totals_at_a_set_rate(namespaces, megabits):
     sent = after["totals"]["transmit_bytes_total"] - before["totals"]["transmit_bytes_total"]
     assert sent > amount
 
-    # Rates of the windows that lie wholly inside the transfer, against the rate that was set: tbf counts whole frames.
-    steady = [
-        s["totals"]["transmit_bytes_per_second"]
-        for s in history
-        if s["window_seconds"]
-        and s["monotonic_seconds"] - s["window_seconds"] > began + 0.5
-        and s["monotonic_seconds"] < ended - 0.3
-    ]
-    assert len(steady) > 10
-    assert sum(steady) / len(steady) == pytest.approx(rate, rel=0.01)
+    # Rates of the windows that lie wholly inside the transfer, against what the kernel counted in them, and against the set
+    # rate, which counts whole frames, if the link reached it: a busy machine sends less.
+    netmon, kernel = rates_inside(history, counted_meanwhile, "transmit")
+    assert netmon == pytest.approx(kernel, rel=0.01)
+    assert netmon < 1.01 * rate
+    if kernel > 0.99 * rate:
+        assert netmon == pytest.approx(rate, rel=0.01)
 
     # The sum of rate times window is the total: no byte is lost between windows, none counted twice.
     integral = sum(s["totals"]["transmit_bytes_per_second"] * s["window_seconds"] for s in history if s["window_seconds"])
@@ -113,9 +110,13 @@ def test_stats_of_the_loop_agree_with_the_set_rate(namespaces):
     rate = 100e6 / 8
     with rate_limit(namespaces, 100_000_000), agent(namespaces.left, interval=0.05) as monitor:
         transfer(namespaces, int(rate * 2))
-        stats = monitor.ask('monitor.stats("totals.transmit_bytes_per_second", seconds=1.0).to_dict()')
+        ask = 'monitor.stats("totals.transmit_bytes_per_second", seconds=1.0).to_dict()'
+        read = "[s.totals.transmit_bytes_per_second for s in monitor.history(seconds=1.0)]"
+        stats, rates, again = monitor.ask(f"[{ask}, {read}, {ask}]")
+        while again != stats:  # the loop took a sample meanwhile
+            stats, rates, again = monitor.ask(f"[{ask}, {read}, {ask}]")
     assert stats["p50"] == pytest.approx(rate, rel=0.02)
-    assert stats["max"] < rate * 1.2
+    assert (stats["count"], stats["max"], stats["p50"]) == (len(rates), max(rates), pytest.approx(statistics.median(rates)))
 
 
 def test_drops_and_retransmissions(namespaces):

@@ -392,7 +392,7 @@ func openStream(server netip.AddrPort, out []byte) (*stream, error) {
 	if s.Descriptor, err = kernelfs.Own(fd); err != nil {
 		return nil, err
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, probe.SocketMark)
+	stamp.Mark(fd)
 	address, err := stamp.AddressFor(fd, server)
 	if err == nil {
 		var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(address.Port), ZoneId: address.Scope, Addr: address.IP.As16()}

@@ -110,7 +110,7 @@ func prepare(fd int, ipv6 bool) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	// The kernel waits with the ACK of the answer, in the hope of sending it with data; the reset comes first.
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_QUICKACK, 0)
-	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, probe.SocketMark)
+	stamp.Mark(fd)
 	// One repetition, however long the probe is waited for.
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_SYNCNT, 1)
 }

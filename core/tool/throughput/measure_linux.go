@@ -45,7 +45,8 @@ func Measure(r Request, clk clock.Clock) []tool.Result {
 
 // until waits until done says so.
 func (c *client) until(what string, most time.Duration, done func() (bool, error), poll func(set []unix.PollFd) []unix.PollFd) error {
-	end := min(c.clock.Monotonic()+most, c.deadline)
+	began := c.clock.Monotonic()
+	end := min(began+most, c.deadline)
 	for {
 		if finished, err := done(); finished || err != nil {
 			return err
@@ -54,7 +55,7 @@ func (c *client) until(what string, most time.Duration, done func() (bool, error
 		case c.Stop():
 			return tool.ErrStopped
 		case now >= end:
-			return fmt.Errorf("%s: not within %.1f s", what, (most - max(0, now-c.deadline)).Seconds())
+			return fmt.Errorf("%s: not within %.1f s", what, (now - began).Seconds())
 		default:
 			c.set = poll(c.set[:0])
 			wait(c.set, min(slice, end-now))
@@ -207,7 +208,11 @@ func (c *client) measure(r *tool.Result) error {
 	for i, one := range connections {
 		hello.index = uint8(i)
 		b := hello.encode()
-		if n, err := send(&one.socket, b[:]); err != nil || n < len(b) {
+		n, err := send(&one.socket, b[:])
+		if err == nil && n < len(b) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
 			return fmt.Errorf("%s: the connection broke: %w", c.To, err)
 		}
 	}
@@ -257,14 +262,21 @@ func (c *client) judge(r *tool.Result, f *flow, theirs message) error {
 		r.RTT = tool.Known(sender.rtt.Seconds())
 	}
 	rate := func(m message) *float64 {
-		if m.duration <= 0 {
+		if m.duration < leastFigure {
 			return nil
 		}
 		return tool.Known(float64(m.bytes) / m.duration.Seconds())
 	}
 	r.Sender, r.Receiver = rate(sender), rate(receiver)
 	if r.Receiver == nil {
-		return fmt.Errorf("%d bytes arrived at once, which is too little for a rate; ask for more bytes or seconds", receiver.bytes)
+		within := "at once"
+		if receiver.duration > 0 {
+			within = fmt.Sprintf("within %.3f ms", receiver.duration.Seconds()*1000)
+		}
+		return fmt.Errorf("%d bytes arrived %s, which is too little for a rate; ask for more bytes or seconds", receiver.bytes, within)
+	}
+	if r.Sender == nil {
+		r.Lacking = map[string]string{"sender_bytes_per_second": "the sender's buffers took everything at once"}
 	}
 	r.Seconds = tool.Known(receiver.duration.Seconds())
 	return nil

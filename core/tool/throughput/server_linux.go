@@ -224,7 +224,7 @@ func (s *Server) accept() {
 	if g.socket, err = kernelfs.Own(fd); err != nil {
 		return
 	}
-	mark(fd)
+	stamp.Mark(fd)
 	if len(s.guests) >= mostGuests {
 		s.guests[0].socket.Close()
 		s.guests = slices.Delete(s.guests, 0, 1)

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netmon/core/kernelfs"
-	"netmon/core/probe"
 	"netmon/core/probe/stamp"
 )
 
@@ -33,11 +32,9 @@ func open(a netip.Addr) (socket kernelfs.Descriptor, err error) {
 	if err != nil {
 		return socket, fmt.Errorf("open a socket for TCP: %w", err)
 	}
-	mark(fd)
+	stamp.Mark(fd)
 	return socket, nil
 }
-
-func mark(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, probe.SocketMark) }
 
 // dial begins a connection. Bare errors of connect(2).
 func dial(to netip.AddrPort) (socket kernelfs.Descriptor, err error) {

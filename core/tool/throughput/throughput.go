@@ -37,6 +37,9 @@ const (
 	drain = time.Second
 	// silence is how long a receiver that gets nothing at all waits.
 	silence = 5 * time.Second
+	// leastFigure is the least time from the first byte to the last that makes a rate. In less, what counts is how the bytes lay in
+	// buffers, and that those which came first are counted but not timed.
+	leastFigure = 10 * time.Millisecond
 	// slice bounds each wait, so that whoever stops a test is heard soon.
 	slice = 20 * time.Millisecond
 )

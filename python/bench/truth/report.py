@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ..report import END, number, table, verdict
-from . import cost, link
+from . import cost, link, observed
 
 BEGIN = "<!-- make bench-truth writes from here -->"
 
@@ -26,6 +26,10 @@ _JUDGED_BUSY = (link.ICMP, link.ICMP_RAW, link.TCP, link.UDP)
 _JUDGED_BUSY_P99 = (link.UDP,)
 _JUDGED_DELAY = (link.ICMP, link.TCP, link.UDP)
 JUDGED_LOSS = ("`icmp`", "`tcp`", "`udp`")
+
+_MOST_RATE_RATIO, _MOST_BEST_RATIO, _MOST_BANDWIDTH_RATIO = 0.01, 0.02, 0.03
+_MOST_LOST_RATIO, _MOST_LOST_RATIO_BBR, _MOST_LOST = 0.005, 0.05, 1
+_MOST_SS_SECONDS = 1 * _US
 
 Found = Mapping[str, Mapping[str, Any]]
 
@@ -143,6 +147,62 @@ def _losses(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return table(["loss", "", "packets the filter saw", "it dropped", *said, "target", ""], rows)
 
 
+def _megabits(bytes_per_second: float) -> str:
+    return f"{bytes_per_second * 8 / 1e6:,.2f} Mbit/s"
+
+
+def _against(where: str, what: str, by: str, said: float, right: float, most: float) -> list[str]:
+    """Write a row about two rates."""
+    off = said / right - 1
+    target = f"within {number(100 * most)} %"
+    return [where, what, _megabits(said), by, _megabits(right), f"{100 * off:+.2f} %", target, verdict(abs(off), most)]
+
+
+def _observed(found: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for end in found["throughput"]:
+        where, way = f"{end['rate'] / 1e6:,g} Mbit/s", end["way"]
+        rate = f"`{way}_bytes_per_second`"
+        rows.append(_against(where, rate, "`ip -s link`", end["netmon"], end["counted"], _MOST_RATE_RATIO))
+        rows.append(_against(where, f"`{way}_best_bytes_per_second`", "as set", end["best"], end["rate"] / 8, _MOST_BEST_RATIO))
+    for one in found["bandwidth"]:
+        where, what = f"{one['rate'] / 1e6:,g} Mbit/s", f"`measure_bandwidth`, {one['direction']}"
+        rows.append(_against(where, what, "iperf3, receiver", one["netmon"], one["iperf3"], _MOST_BANDWIDTH_RATIO))
+    for control, lost in found["retransmissions"].items():
+        ratio = _MOST_LOST_RATIO_BBR if control == "bbr" else _MOST_LOST_RATIO
+        most, off = max(_MOST_LOST, ratio * lost["dropped"]), lost["lost"] - lost["dropped"]
+        rows.append(
+            [
+                f"1 in {observed.LOST_EVERY} lost, {control}",
+                "retransmitted, less duplicates",
+                f"{lost['lost']:,}",
+                "dropped by the filter",
+                f"{lost['dropped']:,}",
+                f"{off:+,}",
+                f"within {number(most)}",
+                verdict(abs(off), most),
+            ]
+        )
+    trip = found["round_trip"]
+    for name in ("rtt_seconds", "rtt_min_seconds", "rtt_variation_seconds"):
+        said, right = trip["netmon"][name], trip["ss"][name]
+        # ss prints six digits, and netmon's are doubles.
+        most = _MOST_SS_SECONDS + 1e-5 * right
+        rows.append(
+            [
+                f"{number(observed.HELD_SECONDS * 1e3)} ms held",
+                f"`{name}`",
+                microseconds(said),
+                "`ss -ti`",
+                microseconds(right),
+                difference(said, right),
+                f"within {number(_MOST_SS_SECONDS * 1e6)} µs",
+                verdict(abs(said - right), most),
+            ]
+        )
+    return table(["link", "", "netmon", "by", "it says", "off", "target", ""], rows)
+
+
 def _cost(measured: Mapping[str, Any]) -> list[str]:
     def rss(what: str) -> float:
         return float(median(footprint["rss_bytes"] for footprint in measured["footprints"][what]))
@@ -179,7 +239,7 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
 
     Args:
         machine: lines that say where, when and how this was measured.
-        results: ``idle``, ``busy``, ``delays``, ``losses`` and ``cost``, as their modules return them.
+        results: ``idle``, ``busy``, ``delays``, ``losses``, ``observed`` and ``cost``, as their modules return them.
     """
     idle = results["idle"]
     lines = [BEGIN, ""]
@@ -188,5 +248,6 @@ def section(machine: Sequence[str], results: Mapping[str, Any]) -> str:
     lines += ["", "### Four busy threads on two cores", "", *_busy(results["busy"], idle)]
     lines += ["", "### A delay that is known", "", *_delays(results["delays"], idle)]
     lines += ["", "### Loss that is counted", "", *_losses(results["losses"])]
+    lines += ["", "### Traffic of others", "", *_observed(results["observed"])]
     lines += ["", f"### {cost.TARGETS} targets, after {results['cost']['seconds']:.0f} s", "", *_cost(results["cost"])]
     return "\n".join([*lines, "", END])

@@ -91,8 +91,11 @@ class PeerSearch:
         found = self._collect(store, world_size)
         own = found.pop(rank)
         self.peers = _nodes(found, own, rank, world_size, self._most)
-        if self.peers and not self._closing.is_set():
-            self._monitor.set_job(peers=[{"rank": r, "address": a} for r, a in self.peers.items()])
+        # All the ranks of these hosts, and of the own one, which is not probed: connections are told by the ranks at their end.
+        there = {own, *self.peers.values()}
+        named = [{"rank": r, "address": a} for r, a in sorted(found.items()) if a in there]
+        if named and not self._closing.is_set():
+            self._monitor.set_job(peers=named)
 
     def _collect(self, store: Any, world_size: int) -> dict[int, str]:
         """Return the addresses by rank, of all ranks or of those that said theirs in time."""
@@ -118,7 +121,8 @@ def find_peers(monitor: Monitor, *, seconds: float = 60.0, most: int = 64) -> Pe
     Call it after ``torch.distributed.init_process_group``, or with torchrun's variables in the environment, on every rank.
 
     Args:
-        monitor: it probes the peers from then on (``set_job(peers=...)``), but for those on its own host.
+        monitor: it probes the hosts of the peers from then on (``set_job(peers=...)``), but for its own, and names the ranks at
+            the other end of this process's connections (``sample.peers``).
         seconds: how long to wait for the other ranks.
         most: how many hosts to probe, those of the ranks that follow this one. A job of a thousand hosts is still covered,
             since each is followed by others.

@@ -38,6 +38,8 @@ def configure(
     probe_interval: float | None = None,
     probe_timeout: float | None = None,
     udp_responder: bool | dict[str, Any] | None = None,
+    peers: bool | None = None,
+    bandwidth_server: bool | dict[str, Any] | None = None,
 ) -> None:
     """Say how the process's one monitor is to measure, before any object of this module measures.
 
@@ -51,6 +53,9 @@ def configure(
         probe_interval: seconds between two probes of one target, default 1.
         probe_timeout: seconds after which a probe without an answer is lost, default 1.
         udp_responder: answer the UDP echoes of other monitors: True on loopback, or ``{"address": "10.0.0.1", "port": 29541}``.
+        peers: whether to read the state of this process's own TCP sockets, default True.
+        bandwidth_server: let other monitors measure throughput to here: True on loopback, or
+            ``{"address": "10.0.0.1", "port": 29542}``.
 
     Raises:
         ConfigError: a value is wrong, or it is too late.
@@ -64,6 +69,8 @@ def configure(
         "probe_interval": probe_interval,
         "probe_timeout": probe_timeout,
         "udp_responder": udp_responder,
+        "peers": peers,
+        "bandwidth_server": bandwidth_server,
     }
     try:
         configure_shared(**{name: value for name, value in given.items() if value is not None})
