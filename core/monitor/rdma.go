@@ -88,6 +88,7 @@ type rdmaReading struct {
 
 func newRDMAPart(m *Monitor) *rdmaPart {
 	p := &rdmaPart{reader: rdma.New(*m.options.FS), log: m.events}
+	p.reader.Now = m.clock.Monotonic
 	p.beside = newBeside(m, "RDMA ports", func() { p.readAll(moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}) })
 	p.look(m.clock.Monotonic())
 	return p
@@ -311,8 +312,9 @@ func (p *rdmaPart) readAll(at moment) {
 		}
 		if err != nil {
 			s.now = failedReading(s.port, err)
+			s.now.At = p.clock.Monotonic()
 		}
-		read := moment{monotonic: p.clock.Monotonic(), wall: at.wall.Add(p.clock.Monotonic() - at.monotonic)}
+		read := moment{monotonic: s.now.At, wall: at.wall.Add(s.now.At - at.monotonic)}
 		if state != s.now.State && state != "" && s.now.State != "" {
 			p.log.add(read, eventPortState, "", "RDMA port %s went from %s to %s", s.label, state, s.now.State)
 		}

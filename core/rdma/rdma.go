@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"netmon/core/kernelfs"
@@ -77,6 +78,9 @@ type Reading struct {
 	RateMissing   string // why RateBits is not known
 	Data          [directions]Count
 	Counters      []Count // in the order of Port.Names
+	// At is when Data was read. The counters come after it, each a question to the device, so a rate by the end of the whole reading
+	// would be wrong where one of them is slow.
+	At time.Duration
 }
 
 // Count is the value of a counter, or why it is not known.

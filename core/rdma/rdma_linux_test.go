@@ -5,7 +5,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -339,4 +341,26 @@ func FuzzParseDevice(f *testing.F) {
 		require.LessOrEqual(t, len(ParseDriver(text)), 64)
 		require.LessOrEqual(t, len(parseGID(text)), 64)
 	})
+}
+
+// The time of a reading is that of its data, however long the counters after them take.
+func TestRead_timeOfTheData(t *testing.T) {
+	h := newHost(t, "documented-mlx5-roce")
+	ports, _ := h.ports()
+	p := ports["mlx5_0/1"]
+	require.NotNil(t, p)
+	h.write("mlx5_0/ports/1/counters/port_rcv_data", "1000\n")
+	h.write("mlx5_0/ports/1/hw_counters/out_of_sequence", "1\n")
+	h.Now = func() time.Duration {
+		h.write("mlx5_0/ports/1/counters/port_rcv_data", "2000\n")
+		h.write("mlx5_0/ports/1/hw_counters/out_of_sequence", "2\n")
+		return 7 * time.Second
+	}
+	var r Reading
+	require.NoError(t, h.Read(p, &r))
+	assert.Equal(t, 7*time.Second, r.At)
+	assert.Equal(t, uint64(1000), r.Data[Receive].Value)
+	at := slices.Index(p.Names, "out_of_sequence")
+	require.GreaterOrEqual(t, at, 0)
+	assert.Equal(t, uint64(2), r.Counters[at].Value)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"netmon/core/kernelfs"
 )
@@ -24,6 +25,8 @@ const (
 
 // Reader reads RDMA ports. Not safe for concurrent use.
 type Reader struct {
+	// Now is the clock of Reading.At, nil for none.
+	Now    func() time.Duration
 	fs     kernelfs.FS
 	buffer []byte
 }
@@ -246,6 +249,9 @@ func (r *Reader) Read(p *Port, into *Reading) error {
 	into.readRate(p, r.read(p.folder+"/rate"))
 	for direction := range into.Data {
 		into.Data[direction] = r.sum(p.Data[direction].files)
+	}
+	if r.Now != nil {
+		into.At = r.Now()
 	}
 	for i := range p.counters {
 		into.Counters = append(into.Counters, r.sum(p.counters[i:i+1]))
