@@ -202,12 +202,13 @@ def settled(monitor: Agent, address: str, holds: Callable[[dict[str, Any]], bool
 
 @dataclass(frozen=True)
 class Retransmissions:
-    """Segments of one connection, by netmon, and the packets of it that a filter dropped."""
+    """Segments of one connection, by netmon and by ss, and the packets of it that a filter dropped."""
 
     sent: int
     retransmitted: int
     duplicates: int
     dropped: int
+    by_ss: tuple[int, ...]  # sent, retransmitted, duplicates
 
     @property
     def lost(self) -> int:
@@ -224,9 +225,10 @@ def retransmissions(here: Host, there: Host, every: int, amount: int) -> Retrans
         monitor.ask(f"traffic.send({connection}, {amount})")
         there.ingress.lose_nothing()
         found = settled(monitor, there.address)
+        shown = by_ss(here, monitor.ask(f"traffic.port_of({connection})"))
         dropped = there.ingress.dropped().packets - before
     names = ("segments_sent_total", "segments_retransmitted_total", "duplicates_reported_total")
-    return Retransmissions(*(found[name] for name in names), dropped)
+    return Retransmissions(*(found[name] for name in names), dropped, tuple(round(shown[name]) for name in names))
 
 
 # What ss prints of a socket, and what netmon calls it: a pattern, and the factor to netmon's unit. Where the socket is the only
