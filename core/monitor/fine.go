@@ -50,6 +50,9 @@ type fineSampling struct {
 	sorted   []float64
 }
 
+// heldUpShare is the part of an interval that reading may take.
+const heldUpShare = 20
+
 // fineLease is how long to sample finely, and how finely. It is not changed after it was made.
 type fineLease struct{ began, until, interval time.Duration }
 
@@ -125,6 +128,7 @@ func (m *Monitor) readFinely() {
 func (f *fineSampling) read() {
 	m := f.m
 	m.readings++
+	began := m.clock.Monotonic()
 	m.reader.read(Interfaces, false, &m.reading)
 	at := moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	f.readAt = at.monotonic
@@ -133,7 +137,10 @@ func (f *fineSampling) read() {
 		return // the next sample tells what is wrong
 	}
 	m.interfaces.update(&m.reading, top, m.readings, at)
-	if m.interfaces.sum.whole && m.interfaces.sum.counting {
+	// Where the thread lost its processor between counters and clock, nobody knows of what moment the counters are: rates of so short an
+	// interval would be invented.
+	heldUp := at.monotonic-began > f.interval/heldUpShare
+	if m.interfaces.sum.whole && m.interfaces.sum.counting && !heldUp {
 		f.add(at.monotonic)
 	}
 }
