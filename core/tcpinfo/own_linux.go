@@ -37,6 +37,7 @@ type Own struct {
 	count    func() int // openDescriptors
 	open     int        // descriptors that are open, 0 where the kernel does not tell; else
 	found    int        // those that were found open in this reading
+	unseen   int        // those that are open and were not found when the whole table was looked at last
 	known    int        // descriptors that are looked at however many were found
 	sized    bool       // limit is the size of the table
 	clock    clock.Clock
@@ -103,6 +104,9 @@ func (o *Own) Begin() {
 	o.began = o.clock.Monotonic()
 	o.open = o.count()
 	if o.open > 0 {
+		if o.number%wholePeriod == 0 {
+			o.unseen = 0
+		}
 		o.known, o.limit, o.sized = before+1, before+1+newDescriptors, false
 		return
 	}
@@ -116,13 +120,19 @@ func (o *Own) Begin() {
 
 // ended tells whether all descriptors were looked at.
 func (o *Own) ended() bool {
-	if o.open > 0 && o.next >= o.known && o.found >= o.open {
+	if o.open > 0 && o.next >= o.known && o.found+o.unseen >= o.open {
 		return true
 	}
 	if o.next >= o.limit && o.open > 0 && !o.sized { // some were closed meanwhile, or have high numbers
 		o.limit, o.sized = o.tableSize(), true
 	}
-	return o.next >= o.limit
+	if o.next < o.limit {
+		return false
+	}
+	if o.sized { // those of O_PATH do not let themselves be asked
+		o.unseen = max(0, o.open-o.found)
+	}
+	return true
 }
 
 // openDescriptors is how many descriptors are open, 0 where the kernel does not tell.

@@ -483,6 +483,29 @@ func testManyAtOnce(t *testing.T, count func() int) {
 	closeAll(t, fds...)
 }
 
+// A descriptor of O_PATH is open and cannot be asked: it does not make every reading look at the whole table.
+func TestOwn_pathDescriptors(t *testing.T) {
+	if openDescriptors() == 0 {
+		t.Skip("needs a kernel that counts descriptors (Linux 6.2)")
+	}
+	nettest.Enter(t)
+	o := openOwn(t)
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	high, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 4000) // the table is large
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(high))
+	whole := 0
+	for range 2 * wholePeriod {
+		require.Empty(t, readAll(t, o))
+		if o.next == o.tableSize() {
+			whole++
+		}
+	}
+	assert.InDelta(t, 3, whole, 1)
+}
+
 func BenchmarkOwn(b *testing.B) {
 	for _, n := range []int{10, 1000, 10_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
