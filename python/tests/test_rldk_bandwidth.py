@@ -18,6 +18,7 @@ from rldk_support import answer, wait_for
 
 from netmon._shared import close_shared_monitor
 from netmon.integrations import rldk
+from netmon.integrations.rldk._trouble import process
 
 SUM = {"bytes": 1_250_000_000, "seconds": 5.0, "bits_per_second": 2e9}
 IPERF3 = {
@@ -39,6 +40,13 @@ SPEEDTEST = {
     "server": {"host": "speedtest.example:8080", "id": "1234", "latency": 12.5, "name": "Example"},
     "client": {"ip": "192.0.2.1"},
 }
+
+
+@pytest.fixture(autouse=True)
+def settled() -> Iterator[None]:
+    """Leave no trouble of this process behind: health of other tests' objects would tell of it."""
+    yield
+    process.settle("bandwidth")
 
 
 @pytest.fixture
@@ -395,3 +403,15 @@ def test_the_shared_monitor_serves_and_leaves_sockets_alone_where_it_is_told() -
         print(json.dumps([test.error, shared_monitor().sample().reason("peers")]))
         """
     ) == [None, "not in sources"]
+
+
+def test_trouble_is_logged_once_and_can_be_settled(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for _ in range(2):
+        bandwidth = rldk.NetworkBandwidthMonitor(iperf3_server=f"127.0.0.1:{port}")
+        assert bandwidth._measure_with_iperf() == 0.0
+        assert process.problems() == [f"a bandwidth test gave nothing: {bandwidth.problem}"]
+    process.settle("bandwidth")
+    assert process.problems() == []
+    assert sum("a bandwidth test gave nothing" in record.message for record in caplog.records) <= 1

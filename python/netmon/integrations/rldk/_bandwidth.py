@@ -133,6 +133,7 @@ class NetworkBandwidthMonitor(Tools, Sampled):
         self.last_tests = () if isinstance(found, str) else found
         figures = [value for value in map(_tools.mbps, self.last_tests) if value is not None]
         if figures:
+            process.settle("bandwidth")
             return figures[0]
         errors = found if isinstance(found, str) else "; ".join(test.error or "nothing was measured" for test in found)
         process.tell("bandwidth", f"a bandwidth test gave nothing: {errors}")

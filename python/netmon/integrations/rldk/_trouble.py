@@ -13,13 +13,19 @@ class Troubles:
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self._logged: set[str] = set()
 
     def tell(self, key: str, sentence: str) -> None:
-        """Log a sentence as a warning, unless one was told under this key before."""
+        """Keep a sentence, unless one is kept under this key, and log the first one of a key as a warning."""
         if key in self._told or len(self._told) >= _MOST:
             return
-        if self._told.setdefault(key, sentence) is sentence:
+        if self._told.setdefault(key, sentence) is sentence and key not in self._logged:
+            self._logged.add(key)
             _log.warning("%s", sentence)
+
+    def settle(self, key: str) -> None:
+        """Forget what was told under a key: it holds no longer."""
+        self._told.pop(key, None)
 
     def problems(self) -> list[str]:
         """Return the sentences, oldest first."""
