@@ -24,7 +24,7 @@ const (
 	// mostFineGap is the longest time between two readings of a window that still has a peak: where the host's processors are
 	// busy, readings come late.
 	mostFineGap = 250 * time.Millisecond
-	// mostFinePoints is how many readings are kept, in 1.5 MiB; those of a window of 11 minutes at the least interval.
+	// mostFinePoints is how many readings are kept, in 2 MiB; those of a window of 11 minutes at the least interval.
 	mostFinePoints = 1 << 16
 
 	busyRatio = 0.01 // of the capacity that the busier direction carries in an interval that counts as busy

@@ -22,8 +22,8 @@ const (
 	here6, there6 = nettest.Here6, nettest.There6
 )
 
-// listen listens on TCP in a host.
-func listen(host *nettest.Host, address string) (port int) {
+// serve listens on TCP in a host, and gives each connection to handle.
+func serve(host *nettest.Host, address string, handle func(net.Conn)) (at net.Addr) {
 	host.T.Helper()
 	var listener net.Listener
 	host.Do(func() {
@@ -38,10 +38,17 @@ func listen(host *nettest.Host, address string) (port int) {
 			if err != nil {
 				return
 			}
-			connection.Close()
+			handle(connection)
 		}
 	}()
-	return int(netip.MustParseAddrPort(listener.Addr().String()).Port())
+	return listener.Addr()
+}
+
+// listen listens on TCP in a host, and closes each connection.
+func listen(host *nettest.Host, address string) (port int) {
+	host.T.Helper()
+	at := serve(host, address, func(connection net.Conn) { connection.Close() })
+	return int(netip.MustParseAddrPort(at.String()).Port())
 }
 
 // asNobody runs one test of this program as a process of its own without any right, in the namespace of the calling thread.

@@ -396,23 +396,9 @@ func tell(t *testing.T, in io.Writer, out *bufio.Reader) {
 
 // sink accepts and reads whatever comes, in a host.
 func sink(host *nettest.Host, address string) (at string) {
-	var listener net.Listener
-	host.Do(func() {
-		var err error
-		listener, err = net.Listen("tcp", address)
-		require.NoError(host.T, err)
-	})
-	host.T.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(io.Discard, connection) }()
-		}
-	}()
-	return listener.Addr().String()
+	return serve(host, address, func(connection net.Conn) {
+		go func() { _, _ = io.Copy(io.Discard, connection) }()
+	}).String()
 }
 
 // again lets the part read the sockets of other processes now.
