@@ -91,6 +91,9 @@ const (
 	// The kernel gives a new descriptor the lowest number that is free, so a reading ends where so many numbers beyond the highest one of
 	// this reading and the last are free.
 	newDescriptors = 64
+	// Where the kernel tells how many are open, a reading looks so far beyond the highest one of the last: the host opens others while it
+	// lasts, which are found in place of new ones with higher numbers.
+	moreDescriptors = 8
 	// Where the kernel does not tell how many are open, all of the table is looked at when it has grown, and as often, for what was put at
 	// a high number by dup2(2).
 	wholePeriod = 16
@@ -107,7 +110,7 @@ func (o *Own) Begin() {
 		if o.number%wholePeriod == 0 {
 			o.unseen = 0
 		}
-		o.known, o.limit, o.sized = before+1, before+1+newDescriptors, false
+		o.known, o.limit, o.sized = before+1+moreDescriptors, before+1+newDescriptors, false
 		return
 	}
 	size := o.tableSize()

@@ -250,6 +250,31 @@ func TestOwn_numbersAreReused(t *testing.T) {
 	closeAll(t, client, server, file, newClient, newServer, datagram)
 }
 
+// Descriptors that the host opens while they are read do not hide a connection that is new.
+func TestOwn_openedWhileReading(t *testing.T) {
+	nettest.Enter(t)
+	if openDescriptors() == 0 {
+		t.Skip("this kernel does not tell how many descriptors are open")
+	}
+	o := openOwn(t)
+	require.Empty(t, readAll(t, o))
+	client, server := connect(t, "127.0.0.1:0")
+	var fleeting []int
+	above := func(fd int) int { // a descriptor for the same beyond all others
+		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, o.highest+1)
+		require.NoError(t, err)
+		return again
+	}
+	for range moreDescriptors / 2 {
+		fleeting = append(fleeting, above(0))
+	}
+	highClient, highServer := above(client), above(server)
+	closeAll(t, client, server)
+	o.count = func() int { return openDescriptors() - len(fleeting) } // they are opened the moment after
+	require.Len(t, readAll(t, o), 2)
+	closeAll(t, append(fleeting, highClient, highServer)...)
+}
+
 func TestOwn_otherNamespacesAndNetmonsOwn(t *testing.T) {
 	nettest.Enter(t)
 	o := openOwn(t)
