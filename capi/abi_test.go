@@ -173,32 +173,38 @@ func TestABI_goSnapshot(t *testing.T) {
 
 // python/netmon/_abi.py is the only mirror of the header in Python.
 const describeMirror = `
-import ctypes, json, sys
+import ctypes, json, struct, sys
 sys.path.insert(0, sys.argv[1])
 from netmon import _abi, _errors, _types
 names = {ctypes.c_int32: "int32_t", ctypes.c_uint64: "netmon_handle", ctypes.c_char_p: "const char *", None: "void",
          ctypes.c_void_p: "pointer", ctypes.POINTER(ctypes.c_uint64): "netmon_handle *",
-         ctypes.POINTER(ctypes.c_void_p): "char **"}
+         ctypes.POINTER(ctypes.c_void_p): "char **", ctypes.c_uint32: "uint32_t",
+         ctypes.POINTER(ctypes.c_uint32): "uint32_t *"}
 s = _abi.SnapshotStruct
 print(json.dumps({
     "functions": {name: [names[result], *(names[a] for a in arguments)] for name, (result, arguments) in _abi.PROTOTYPES.items()},
     "size": ctypes.sizeof(s),
     "fields": [[name.lstrip("_"), getattr(s, name).offset, getattr(s, name).size, kind.__name__] for name, kind in s._fields_],
+    "collective": [[name, struct.calcsize("=" + "".join(code for _, code in _abi.COLLECTIVE_FIELDS[:i])), struct.calcsize("=" + code)]
+                   for i, (name, code) in enumerate(_abi.COLLECTIVE_FIELDS)],
     "public": [f for f in dir(_types.Snapshot) if not f.startswith("_") and f != "struct_size"],
     "constants": {"NETMON_ABI_VERSION": _abi.ABI_VERSION, "NETMON_OK": _abi.OK, "NETMON_ERR_CLOSED": _abi.CLOSED,
-                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64)},
+                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64),
+                  **{"NETMON_COLLECTIVE_" + name.upper(): value for name, value in _abi.COLLECTIVES.items()},
+                  **{"NETMON_END_" + name.upper(): value for name, value in _abi.ENDS.items()}},
     "statuses": sorted(status for status in _errors._BY_STATUS),
 }))`
 
 func TestABI_python(t *testing.T) {
 	h := readHeader(t)
 	var mirror struct {
-		Functions map[string][]string
-		Size      int
-		Fields    [][]any
-		Public    []string
-		Constants map[string]any
-		Statuses  []int
+		Functions  map[string][]string
+		Size       int
+		Fields     [][]any
+		Collective [][]any
+		Public     []string
+		Constants  map[string]any
+		Statuses   []int
 	}
 	output := run(t, python(), "-c", describeMirror, filepath.Join(root(t), "python"))
 	require.NoError(t, json.Unmarshal([]byte(output), &mirror))
@@ -218,12 +224,15 @@ func TestABI_python(t *testing.T) {
 			if kinds[i] == "char *" || kinds[i] == "netmon_snapshot *" {
 				kinds[i] = "pointer"
 			}
+			if kinds[i] == "const netmon_collective *" { // packed records are bytes
+				kinds[i] = "const char *"
+			}
 		}
 		want[match[2]] = kinds
 	}
 	assert.Equal(t, want, mirror.Functions)
 
-	var fields [][]any
+	var fields, collective [][]any
 	size := 0
 	var statuses []int
 	constants := make(map[string]string)
@@ -231,12 +240,16 @@ func TestABI_python(t *testing.T) {
 		var name, kind string
 		var offset, bytes int
 		switch {
+		case strings.HasPrefix(line, "field netmon_collective."):
+			_, err := fmt.Sscanf(line, "field netmon_collective.%s offset %d size %d", &name, &offset, &bytes)
+			require.NoError(t, err, line)
+			collective = append(collective, []any{name, float64(offset), float64(bytes)})
 		case strings.HasPrefix(line, "field "):
 			_, err := fmt.Sscanf(line, "field netmon_snapshot.%s offset %d size %d %s", &name, &offset, &bytes, &kind)
 			require.NoError(t, err, line)
 			ctype := map[string]string{"uint32_t": "c_uint", "uint64_t": "c_ulong", "double": "c_double"}[kind]
 			fields = append(fields, []any{name, float64(offset), float64(bytes), ctype})
-		case strings.HasPrefix(line, "struct "):
+		case strings.HasPrefix(line, "struct netmon_snapshot "):
 			_, err := fmt.Sscanf(line, "struct netmon_snapshot size %d", &size)
 			require.NoError(t, err, line)
 		case strings.HasPrefix(line, "constant "):
@@ -251,6 +264,7 @@ func TestABI_python(t *testing.T) {
 	}
 	assert.Equal(t, size, mirror.Size)
 	assert.Equal(t, fields, mirror.Fields)
+	assert.Equal(t, collective, mirror.Collective)
 	for name, value := range mirror.Constants {
 		assert.Equal(t, constants[name], fmt.Sprint(value), name)
 	}

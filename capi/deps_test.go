@@ -96,12 +96,13 @@ var layers = map[string]rule{
 		"golang.org/x/sys/unix": systemCalls,
 		"netmon/core/stats":     "quantiles are defined there",
 	}},
-	"peer":      {layer: 2},
-	"stats":     {layer: 2},
-	"job":       {layer: 3},
-	"transport": {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},
-	"sample":    {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
-	"monitor":   {layer: 4, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"peer":       {layer: 2},
+	"stats":      {layer: 2},
+	"job":        {layer: 3},
+	"transport":  {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},
+	"collective": {layer: 3},
+	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"monitor":    {layer: 4, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 
 // denied are packages of the standard library that core must not import, with the packages that may.

@@ -22,6 +22,7 @@ import (
 	"time"
 	"unsafe"
 
+	"netmon/core/collective"
 	"netmon/core/exercise"
 	"netmon/core/monitor"
 )
@@ -92,7 +93,10 @@ func statusOf(err error, wrongText C.int32_t) C.int32_t {
 		return wrongText
 	case errors.Is(err, monitor.ErrClosed):
 		return C.NETMON_ERR_CLOSED
+	case errors.Is(err, monitor.ErrNoCollectives):
+		return C.NETMON_ERR_UNSUPPORTED
 	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, monitor.ErrBusyTest),
+		errors.Is(err, collective.ErrTooManyGroups),
 		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
 		return C.NETMON_ERR_RESOURCES
@@ -120,12 +124,13 @@ func goNetmonInit(id C.uint64_t, slot C.uint32_t, config *C.char, length C.size_
 		return refuse(errorOut, "config_json", C.NETMON_ERR_CONFIG, err)
 	}
 	m, err := monitor.New(parsed, monitor.Options{
-		Version:  C.NETMON_VERSION,
-		Publish:  func(s *monitor.Snapshot) { publish(slot, s) },
-		Released: func() { C.netmon_slot_release(slot) },
-		NVML:     openNVML,
-		Spawn:    spawn,
-		Turn:     &turn,
+		Version:     C.NETMON_VERSION,
+		Publish:     func(s *monitor.Snapshot) { publish(slot, s) },
+		Released:    func() { C.netmon_slot_release(slot) },
+		NVML:        openNVML,
+		Spawn:       spawn,
+		Turn:        &turn,
+		Collectives: &ring{slot: slot, owner: id},
 	})
 	if err != nil {
 		return fail(errorOut, statusOf(err, C.NETMON_ERR_CONFIG), err)

@@ -54,6 +54,11 @@ func TestHost_threads(t *testing.T) {
 		"frozen "+times(100), "short-lived "+times(2000))
 }
 
+func TestHost_collectives(t *testing.T) {
+	program := compile(t, host("collectives"), "collectives", linked(t)...)
+	runCases(t, program, "arguments", "account", "overflow", "producers "+times(20000), "closed "+times(30), "no-system-call", "forked")
+}
+
 func TestHost_signals(t *testing.T) {
 	program := compile(t, host("signals"), "signals")
 	loading(t, program, "probing", "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",

@@ -147,6 +147,7 @@ static int32_t open_here(const char *config, size_t length, netmon_handle handle
     return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_init: %d monitors are open in this process; close one first",
                        NETMON_MOST_MONITORS);
   }
+  netmon_ring_reset((uint32_t)slot);
   netmon_slot_own((uint32_t)slot, handle);
   sigset_t before;
   enter_go(&before);
@@ -346,6 +347,50 @@ int32_t netmon_set_job(netmon_handle handle, const char *job_json, char **error_
   status = goNetmonSetJob(to.inner, (char *)job_json, length, error_out);
   leave_go(&before);
   return status;
+}
+
+int32_t netmon_collective_group(netmon_handle handle, const char *group_json, uint32_t *group_out, char **error_out) {
+  if (group_out != NULL) *group_out = 0;
+  if (error_out != NULL) *error_out = NULL;
+  if (group_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "group_out: NULL; pass where to write the group's number");
+  }
+  if (group_json == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                       "group_json: NULL; pass an object such as {\"name\": \"default_pg\", \"size\": 8}");
+  }
+  size_t length = text_length(group_json);
+  if (length > NETMON_MOST_TEXT) return too_long("group_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
+  target to;
+  int32_t status = locate(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->collective_group(to.inner, group_json, group_out, error_out);
+  entry *e = find(handle);
+  if (e == NULL) return no_monitor(handle, error_out);
+  if (netmon_ring_open(atomic_load(&e->slot)) != NETMON_OK) {
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_collective_group: no memory for records");
+  }
+  sigset_t before;
+  enter_go(&before);
+  status = goNetmonCollectiveGroup(to.inner, (char *)group_json, length, group_out, error_out);
+  leave_go(&before);
+  return status;
+}
+
+int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count) {
+  if (records == NULL || records->struct_size < sizeof *records || records->struct_size % 8 != 0) {
+    return NETMON_ERR_INVALID_ARGUMENT;
+  }
+  entry *e = find(handle);
+  if (e == NULL) return was_issued(handle) ? NETMON_ERR_CLOSED : NETMON_ERR_INVALID_ARGUMENT;
+  netmon_process process;
+  if (netmon_process_is_fresh_child() || netmon_process_enter(&process, NULL) != NETMON_OK) return NETMON_ERR_FORKED;
+  const netmon_api *copy = atomic_load(&e->copy);
+  netmon_handle inner = atomic_load(&e->inner);
+  uint32_t slot = atomic_load(&e->slot);
+  if (atomic_load(&e->handle) != handle) return NETMON_ERR_CLOSED; // given up, and perhaps taken for another handle
+  if (copy != process.copy) return NETMON_ERR_FORKED;              // the parent's
+  return copy != NULL ? copy->collectives_record(inner, records, count) : netmon_ring_put(slot, handle, records, count);
 }
 
 int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout) {

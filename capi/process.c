@@ -270,9 +270,16 @@ static const netmon_api *load_copy(loading *l) {
     const char *name;
     void *function;
   } wanted[] = {
-      {"netmon_init", &api->init},     {"netmon_close", &api->close},         {"netmon_set_job", &api->set_job},
-      {"netmon_sample", &api->sample}, {"netmon_latest", &api->latest},       {"netmon_query", &api->query},
-      {"netmon_probe", &api->probe},   {"netmon_bandwidth", &api->bandwidth},
+      {"netmon_init", &api->init},
+      {"netmon_close", &api->close},
+      {"netmon_set_job", &api->set_job},
+      {"netmon_sample", &api->sample},
+      {"netmon_latest", &api->latest},
+      {"netmon_query", &api->query},
+      {"netmon_probe", &api->probe},
+      {"netmon_bandwidth", &api->bandwidth},
+      {"netmon_collective_group", &api->collective_group},
+      {"netmon_collectives_record", &api->collectives_record},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

@@ -30,6 +30,7 @@ int32_t goNetmonProbe(uint64_t id, char *request, size_t length, netmon_waiting 
 int32_t goNetmonBandwidth(uint64_t id, char *request, size_t length, netmon_waiting *waiting, char **json_out,
                           char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
+int32_t goNetmonCollectiveGroup(uint64_t id, char *group, size_t length, uint32_t *group_out, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
 
@@ -46,6 +47,21 @@ void netmon_slot_publish(uint32_t slot, const netmon_snapshot *snapshot);
 int32_t netmon_slot_read(uint32_t slot, uint64_t owner, netmon_snapshot *snapshot_inout);
 // Sets all values within struct_size to unknown.
 void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
+
+// collectives.c: a ring of records per slot, which its monitor drains.
+
+// Groups that a monitor can have.
+#define NETMON_MOST_GROUPS 1024
+// Empties the slot's ring for a new owner, before anybody else knows its handle.
+void netmon_ring_reset(uint32_t slot);
+// Makes the slot's ring where it has none yet. Returns NETMON_OK, or NETMON_ERR_RESOURCES.
+int32_t netmon_ring_open(uint32_t slot);
+// Puts records of an owner into the slot's ring. Never waits.
+int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *records, uint32_t count);
+// Takes an owner's records out of the slot's ring, at most so many, and adds to *lost_out how many are gone. One caller a slot at
+// a time. now_ns tells how long one that was begun has not been written.
+uint32_t netmon_ring_drain(uint32_t slot, uint64_t owner, uint64_t now_ns, netmon_collective *records_out, uint32_t most,
+                           uint64_t *lost_inout);
 
 // signals.c
 
@@ -68,6 +84,8 @@ typedef struct netmon_api {
   int32_t (*query)(netmon_handle, const char *, char **, char **);
   int32_t (*probe)(netmon_handle, const char *, char **, char **);
   int32_t (*bandwidth)(netmon_handle, const char *, char **, char **);
+  int32_t (*collective_group)(netmon_handle, const char *, uint32_t *, char **);
+  int32_t (*collectives_record)(netmon_handle, const netmon_collective *, uint32_t);
 } netmon_api;
 
 // Where calls go in this process.

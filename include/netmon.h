@@ -204,6 +204,10 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is
 //       0. Metrics are named as in the document, interfaces and targets by name: "tcp.retransmit_ratio",
 //       "interfaces.eth0.receive_drops_total", "probes.10.0.0.2.rtt_p50_seconds"
+//   {"view": "collectives", "limit": 256}
+//       an object: "groups" (name, size, source) and "recent", the records taken in last (section 9; at most 256), oldest first: op,
+//       group, group_size, bytes, enter_seconds, duration_seconds, duration_error_seconds, sequence, end ("exact", "polled",
+//       "bound", "unknown", "failed")
 //   {"view": "fine", "seconds": 10, "interval_seconds": 0.02}
 //       reads the counters of interfaces also between samples, for "seconds" (0 to 60, default 10; 0 ends it) every
 //       "interval_seconds" (0.01 to 0.05, default 0.02): then samples have "receive_peak_bytes_per_second" and its like in
@@ -302,6 +306,69 @@ NETMON_API int32_t netmon_probe(netmon_handle handle, const char *request_json, 
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood, and an id that does not hold),
 // _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (another test of this process is under way, no memory), _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+// 9. Collectives
+
+// A monitor keeps account of the collectives that a training job runs anyway: an integration, such as netmon.integrations.torch,
+// records each when it has ended. What comes of it is in the samples' "collectives", "collective_ratio" and
+// "self.collectives_dropped_total".
+
+// What a record is of.
+#define NETMON_COLLECTIVE_ALL_REDUCE 1
+#define NETMON_COLLECTIVE_BROADCAST 2
+#define NETMON_COLLECTIVE_REDUCE 3
+#define NETMON_COLLECTIVE_ALL_GATHER 4
+#define NETMON_COLLECTIVE_REDUCE_SCATTER 5
+#define NETMON_COLLECTIVE_ALL_TO_ALL 6
+#define NETMON_COLLECTIVE_GATHER 7
+#define NETMON_COLLECTIVE_SCATTER 8
+#define NETMON_COLLECTIVE_BARRIER 9
+#define NETMON_COLLECTIVE_SEND 10
+#define NETMON_COLLECTIVE_RECV 11
+#define NETMON_COLLECTIVE_OTHER 12
+
+// How the end of one is known.
+#define NETMON_END_UNKNOWN 0 // not at all: duration_ns is NETMON_UNKNOWN_U64
+#define NETMON_END_EXACT 1   // seen when it happened
+#define NETMON_END_POLLED 2  // looked for again and again
+#define NETMON_END_BOUND 3   // it had ended when somebody waited for it; duration_ns is too long, by duration_error_ns at most
+#define NETMON_END_FAILED 4  // with an error: duration_ns is NETMON_UNKNOWN_U64
+
+// One collective, as this process saw it. The struct grows only at its end.
+typedef struct netmon_collective {
+  uint32_t struct_size;       // set by the caller to sizeof(netmon_collective)
+  uint32_t op;                // NETMON_COLLECTIVE_
+  uint32_t group;             // a number that netmon_collective_group wrote
+  uint32_t end;               // NETMON_END_
+  uint64_t bytes;             // the size S of nccl-tests: of the whole array, not of a rank's part of it
+  uint64_t enter_ns;          // CLOCK_MONOTONIC, when this process called it
+  uint64_t duration_ns;       // from then until it was complete
+  uint64_t duration_error_ns; // by how much duration_ns may be wrong; NETMON_UNKNOWN_U64 where that is not known
+  uint64_t sequence;          // of the call in its group, so that ranks can compare; NETMON_UNKNOWN_U64 for none
+} netmon_collective;
+
+// netmon_collective_group names a group of ranks, and writes the number that records of its collectives carry. group_json is an
+// object with any of
+//   "name"    text of at most 256 bytes: the group. The same name, size and source get the same number
+//   "size"    whole number from 1: ranks in the group; needed with "name"
+//   "source"  text of at most 64 bytes: who records, as "torch hooks"
+//   "unseen"  text of at most 1024 bytes: what that source does not see; it is told in the samples' "unavailable"
+// Without "name" the number written is 0, and samples say from then on that collectives are watched.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for an object that is not understood), _ERR_UNSUPPORTED ("collectives" is not in
+// the configuration's sources), _ERR_RESOURCES (1024 groups are named, or no memory), _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL.
+// Since 0.1.
+NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *group_json, uint32_t *group_out, char **error_out);
+
+// netmon_collectives_record records count collectives that have ended, or whose end will not be known. It takes no lock, makes no
+// system call and never waits, whatever the monitor is doing. There is room for 4096 records, which samples, and the monitor once a
+// second, take out: those that are overwritten before are counted in "self.collectives_dropped_total". All records of a call have
+// the struct_size of the first.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, a struct_size below 56 or not a multiple of 8, an op, group or end that there is
+// not: the records before it are recorded; a handle never issued), _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not
+// use the handle otherwise yet). Since 0.1.
+NETMON_API int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count);
 
 #ifdef __cplusplus
 }

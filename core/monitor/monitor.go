@@ -47,6 +47,8 @@ type Options struct {
 	Spawn tool.Spawn
 	// Turn is what all monitors of a process share, so that one bandwidth test runs at a time; nil: this one's own.
 	Turn *exercise.Turn
+	// Collectives is where records of collectives come from; nil for nowhere.
+	Collectives CollectiveSource
 	// Publish is given the snapshot of every sample of the loop, one call at a time.
 	Publish func(*Snapshot)
 	// Released is called once when the loop has ended and everything is closed.
@@ -101,6 +103,8 @@ type Monitor struct {
 	reasons    reasonSets
 	lacking    []missing // room for those of one sample
 	passing    document  // room for a sample on demand, which is written and forgotten
+
+	collectives *collectives // one of parts, nil where it is not in sources
 }
 
 type jobState struct {
@@ -200,7 +204,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"collectives", "phases", "findings"}
+	return []string{"phases", "findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -227,6 +231,9 @@ func (m *Monitor) describeHost() {
 		for _, field := range selfPeers() {
 			m.never["self."+field] = "peers are not in sources"
 		}
+	}
+	if m.config.Sources&Collectives == 0 {
+		m.never["collective_ratio"] = "collectives are not in sources"
 	}
 	if m.config.Sources&Interfaces == 0 {
 		m.never["totals"] = "interfaces are not in sources"

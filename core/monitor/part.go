@@ -37,6 +37,10 @@ func (m *Monitor) newParts() (parts []part) {
 		m.peers = m.newPeersPart()
 		parts = append(parts, m.peers)
 	}
+	if m.config.Sources&Collectives != 0 {
+		m.collectives = newCollectives(m)
+		parts = append(parts, m.collectives)
+	}
 	parts = append(parts, m.hardwareParts()...)
 	parts = append(parts, m.exercises)
 	return append(parts, newTransportPart(m)) // the last: it tells of what others found

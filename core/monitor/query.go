@@ -18,6 +18,7 @@ const mostHistorySamples = 256
 //
 //	{"view": "history", "seconds": 60, "after_sequence": 0, "limit": 256}   samples of the loop, oldest first
 //	{"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
+//	{"view": "collectives", "limit": 256}   groups, and the newest records, oldest first
 //	{"view": "health"}
 //	{"view": "fine", "seconds": 10, "interval_seconds": 0.02}   samples finely for so long
 //
@@ -35,6 +36,9 @@ func (m *Monitor) Query(request []byte, w io.Writer) error {
 		return sample.WriteHistory(w, m.page(q))
 	case "stats":
 		answer := m.stats(q)
+		return answer.WriteJSON(w)
+	case "collectives":
+		answer := m.recentCollectives(q.limit)
 		return answer.WriteJSON(w)
 	case "fine":
 		answer, err := m.sampleFinely(q)
@@ -112,12 +116,12 @@ func parseRequest(text []byte) (q request, err error) {
 		return q, err
 	}
 	allowed := map[string][]string{
-		"history": {"seconds", "after_sequence", "limit"}, "stats": {"metric", "seconds"}, "health": {},
+		"history": {"seconds", "after_sequence", "limit"}, "stats": {"metric", "seconds"}, "health": {}, "collectives": {"limit"},
 		"fine": {"seconds", "interval_seconds"},
 	}
 	keys, known := allowed[q.view]
 	if !known {
-		return q, d.fail("view", "is %q; it must be \"history\", \"stats\", \"health\" or \"fine\"", q.view)
+		return q, d.fail("view", "is %q; it must be \"history\", \"stats\", \"collectives\", \"health\" or \"fine\"", q.view)
 	}
 	for _, key := range keys {
 		delete(given, key)

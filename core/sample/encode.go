@@ -166,6 +166,9 @@ func (p *PathAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, p) }
 func (b *BandwidthAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, b) }
 
 // WriteJSON writes the answer.
+func (c *Collectives) WriteJSON(w io.Writer) error { return writeJSON(w, c) }
+
+// WriteJSON writes the answer.
 func (s *Stats) WriteJSON(w io.Writer) error { return writeJSON(w, s) }
 
 // pieces writes until the first error.

@@ -16,6 +16,8 @@ type Sample struct {
 	TimestampSeconds float64  `json:"timestamp_seconds"`
 	MonotonicSeconds float64  `json:"monotonic_seconds"`
 	WindowSeconds    *float64 `json:"window_seconds"`
+	// CollectiveRatio is the share of the window in which collectives were under way, as far as they have ended.
+	CollectiveRatio *float64 `json:"collective_ratio"`
 
 	Host           *Host             `json:"host"`
 	Job            *Job              `json:"job"`
@@ -30,7 +32,7 @@ type Sample struct {
 	RDMA           []RDMAPort        `json:"rdma"`
 	PCIe           []PCIe            `json:"pcie"`
 	NVLink         []NVLink          `json:"nvlink"`
-	Collectives    []struct{}        `json:"collectives"`
+	Collectives    []Collective      `json:"collectives"`
 	Phases         []struct{}        `json:"phases"`
 	Transport      *Transport        `json:"transport"`
 	BandwidthTests []BandwidthTest   `json:"bandwidth_tests"`
@@ -184,6 +186,10 @@ type Self struct {
 	PeersAgeSeconds  *float64 `json:"peers_age_seconds"`
 	PeersSockets     *uint64  `json:"peers_sockets"`
 	Health           string   `json:"health"`
+
+	// Records of collectives that came too fast to be taken in, or found no row.
+	CollectivesDroppedTotal  uint64 `json:"collectives_dropped_total"`
+	CollectivesUnlistedTotal uint64 `json:"collectives_unlisted_total"`
 }
 
 // Fine is what the query "fine" answers: how long, and at what interval, counters of interfaces are read between samples.

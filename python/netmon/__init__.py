@@ -33,6 +33,7 @@ from ._types import (
     TCP,
     UDP,
     BandwidthTest,
+    Collective,
     Event,
     FineSampling,
     Health,
@@ -63,6 +64,7 @@ from ._types import (
 __all__ = [  # noqa: RUF022 - plainly sorted
     "BandwidthTest",
     "ClosedError",
+    "Collective",
     "ConfigError",
     "Error",
     "Event",

@@ -10,6 +10,7 @@ ABI_VERSION = 1
 
 OK = 0
 CLOSED = -3
+FORKED = -4
 UNKNOWN_U64 = 2**64 - 1
 PLANES = ("none", "loopback", "tcp", "rdma")  # by the values of transport_plane
 
@@ -27,6 +28,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "netmon_query": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "netmon_probe": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "netmon_bandwidth": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
+    "netmon_collective_group": (c_int32, [c_uint64, c_char_p, POINTER(c_uint32), POINTER(c_void_p)]),
+    "netmon_collectives_record": (c_int32, [c_uint64, c_char_p, c_uint32]),
 }
 
 # The fields of netmon_snapshot after struct_size and the reserved bytes.
@@ -57,6 +60,37 @@ SNAPSHOT_FIELDS: tuple[tuple[str, Any], ...] = (
     ("rdma_transmit_bytes_per_second", c_double),
     ("transport_plane", c_uint64),
 )
+
+
+# The fields of netmon_collective, for struct.Struct: they are packed without gaps.
+COLLECTIVE_FIELDS: tuple[tuple[str, str], ...] = (
+    ("struct_size", "I"),
+    ("op", "I"),
+    ("group", "I"),
+    ("end", "I"),
+    ("bytes", "Q"),
+    ("enter_ns", "Q"),
+    ("duration_ns", "Q"),
+    ("duration_error_ns", "Q"),
+    ("sequence", "Q"),
+)
+# The values of op: NETMON_COLLECTIVE_ and the name in capitals.
+COLLECTIVES = {
+    "all_reduce": 1,
+    "broadcast": 2,
+    "reduce": 3,
+    "all_gather": 4,
+    "reduce_scatter": 5,
+    "all_to_all": 6,
+    "gather": 7,
+    "scatter": 8,
+    "barrier": 9,
+    "send": 10,
+    "recv": 11,
+    "other": 12,
+}
+# The values of end: NETMON_END_ and the name in capitals.
+ENDS = {"unknown": 0, "exact": 1, "polled": 2, "bound": 3, "failed": 4}
 
 
 class SnapshotStruct(ctypes.Structure):

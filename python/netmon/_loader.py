@@ -55,6 +55,8 @@ class Library:
             self.query = _prototype(releasing, "netmon_query")
             self.probe = _prototype(releasing, "netmon_probe")
             self.bandwidth = _prototype(releasing, "netmon_bandwidth")
+            self.collective_group = _prototype(releasing, "netmon_collective_group")
+            self.collectives_record = _prototype(holding, "netmon_collectives_record")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"

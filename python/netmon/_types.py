@@ -405,6 +405,34 @@ class FineSampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Collective:
+    """What is known of the job's collectives of one operation, group and size, as this process saw them.
+
+    Quantiles are over those of the last 60 s whose end is known, the newest 512 of them.
+    """
+
+    op: str
+    group: str
+    group_size: int
+    size_bucket_bytes: int
+    count: int
+    bytes_total: int
+    unfinished: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+    max_seconds: float | None
+    algbw_bytes_per_second: float | None
+    busbw_bytes_per_second: float | None
+    duration_count: int
+    end_exact_ratio: float | None
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the document has it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What the monitor itself cost."""
 
@@ -419,6 +447,8 @@ class SelfCost:
     peers_age_seconds: float | None
     peers_sockets: int | None
     health: str
+    collectives_dropped_total: int
+    collectives_unlisted_total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -779,9 +809,15 @@ class Sample:
         return self._list("nvlink", tuple, NVLink)
 
     @property
-    def collectives(self) -> None:
-        """Not measured by this version."""
-        return None
+    def collectives(self) -> tuple[Collective, ...] | None:
+        """The collectives that the job ran, by operation, group and size. None where nobody records them."""
+        return self._list("collectives", tuple, Collective)
+
+    @property
+    def collective_ratio(self) -> float | None:
+        """The share of the window in which collectives were under way, as far as they have ended."""
+        ratio: float | None = self._decoded()["collective_ratio"]
+        return ratio
 
     @property
     def phases(self) -> None:

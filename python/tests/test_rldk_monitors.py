@@ -703,7 +703,7 @@ def test_the_thread_ends_with_the_last_task(loopback: None) -> None:
     wait_for(lambda: "netmon-rldk" not in [thread.name for thread in threading.enumerate()], "the end of the thread")
 
 
-def test_enabling_benchmark_collectives_says_that_none_run() -> None:
+def test_benchmark_collectives_without_a_job() -> None:
     told = run(
         """
         import logging
@@ -712,10 +712,13 @@ def test_enabling_benchmark_collectives_says_that_none_run() -> None:
         for op in ("allreduce", "broadcast", "gather", "scatter"):
             assert getattr(monitor, f"_measure_{op}_bandwidth")() == 0.0
         metrics = monitor.measure_distributed_metrics()
+        assert "allreduce_bandwidth" in metrics.unmeasured
+        print(metrics.reasons["allreduce_bandwidth"])
+        print(monitor.get_performance_summary().reasons["avg_allreduce_bandwidth"])
         print(metrics.world_size, metrics.rank)
         """
     )
-    assert "never runs a collective" in told
+    assert told.count("torch") >= 2, "not installed, or without a process group"
     assert told.splitlines()[-1] == "2 1"
 
 

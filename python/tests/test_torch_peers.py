@@ -12,7 +12,8 @@ import pytest
 from lab import Link
 
 import netmon
-from netmon.integrations.torch import _nodes, find_peers
+from netmon.integrations.torch import find_peers
+from netmon.integrations.torch._peers import _nodes
 
 RANK = str(Path(__file__).with_name("peers_rank.py"))
 PORT = "29712"

@@ -371,6 +371,7 @@ static void case_query(int count, char **words) {
   } right[] = {
       {"{\"view\": \"health\"}", "{\"status\":", '}'},
       {"{\"view\": \"health\", \"seconds\": null}", "{\"status\":", '}'},
+      {"{\"view\": \"collectives\", \"limit\": 3}", "{\"groups\":[],", '}'},
       {"{\"view\": \"history\"}", "[" SAMPLE_START, ']'},
       {"{\"view\": \"history\", \"after_sequence\": 9223372036854775807}", "[", ']'},
       {"{\"view\": \"history\", \"seconds\": 1e9, \"limit\": 256}", "[" SAMPLE_START, ']'},

@@ -18,7 +18,7 @@ from ._sampling import Sampled, positive
 from ._tools import Tools
 
 NO_PROCESS_GROUP = "PyTorch distributed not available or initialized"
-NO_COLLECTIVES = f"{_reading.NOT_YET}, which never runs a collective by itself"
+NO_COLLECTIVES = "not measured: netmon never runs a collective by itself"
 SECONDS = 4.0
 _FIRST_HOSTS = 3  # are connected to and traced, as in rldk
 _LEARN_SECONDS = 0.1

@@ -1,4 +1,4 @@
-"""``DistributedNetworkMonitor``: the metrics of a rank and their history. It never calls a collective."""
+"""``DistributedNetworkMonitor``: the metrics of a rank and their history. It calls collectives only where it is told to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..._errors import Error
 from ..._types import Sample
-from . import _identity, _reading
+from ..torch import measure_collectives
+from . import _identity, _reading, _units
 from ._bandwidth import NetworkBandwidthMonitor
 from ._diagnostics import NO_COLLECTIVES
 from ._interface import NetworkInterfaceMonitor
 from ._latency import NetworkLatencyMonitor, look
 from ._measured import Measured
 from ._metrics import Counts, NetworkMetrics, network_metrics
+from ._reach import Value
 from ._sampling import Sampled, positive
 from ._trouble import process
 
@@ -26,7 +29,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("netmon.integrations.rldk")
 _COLLECTIVES = ("allreduce", "broadcast", "gather", "scatter")
+_OPS = {"allreduce": "all_reduce", "broadcast": "broadcast", "gather": "gather", "scatter": "scatter"}
 _SUMMARIZED = 100
+# rldk's size: 1000 x 1000 float32.
+_SIZE_BYTES = 4_000_000
+_AGREE_SECONDS = 5.0
 
 
 class DistributedNetworkMonitor(Sampled):
@@ -35,8 +42,9 @@ class DistributedNetworkMonitor(Sampled):
     Args:
         world_size: how many ranks there are; with both left at their defaults the environment says it, then torch.
         rank: which this one is.
-        enable_distributed_measurements: rldk's switch for benchmark collectives. netmon runs none, whatever it says: from one
-            rank, or from another thread, they hang the job.
+        enable_distributed_measurements: rldk's switch for benchmark collectives. With it, ``measure_distributed_metrics`` runs
+            some each time it measures: every rank has to call it in the same step then, by the thread that trains. Where one
+            does not, the others wait 5 s for it and go on without (``netmon.integrations.torch.measure_collectives``).
         sampling_frequency: every Nth call of ``measure_distributed_metrics`` measures, the others return what was found last.
 
     Raises:
@@ -67,40 +75,68 @@ class DistributedNetworkMonitor(Sampled):
         self.performance_history: deque[NetworkMetrics] = deque(maxlen=self.max_history_size)
         self._counts = Counts()
         self._last: NetworkMetrics | None = None
-        if enable_distributed_measurements:
-            process.tell(
-                "collectives", f"enable_distributed_measurements=True changes nothing: collectives are {NO_COLLECTIVES}"
-            )
 
     def measure_distributed_metrics(self) -> NetworkMetrics:
         """Return the metrics, measured now or, between sampled calls, as they were found last."""
         last = self._last
         if not self._measures(found=last is not None and last._has("bandwidth_mbps")) and last is not None:
             return carried(last)
-        return self._measured(_reading.measure(), self._counts, self.latency_monitor)
+        collectives = self._measure_collectives(_OPS) if self.enable_distributed_measurements else None
+        return self._measured(_reading.measure(), self._counts, self.latency_monitor, collectives)
 
-    def _measured(self, sample: Sample | None, counts: Counts, latency_monitor: object) -> NetworkMetrics:
+    def _measure_collectives(self, names: Iterable[str]) -> dict[str, Value | str]:
+        """Run benchmark collectives, as every rank has to in the same step; return the speeds in Mbps by the field's name."""
+        fields = {name: f"{name}_bandwidth" for name in names}
+        try:
+            rows = measure_collectives([_OPS[name] for name in fields], [_SIZE_BYTES], timeout=_AGREE_SECONDS)
+        except Error as error:
+            process.tell(f"collectives: {type(error).__name__}", f"benchmark collectives: {error}")
+            return {field: str(error) for field in fields.values()}
+        found: dict[str, Value | str] = {}
+        for (name, field), row in zip(fields.items(), rows, strict=True):
+            if row.seconds is None or row.algbw_bytes_per_second is None:
+                found[field] = str(row.error)
+                continue
+            times: deque[float] = getattr(self, f"{name}_times")
+            times.append(row.seconds)
+            speed = _units.mbps(row.algbw_bytes_per_second)
+            found[field] = Value(speed, "measure_collectives: algbw", f"{row.group_size} ranks", time.monotonic())
+        return found
+
+    def _measure_one(self, name: str) -> float:
+        if not self.enable_distributed_measurements:
+            return 0.0
+        (found,) = self._measure_collectives([name]).values()
+        return found.value if isinstance(found, Value) else 0.0
+
+    def _measured(
+        self,
+        sample: Sample | None,
+        counts: Counts,
+        latency_monitor: object,
+        collectives: Mapping[str, Value | str] | None = None,
+    ) -> NetworkMetrics:
         identity = _identity.identify(sample)
         if self._given:
             identity = identity._replace(rank=self.rank, world_size=self.world_size)
         else:
             self.rank, self.world_size = identity.rank, identity.world_size
-        metrics = network_metrics(sample, counts, identity, look(latency_monitor, sample))
+        metrics = network_metrics(sample, counts, identity, look(latency_monitor, sample), collectives)
         self._last = metrics
         self.performance_history.append(metrics)
         return metrics
 
     def _measure_allreduce_bandwidth(self) -> float:
-        return 0.0
+        return self._measure_one("allreduce")
 
     def _measure_broadcast_bandwidth(self) -> float:
-        return 0.0
+        return self._measure_one("broadcast")
 
     def _measure_gather_bandwidth(self) -> float:
-        return 0.0
+        return self._measure_one("gather")
 
     def _measure_scatter_bandwidth(self) -> float:
-        return 0.0
+        return self._measure_one("scatter")
 
     def get_performance_summary(self) -> Measured:
         """Return averages over the newest 100 measurements; those in which a value was not measured do not count for it."""
@@ -121,7 +157,8 @@ class DistributedNetworkMonitor(Sampled):
             found = _measured_values(recent, f"{name}_bandwidth")
             collectives[f"avg_{name}_bandwidth"] = _mean(found) if found else 0.0
             if not found:
-                reasons[f"avg_{name}_bandwidth"] = NO_COLLECTIVES
+                enabled = self.enable_distributed_measurements
+                reasons[f"avg_{name}_bandwidth"] = _reason(recent[-1], f"{name}_bandwidth") if enabled else NO_COLLECTIVES
         total = {"total_measurements": len(history)}
         return Measured({**total, **summary, "distributed_metrics": collectives}).beside(reasons)
 

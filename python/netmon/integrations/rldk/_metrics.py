@@ -165,7 +165,13 @@ def _sum(first: int | None, second: int | None) -> int | None:
     return None if first is None or second is None else first + second
 
 
-def network_metrics(sample: Sample | None, counts: Counts, identity: Identity, reach: Reach) -> NetworkMetrics:
+def network_metrics(
+    sample: Sample | None,
+    counts: Counts,
+    identity: Identity,
+    reach: Reach,
+    collectives: Mapping[str, Value | str] | None = None,
+) -> NetworkMetrics:
     """Return the metrics that a sample holds.
 
     Args:
@@ -173,6 +179,7 @@ def network_metrics(sample: Sample | None, counts: Counts, identity: Identity, r
         counts: what the same object counted before.
         identity: the rank.
         reach: what is known of round trips.
+        collectives: what was measured of collectives, by the name of the field; or why it was not.
     """
     metrics = NetworkMetrics(world_size=identity.world_size, rank=identity.rank)
     metrics.timestamp = time.time() if sample is None else sample.timestamp_seconds
@@ -187,6 +194,8 @@ def network_metrics(sample: Sample | None, counts: Counts, identity: Identity, r
         fill.set("active_connections", established, "tcp.established", target=None)
         sockets = sample.sockets
         fill.set("udp_connections", sockets.udp_in_use if sockets is not None else None, "sockets.udp_in_use", target=None)
+    for name, found in (collectives or {}).items():
+        fill.take(name, found)
     rest = _reading.why(sample, "totals") if sample is None else _reading.NOT_YET
     unmeasured = tuple(name for name in MEASURABLE if name not in fill.origins)
     reasons = {name: fill.reasons.get(name, rest) for name in unmeasured}

@@ -25,7 +25,7 @@ class RealNetworkMonitor(Sampled):
 
     Args:
         enable_distributed_monitoring: whether there is a ``distributed_monitor``. It needs no torch.
-        enable_distributed_measurements: rldk's switch for benchmark collectives; netmon runs none.
+        enable_distributed_measurements: that of its ``distributed_monitor``; nothing else runs collectives.
         sampling_frequency: every Nth call of ``get_current_metrics`` measures, the others return what the last one found.
 
     Raises:

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._errors import ClosedError
+from ..._errors import ClosedError
 
 if TYPE_CHECKING:
-    from .._monitor import Monitor
+    from ..._monitor import Monitor
 
 _PREFIX = "netmon/peers"
 _CONNECT = timedelta(seconds=3)

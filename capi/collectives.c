@@ -1,0 +1,120 @@
+// collectives.c: rings of records, from the threads that run a job's collectives to the monitor that keeps account of them.
+//
+// A producer takes a ticket, writes the cell of that number and marks it as written. It never waits: a cell in which a producer
+// of an earlier round was stopped half-way is left alone, and older records are overwritten when the ring is full. The reader,
+// one at a time, goes from ticket to ticket and counts those whose record is gone.
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim.h"
+
+enum { CELLS = 4096, OWNER = 0, WORDS = 1 + sizeof(netmon_collective) / 8 };
+
+_Static_assert(sizeof(netmon_collective) == 56, "records are made of 8-byte values");
+_Static_assert((CELLS & (CELLS - 1)) == 0, "tickets may wrap around");
+
+// A ticket that was taken so long ago and is not written belongs to a thread that left its cell to another, or that hangs.
+static const uint64_t patience_ns = UINT64_C(1000000000);
+
+typedef struct cell {
+  _Atomic uint64_t turn; // 2t + 1: ticket t is being written; 2t + 2: it is written; 0: none was
+  _Atomic uint64_t words[WORDS];
+} cell;
+
+typedef struct ring {
+  _Atomic uint64_t next; // ticket
+  char pad[64 - sizeof(uint64_t)];
+  // The reader's own.
+  uint64_t read;        // the next ticket to read
+  uint64_t awaited;     // 1 + the ticket that was not written when the reader came to it, 0 for none
+  uint64_t awaiting_ns; // since when
+  cell cells[CELLS];
+} ring;
+
+// Made when a slot first needs one, and kept for the slot's later monitors. A forked child has a copy that nobody reads.
+static ring *_Atomic rings[NETMON_MOST_MONITORS];
+
+int32_t netmon_ring_open(uint32_t slot) {
+  if (atomic_load(&rings[slot]) != NULL) return NETMON_OK;
+  void *memory = mmap(NULL, sizeof(ring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return NETMON_ERR_RESOURCES;
+  ring *none = NULL;
+  if (!atomic_compare_exchange_strong(&rings[slot], &none, memory)) munmap(memory, sizeof(ring));
+  return NETMON_OK;
+}
+
+void netmon_ring_reset(uint32_t slot) {
+  ring *r = atomic_load(&rings[slot]);
+  if (r == NULL) return;
+  r->read = atomic_load(&r->next);
+  r->awaited = 0;
+}
+
+static void put(ring *r, uint64_t owner, const netmon_collective *record) {
+  uint64_t values[WORDS];
+  values[OWNER] = owner;
+  memcpy(&values[1], record, sizeof *record);
+  uint64_t ticket = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
+  cell *c = &r->cells[ticket % CELLS];
+  uint64_t before = atomic_load_explicit(&c->turn, memory_order_relaxed);
+  // Odd: its writer was overtaken by a whole round. Above: this thread was. The reader finds that the ticket was not written.
+  if ((before & 1) != 0 || before > 2 * ticket) return;
+  if (!atomic_compare_exchange_strong_explicit(&c->turn, &before, 2 * ticket + 1, memory_order_relaxed, memory_order_relaxed)) {
+    return;
+  }
+  atomic_thread_fence(memory_order_release);
+  for (int i = 0; i < WORDS; i++) atomic_store_explicit(&c->words[i], values[i], memory_order_relaxed);
+  atomic_store_explicit(&c->turn, 2 * ticket + 2, memory_order_release);
+}
+
+int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *records, uint32_t count) {
+  ring *r = atomic_load_explicit(&rings[slot], memory_order_acquire);
+  if (r == NULL) return NETMON_ERR_INVALID_ARGUMENT; // no group was ever named
+  const char *at = (const char *)records;
+  for (uint32_t i = 0; i < count; i++, at += records->struct_size) {
+    netmon_collective record;
+    memcpy(&record, at, sizeof record);
+    if (record.op - 1 >= NETMON_COLLECTIVE_OTHER || record.group - 1 >= NETMON_MOST_GROUPS || record.end > NETMON_END_FAILED) {
+      return NETMON_ERR_INVALID_ARGUMENT;
+    }
+    put(r, owner, &record);
+  }
+  return NETMON_OK;
+}
+
+uint32_t netmon_ring_drain(uint32_t slot, uint64_t owner, uint64_t now_ns, netmon_collective *records_out, uint32_t most,
+                           uint64_t *lost_inout) {
+  ring *r = atomic_load(&rings[slot]);
+  if (r == NULL) return 0;
+  uint64_t next = atomic_load_explicit(&r->next, memory_order_acquire);
+  uint32_t got = 0;
+  if (next - r->read > CELLS) {
+    *lost_inout += next - CELLS - r->read;
+    r->read = next - CELLS;
+  }
+  for (; got < most && r->read != next; r->read++) {
+    cell *c = &r->cells[r->read % CELLS];
+    uint64_t written = 2 * r->read + 2;
+    uint64_t turn = atomic_load_explicit(&c->turn, memory_order_acquire);
+    if (turn < written) {
+      if (r->awaited != r->read + 1) {
+        r->awaited = r->read + 1;
+        r->awaiting_ns = now_ns;
+      }
+      if (now_ns - r->awaiting_ns < patience_ns) break;
+      ++*lost_inout;
+      continue;
+    }
+    uint64_t values[WORDS];
+    for (int i = 0; i < WORDS; i++) values[i] = atomic_load_explicit(&c->words[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (turn != written || atomic_load_explicit(&c->turn, memory_order_relaxed) != turn) {
+      ++*lost_inout;
+    } else if (values[OWNER] == owner) { // not that of a thread which was late for a monitor closed since
+      memcpy(&records_out[got++], &values[1], sizeof *records_out);
+    }
+  }
+  return got;
+}

@@ -1,0 +1,222 @@
+package collective
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"netmon/core/stats"
+)
+
+// Bounds of a Table.
+const (
+	MostGroups    = 1024
+	MostRows      = 128
+	MostRecent    = 256
+	mostDurations = 512 // of a row
+	// Window is how far back quantiles look.
+	Window = 60 * time.Second
+)
+
+// ErrTooManyGroups means that MostGroups are named.
+var ErrTooManyGroups = errors.New("collective: 1024 groups are named, which is the most that are told apart")
+
+// Group is a set of ranks.
+type Group struct {
+	Name   string
+	Size   uint64
+	Source string // who records
+}
+
+// Table keeps account of collectives. Not safe for concurrent use.
+type Table struct {
+	groups   []Group
+	numbers  map[Group]uint32
+	rows     []*row // in the order in which they came up
+	places   map[place]*row
+	unlisted uint64
+	busy     busy
+	recent   []Record // a ring of the newest
+	next     int      // in recent, once it is full
+}
+
+// place is what a row is of.
+type place struct {
+	op     Op
+	group  uint32
+	bucket uint64
+}
+
+type row struct {
+	Row
+	ended   []ended // of the window, oldest first
+	changed bool
+}
+
+type ended struct {
+	at              time.Duration
+	duration, error time.Duration
+	bytes           uint64
+}
+
+// Row is what is known of the collectives of one operation, group and size.
+type Row struct {
+	Op         Op
+	Group      *Group
+	Bucket     uint64
+	Count      uint64 // since the table was made
+	Bytes      uint64
+	Unfinished uint64 // whose end is not known, or an error
+	// Of the newest 512 that ended in the last 60 s; undefined where Ends is 0.
+	Ends          int
+	Exact         int // whose end is known exactly, or to a hundredth of the duration
+	P50, P95, Max time.Duration
+	// AlgBW and BusBW are bytes a second by the p50; Unmoved where there is nothing to move, and where no such thing is defined.
+	AlgBW, BusBW float64
+}
+
+// Unmoved is a speed that is not known.
+const Unmoved = -1.0
+
+// NewTable returns an empty table.
+func NewTable() *Table { return &Table{numbers: make(map[Group]uint32), places: make(map[place]*row)} }
+
+// Group is the number of a group, the same one for the same group.
+// Errors: ErrTooManyGroups.
+func (t *Table) Group(g Group) (uint32, error) {
+	if number, found := t.numbers[g]; found {
+		return number, nil
+	}
+	if len(t.groups) >= MostGroups {
+		return 0, ErrTooManyGroups
+	}
+	t.groups = append(t.groups, g)
+	t.numbers[g] = uint32(len(t.groups))
+	return uint32(len(t.groups)), nil
+}
+
+// Groups are those named, by number less 1. Not to be changed.
+func (t *Table) Groups() []Group { return t.groups }
+
+// Unlisted is how many records found no row: there are MostRows already.
+func (t *Table) Unlisted() uint64 { return t.unlisted }
+
+// Add takes a record in; ok is false for one of a group that was not named.
+func (t *Table) Add(r Record) (ok bool) {
+	if r.Group == 0 || int(r.Group) > len(t.groups) {
+		return false
+	}
+	known := r.Duration != Unknown && r.End != EndUnknown && r.End != EndFailed
+	if !known {
+		r.Duration, r.DurationError = Unknown, Unknown
+	}
+	if len(t.recent) < MostRecent {
+		t.recent = append(t.recent, r)
+	} else {
+		t.recent[t.next] = r
+		t.next = (t.next + 1) % MostRecent
+	}
+	if known {
+		t.busy.add(r.Enter, r.Enter+r.Duration)
+	}
+	of := t.row(place{r.Op, r.Group, Bucket(r.Bytes)})
+	if of == nil {
+		t.unlisted++
+		return true
+	}
+	of.Count++
+	of.Bytes += r.Bytes
+	if !known {
+		of.Unfinished++
+		return true
+	}
+	if len(of.ended) == mostDurations {
+		of.ended = slices.Delete(of.ended, 0, 1)
+	}
+	of.ended = append(of.ended, ended{r.Enter + r.Duration, r.Duration, r.DurationError, r.Bytes})
+	of.changed = true
+	return true
+}
+
+func (t *Table) row(p place) *row {
+	of := t.places[p]
+	if of == nil && len(t.rows) < MostRows {
+		of = &row{Row: Row{Op: p.op, Group: &t.groups[p.group-1], Bucket: p.bucket, AlgBW: Unmoved, BusBW: Unmoved}}
+		t.rows = append(t.rows, of)
+		t.places[p] = of
+	}
+	return of
+}
+
+// Rows are all rows as they are now, in the order in which they came up. The slice is the caller's.
+func (t *Table) Rows(now time.Duration) []Row {
+	rows := make([]Row, len(t.rows))
+	var room [mostDurations]float64
+	for i, r := range t.rows {
+		r.expire(now - Window)
+		if r.changed {
+			r.summarise(room[:0])
+			r.changed = false
+		}
+		rows[i] = r.Row
+	}
+	return rows
+}
+
+// expire drops what ended before a moment. Ends come nearly in order; one that is late goes with those around it.
+func (r *row) expire(before time.Duration) {
+	n := 0
+	for n < len(r.ended) && r.ended[n].at < before {
+		n++
+	}
+	if n > 0 {
+		r.ended = slices.Delete(r.ended, 0, n)
+		r.changed = true
+	}
+}
+
+// exactly is what share of a duration its error may be for the end to count as known exactly.
+const exactly = 0.01
+
+func (r *row) summarise(seconds []float64) {
+	r.Ends, r.Exact = len(r.ended), 0
+	r.AlgBW, r.BusBW = Unmoved, Unmoved
+	if r.Ends == 0 {
+		return
+	}
+	bytes := 0.0
+	for _, e := range r.ended {
+		seconds = append(seconds, e.duration.Seconds())
+		bytes += float64(e.bytes)
+		if e.error != Unknown && float64(e.error) <= exactly*float64(e.duration) {
+			r.Exact++
+		}
+	}
+	slices.Sort(seconds)
+	p50 := stats.Quantile(seconds, 0.5)
+	of := func(s float64) time.Duration { return time.Duration(s*1e9 + 0.5) }
+	r.P50, r.P95, r.Max = of(p50), of(stats.Quantile(seconds, 0.95)), of(seconds[len(seconds)-1])
+	if bytes == 0 || p50 <= 0 {
+		return
+	}
+	r.AlgBW = bytes / float64(r.Ends) / p50
+	if factor, ok := r.Op.BusFactor(r.Group.Size); ok {
+		r.BusBW = factor * r.AlgBW
+	}
+}
+
+// Recent are the newest records, oldest first, at most so many. The slice is the caller's.
+func (t *Table) Recent(most int) []Record {
+	most = min(most, len(t.recent))
+	records := make([]Record, 0, most)
+	for i := len(t.recent) - most; i < len(t.recent); i++ {
+		records = append(records, t.recent[(t.next+i)%len(t.recent)])
+	}
+	return records
+}
+
+// Busy is how long collectives were under way between two moments, each moment once, as far as they have ended.
+func (t *Table) Busy(begin, end time.Duration) time.Duration { return t.busy.between(begin, end) }
+
+// Forget drops what Busy needs for moments before this one.
+func (t *Table) Forget(before time.Duration) { t.busy.forget(before) }

@@ -1,0 +1,194 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"netmon/core/clock"
+	"netmon/core/collective"
+	"netmon/core/sample"
+)
+
+// waiting is a source of records.
+type waiting struct {
+	mu      sync.Mutex
+	records []collective.Record
+	lost    uint64
+	drained int
+}
+
+func (w *waiting) put(records ...collective.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.records = append(w.records, records...)
+}
+
+func (w *waiting) Drain(_ time.Duration, into []collective.Record) (int, uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	got := copy(into, w.records)
+	w.records = w.records[got:]
+	w.drained += got
+	lost := w.lost
+	w.lost = 0
+	return got, lost
+}
+
+func watched(t *testing.T, config string, w *waiting) (*Monitor, *clock.Fake) {
+	t.Helper()
+	x := newMachine(t, `{"sources": []}`)
+	parsed, err := ParseConfig([]byte(config))
+	require.NoError(t, err)
+	parsed.Variables = map[string]string{}
+	m, err := New(parsed, Options{FS: x.m.options.FS, Clock: x.clock, Links: x.links, NoLoop: true, Tools: (&fakeNetwork{}).tools(), Collectives: w})
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	return m, x.clock
+}
+
+// now is a sample on demand.
+func now(t *testing.T, m *Monitor) *sample.Sample {
+	t.Helper()
+	var text bytes.Buffer
+	require.NoError(t, m.Sample(&text))
+	assert.Empty(t, unexplained(t, text.Bytes()))
+	var s sample.Sample
+	require.NoError(t, json.Unmarshal(text.Bytes(), &s))
+	return &s
+}
+
+func TestCollectives_section(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	assert.Nil(t, now(t, m).Collectives, "nobody watches")
+
+	number, err := m.CollectiveGroup([]byte(`{"source": "torch hooks", "unseen": "graph replays"}`))
+	require.NoError(t, err)
+	assert.Zero(t, number)
+	s := now(t, m)
+	assert.Equal(t, []sample.Collective{}, s.Collectives, "watched, and there is none")
+	assert.Equal(t, "graph replays", s.Unavailable["collectives.unseen"])
+
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4, "source": "torch hooks"}`))
+	require.NoError(t, err)
+	start := clock.Monotonic()
+	const ms = time.Millisecond
+	w.put(
+		collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 4 << 20, Enter: start + 100*ms, Duration: 200 * ms},
+		collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndPolled, Bytes: 4 << 20, Enter: start + 200*ms, Duration: 200 * ms, DurationError: 20 * ms},
+		collective.Record{Op: collective.Barrier, Group: world, End: collective.EndExact, Enter: start + 600*ms, Duration: 100 * ms},
+		collective.Record{Op: collective.Send, Group: world, End: collective.EndUnknown, Bytes: 9, Duration: collective.Unknown},
+		collective.Record{Op: collective.Other, Group: world, End: collective.EndExact, Bytes: 9, Enter: start, Duration: 1},
+		collective.Record{Op: collective.Send, Group: 77},
+	)
+	w.lost = 3
+	clock.Advance(time.Second)
+	s = now(t, m)
+	require.Len(t, s.Collectives, 4)
+	row := s.Collectives[0]
+	assert.Equal(t, []any{"all_reduce", "default_pg", uint64(4), uint64(4 << 20), uint64(2), uint64(8 << 20), "torch hooks", uint64(2)},
+		[]any{row.Op, row.Group, row.GroupSize, row.SizeBucketBytes, row.Count, row.BytesTotal, row.Source, row.DurationCount})
+	assert.InDelta(t, 0.2, *row.P50Seconds, 1e-9)
+	assert.InDelta(t, 20<<20, *row.AlgBWBytesPerSecond, 1)
+	assert.InDelta(t, 30<<20, *row.BusBWBytesPerSecond, 1)
+	assert.InDelta(t, 0.5, *row.EndExactRatio, 1e-9)
+	assert.Nil(t, s.Collectives[1].AlgBWBytesPerSecond)
+	assert.EqualValues(t, 1, s.Collectives[2].Unfinished)
+	assert.Equal(t, "no end is known in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
+	assert.Equal(t, "no end is known in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
+		s.Unavailable["collectives.algbw_bytes_per_second"])
+	assert.Contains(t, s.Unavailable["collectives.busbw_bytes_per_second"], "not defined: other of default_pg")
+	assert.InDelta(t, 0.4, *s.CollectiveRatio, 1e-6, "300 ms of all_reduce, overlapping, and 100 ms of barrier")
+	assert.EqualValues(t, 4, s.Self.CollectivesDroppedTotal, "lost, and of a group that was not named")
+
+	var text bytes.Buffer
+	require.NoError(t, m.Query([]byte(`{"view": "collectives", "limit": 2}`), &text))
+	var answer sample.Collectives
+	require.NoError(t, json.Unmarshal(text.Bytes(), &answer))
+	assert.Equal(t, []sample.CollectiveGroup{{Name: "default_pg", Size: 4, Source: "torch hooks"}}, answer.Groups)
+	require.Len(t, answer.Recent, 2)
+	assert.Equal(t, "send", answer.Recent[0].Op)
+	assert.Nil(t, answer.Recent[0].DurationSeconds)
+	assert.Equal(t, "exact", answer.Recent[1].End)
+
+	// The next window has nothing in it, and the row stays.
+	m.Tick()
+	clock.Advance(2 * time.Minute)
+	s = now(t, m)
+	require.Len(t, s.Collectives, 4)
+	assert.Nil(t, s.Collectives[0].P50Seconds)
+	assert.Zero(t, *s.CollectiveRatio)
+}
+
+func TestCollectives_moreThanRoom(t *testing.T) {
+	var w waiting
+	m, _ := watched(t, `{"sources": ["collectives"]}`, &w)
+	_, err := m.CollectiveGroup([]byte(`{"name": "g", "size": 2}`))
+	require.NoError(t, err)
+	for range 3*drainRoom + 1 {
+		w.put(collective.Record{Op: collective.AllReduce, Group: 1, End: collective.EndExact, Bytes: 1, Duration: 1})
+	}
+	assert.EqualValues(t, 3*drainRoom+1, now(t, m).Collectives[0].Count)
+}
+
+func TestCollectives_samplesFarApart(t *testing.T) {
+	var w waiting
+	m, _ := watched(t, `{"sources": ["collectives"], "interval_seconds": 60}`, &w)
+	_, err := m.CollectiveGroup([]byte(`{"name": "g", "size": 2}`))
+	require.NoError(t, err)
+	w.put(collective.Record{Op: collective.AllReduce, Group: 1})
+	require.Eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.drained == 1 }, 10*time.Second, 10*time.Millisecond)
+	m.Close()
+	require.Eventually(t, m.collectives.ended, 10*time.Second, time.Millisecond)
+	_, err = m.CollectiveGroup([]byte(`{"name": "g", "size": 2}`))
+	require.ErrorIs(t, err, ErrClosed)
+}
+
+func TestCollectives_notInSources(t *testing.T) {
+	var w waiting
+	m, _ := watched(t, `{"sources": ["tcp"]}`, &w)
+	_, err := m.CollectiveGroup([]byte(`{"name": "g", "size": 2}`))
+	require.ErrorIs(t, err, ErrNoCollectives)
+	assert.Nil(t, now(t, m).Collectives)
+	var text bytes.Buffer
+	require.NoError(t, m.Query([]byte(`{"view": "collectives"}`), &text))
+	assert.JSONEq(t, `{"groups": [], "recent": []}`, text.String())
+}
+
+func TestCollectives_badGroups(t *testing.T) {
+	var w waiting
+	m, _ := watched(t, "{}", &w)
+	for text, want := range map[string]string{
+		`{"name": "g"}`:            `"size" is missing`,
+		`{"size": 2}`:              `"name" is missing`,
+		`{"name": "g", "size": 0}`: "from 1 to",
+		`{"name": "", "size": 2}`:  `"name" is empty`,
+		`{"name": 3, "size": 2}`:   "must be a string",
+		`{"groups": 1}`:            "the keys are name, size, source, unseen",
+		`[]`:                       "must be a JSON object such as",
+		`{"source": "` + strings.Repeat("x", 65) + `"}`: "at most 64",
+	} {
+		_, err := m.CollectiveGroup([]byte(text))
+		var wrong *TextError
+		require.ErrorAs(t, err, &wrong, text)
+		assert.Contains(t, err.Error(), want, text)
+	}
+}
+
+func FuzzParseGroup(f *testing.F) {
+	f.Add([]byte(`{"name": "default_pg", "size": 8, "source": "torch hooks", "unseen": "graph replays"}`))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		g, err := parseGroup(text)
+		if err == nil && (g.group.Name == "") != (g.group.Size == 0) {
+			t.Errorf("a group without a name or a size: %+v", g)
+		}
+	})
+}

@@ -1,0 +1,66 @@
+"""Where records go: the monitors that asked for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from ctypes import byref, c_uint32, c_void_p, string_at
+from typing import TYPE_CHECKING, Any
+
+from ... import _abi
+from ..._errors import error_for
+from ._tracker import RECORD
+
+if TYPE_CHECKING:
+    from ..._monitor import Monitor
+
+_GROUP = next(i for i, (name, _) in enumerate(_abi.COLLECTIVE_FIELDS) if name == "group")
+
+
+class Sink:
+    """A monitor that records are handed to. It knows groups by numbers of its own.
+
+    Raises:
+        Error: the monitor does not take records; the text says why.
+    """
+
+    def __init__(self, monitor: Monitor, source: str, unseen: str) -> None:
+        self._library = monitor._library
+        self._handle = monitor._handle.value or monitor._gone()
+        self._record = self._library.collectives_record
+        self._source = source
+        self._numbers = [0]  # by the process's number of the group
+        self._alike = True  # the monitor's numbers are the process's
+        self._name({"source": source, "unseen": unseen})
+
+    def _name(self, group: dict[str, Any]) -> int:
+        number, error = c_uint32(), c_void_p()
+        text = json.dumps(group).encode()
+        status = self._library.collective_group(self._handle, text, byref(number), byref(error))
+        if status != _abi.OK:
+            sentence = string_at(error.value).decode() if error.value else ""
+            self._library.free(error)
+            raise error_for(status, sentence)
+        return number.value
+
+    def name_groups(self, groups: Sequence[tuple[str, int]]) -> None:
+        """Have the monitor know the groups it does not know yet."""
+        while len(self._numbers) <= len(groups):
+            name, size = groups[len(self._numbers) - 1]
+            number = self._name({"name": name[:200], "size": size, "source": self._source})
+            self._alike = self._alike and number == len(self._numbers)
+            self._numbers.append(number)
+
+    def take(self, batch: bytes, count: int) -> bool:
+        """Hand over records; False: the monitor takes no more."""
+        if not self._alike:
+            batch = self._renumbered(batch)
+        return bool(self._record(self._handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
+
+    def _renumbered(self, batch: bytes) -> bytes:
+        records = []
+        for record in RECORD.iter_unpack(batch):
+            fields = list(record)
+            fields[_GROUP] = self._numbers[fields[_GROUP]]
+            records.append(RECORD.pack(*fields))
+        return b"".join(records)

@@ -1,0 +1,305 @@
+"""What is known of each collective between its call and its end, and how the end is found out.
+
+A way of seeing calls (``_hooks``, ``_library``) tells of each one. Its end is seen where the job waits for it in Python
+(``Work.wait``), and looked for by a thread where it does not. Nothing here may raise into the job, hold it up, or keep its
+tensors for long.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ... import _abi
+
+if TYPE_CHECKING:
+    from ._cuda import Marks
+    from ._sink import Sink
+
+now = time.monotonic_ns
+
+UNKNOWN = _abi.UNKNOWN_U64
+RECORD = Struct("=" + "".join(code for _, code in _abi.COLLECTIVE_FIELDS))
+# A record with its four small numbers two by two: struct_size and op, group and end.
+pack = Struct("=QQQQQQQ").pack
+OP = {name: RECORD.size | value << 32 for name, value in _abi.COLLECTIVES.items()}
+_END = {name: value << 32 for name, value in _abi.ENDS.items()}
+EXACT, POLLED, BOUND, FAILED, NO_END = (_END[name] for name in ("exact", "polled", "bound", "failed", "unknown"))
+
+# Ops whose Work says that it is complete only once somebody has waited for it (gloo; reduce_scatter since torch 2.15).
+_TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
+
+BATCH = 256  # records that are handed over at once
+MOST_GROUPS = 1000
+_MOST_LIVE = 4096
+_IDLE_NS = 100_000_000  # between two looks when nothing is under way, and between two times that records are handed over
+_LEAST_NS, _MOST_NS = 1_000_000, 50_000_000  # between two looks at what is under way
+_LINGER_NS = 20_000_000  # how long it is looked often after the last one that was free: the next need not wake the thread then
+_SOON_NS = 5_000_000  # who waits at once has begun to by then
+_AT_ONCE_NS = 20_000  # who waits so soon did nothing else before
+_WAITED_NS = 100_000  # who waited for longer than this waited for the end, and not only for the answer
+_UNWANTED_NS = 1_000_000_000
+_FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
+
+# A collective that was called. A plain tuple: every one of the job makes one.
+#   op        of OP
+#   group     number of the group in this process
+#   bytes
+#   enter
+#   sequence
+#   free      0: the job waits for it at once; 1: it may do something else before; above 1: it may, from then on
+#   marks     of one on a GPU, else None
+Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
+ENTER_: Literal[3] = 3
+FREE_: Literal[5] = 5
+
+
+class Tracker:
+    """The collectives of this process that are under way, and the records of those that have ended."""
+
+    def __init__(self) -> None:
+        # Threads that call collectives, and the one that looks, share what follows without a lock: each of their steps is one
+        # of dict's and list's own.
+        self.live: dict[Any, Call] = {}  # by their Work, or by their marks once somebody has waited
+        self.packed: list[bytes] = []
+        self.sinks: list[Sink] = []
+        self.groups: list[tuple[str, int]] = []
+        self.problem: str | None = None  # the newest thing that went wrong
+        self.looked = 0  # when the thread looked last
+        self.dozing = False  # it will not look soon
+        self._numbers: dict[tuple[str, int], int] = {}
+        self._naming = threading.Lock()
+        self._flushing = threading.Lock()
+        self._flushed = 0
+        self._wake = threading.Event()
+        self._lingers = 0  # until when
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._restore: list[Callable[[], None]] = []
+
+    def group(self, name: str, size: int) -> int:
+        """Return the number of a group; 0 where there are too many, or where a monitor cannot be told."""
+        try:
+            with self._naming:
+                number = self._numbers.get((name, size), 0)
+                if number == 0 and len(self.groups) < MOST_GROUPS:
+                    self.groups.append((name, size))
+                    for sink in list(self.sinks):
+                        sink.name_groups(self.groups)
+                    number = self._numbers[name, size] = len(self.groups)
+        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
+            self.problem = repr(error)
+            return 0
+        if number == 0:
+            self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
+        return number
+
+    # Calls and their ends
+
+    def began(self, work: Any, call: Call) -> None:
+        """Take note of a collective that was called. Without a Work of its own, its end will not be known."""
+        if work is None or self.live.setdefault(work, call) is not call:
+            self.emit(call, NO_END)
+        elif call[FREE_] and self.dozing:
+            self.dozing = False
+            self._wake.set()
+
+    def emit(self, call: Call, end: int, duration: int = UNKNOWN, error: int = UNKNOWN) -> None:
+        """Record a collective."""
+        op, group, size, enter, sequence, _, _ = call
+        self.packed.append(pack(op, group | end, size, enter, duration, error, sequence))
+        if len(self.packed) >= BATCH:
+            self.flush()
+
+    def _wrap_wait(self, work_class: Any) -> Callable[[], None]:
+        """See where the job waits for a Work in Python; what is returned undoes it."""
+        original = work_class.wait
+        pop, packed, record, clock = self.live.pop, self.packed, self.packed.append, now
+
+        def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
+            call = pop(self_, None)
+            if call is None:
+                return original(self_, *arguments, **options)
+            op, group, size, enter, sequence, free, marks = call
+            begun = done = 0
+            if free and marks is None:
+                try:
+                    # One that has not ended when the wait begins ends with it.
+                    begun = clock()
+                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or self_.is_completed())
+                except Exception as error_:  # noqa: BLE001
+                    self.problem = repr(error_)
+            try:
+                answer = original(self_, *arguments, **options)
+            except BaseException:
+                self.emit(call, FAILED)
+                raise
+            try:
+                if marks is None:
+                    ended = clock()
+                    if not done:
+                        end, error = EXACT, 0
+                    elif op not in _TELLS_LATE:
+                        end, error = BOUND, ended - max(enter, self.looked)  # when the thread looked last it had not ended
+                    elif ended - begun > _WAITED_NS:
+                        end, error = EXACT, 0
+                    else:
+                        end, error = BOUND, ended - enter
+                    record(pack(op, group | end, size, enter, ended - enter, error, sequence))
+                    if len(packed) >= BATCH:
+                        self.flush()
+                elif marks.waited():
+                    self.live[marks] = call
+                else:
+                    self.emit(call, NO_END)
+            except Exception as error_:  # noqa: BLE001
+                self.problem = repr(error_)
+            return answer
+
+        wait.__doc__ = original.__doc__
+        work_class.wait = wait
+
+        def restore() -> None:
+            # Where somebody wrapped it since, ours stays below his, and passes everything on.
+            if work_class.__dict__.get("wait") is wait:
+                work_class.wait = original
+
+        return restore
+
+    # Records
+
+    def flush(self) -> None:
+        """Hand over what was recorded. Where another thread is at it, it is left to that one."""
+        if not self._flushing.acquire(False):
+            return
+        try:
+            self._flushed = now()
+            count = len(self.packed)
+            if count:
+                batch = b"".join(self.packed[:count])
+                del self.packed[:count]
+                for sink in list(self.sinks):
+                    if not sink.take(batch, count) and sink in self.sinks:
+                        self.sinks.remove(sink)
+        except Exception as error:  # noqa: BLE001
+            self.problem = repr(error)
+        finally:
+            self._flushing.release()
+
+    # The thread that looks for ends
+
+    def start(self, work_class: Any) -> None:
+        """Begin to look for ends, by the thread and at waits."""
+        self._stopping = False
+        self._restore = [self._wrap_wait(cls) for cls in _that_wait(work_class)]
+        self._thread = threading.Thread(target=self._run, name="netmon-collectives", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End looking for ends, and let go of what is under way."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(0.5)
+        while self._restore:
+            self._restore.pop()()
+        for key in list(self.live):
+            call = self.live.pop(key, None)
+            if call is not None:
+                self.emit(call, NO_END)
+        self.flush()
+
+    def _run(self) -> None:
+        pause = _IDLE_NS
+        while not self._stopping:
+            self._wake.clear()
+            self.dozing = pause > _LEAST_NS
+            # A call between the last look and this woke nobody.
+            if self._wake.wait((_LEAST_NS if self._has_news() else pause) / 1e9):
+                self._lingers = now() + _LINGER_NS
+            self.dozing = False
+            try:
+                pause = self._look()
+                if now() - self._flushed >= _IDLE_NS:
+                    self.flush()
+            except Exception as error:  # noqa: BLE001
+                self.problem = repr(error)
+                pause = _IDLE_NS
+
+    def _has_news(self) -> bool:
+        try:
+            newest: Call = next(reversed(self.live.values()))
+        except (StopIteration, RuntimeError):
+            return False
+        return bool(newest[FREE_]) and newest[ENTER_] > self.looked
+
+    def _look(self) -> int:
+        """Record what has ended, and return the nanoseconds until the next look."""
+        before, this = self.looked, now()
+        try:
+            items = list(self.live.items())
+        except RuntimeError:  # it changed while it was copied
+            return _LEAST_NS
+        youngest = _FORGET_NS
+        crowded = len(items) - _MOST_LIVE
+        for place, (work, call) in enumerate(items):
+            op, _, _, enter, _, free, marks = call
+            age = this - enter
+            if not free and age < _SOON_NS:
+                continue  # the job is about to wait for it
+            result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            if result is None:
+                unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
+                if not (unwanted or age > _FORGET_NS or place < crowded):
+                    youngest = min(youngest, age)
+                    continue
+                result = NO_END, UNKNOWN, UNKNOWN
+            if self.live.pop(work, None) is not None:
+                self.emit(call, *result)
+                self._lingers = this + _LINGER_NS
+        self.looked = this
+        if self.live:
+            return max(_LEAST_NS, min(youngest // 200, _MOST_NS))  # a hundredth of a duration is exact enough
+        return _LEAST_NS if this < self._lingers else _IDLE_NS
+
+
+def _that_wait(work_class: Any) -> list[Any]:
+    """Return the classes of Work that have a wait of their own."""
+    classes, found = [work_class], []
+    while classes:
+        cls = classes.pop()
+        classes += cls.__subclasses__()
+        if "wait" in cls.__dict__:
+            found.append(cls)
+    return found
+
+
+def _look_at(work: Any, call: Call, before: int) -> tuple[int, int, int] | None:
+    """Return how one ended, with duration and error; None: it has not.
+
+    Whether it ended with an error is not asked: what tells that is deprecated, and prints.
+    """
+    if not work.is_completed():
+        return None
+    found, enter = now(), call[ENTER_]
+    return POLLED, found - enter, found - max(enter, before)
+
+
+def _references(items: Sequence[tuple[Any, Any]], place: int) -> int:
+    return sys.getrefcount(items[place][0])
+
+
+def _own_references() -> int:
+    """Return how many references a Work has that only the dict and a look at it know."""
+    items = list({object(): None}.items())
+    by_work = dict(items)
+    for place, (_work, _) in enumerate(items):
+        count = _references(items, place)
+    return count if by_work else 0
+
+
+_OURS = _own_references()
