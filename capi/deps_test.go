@@ -102,7 +102,8 @@ var layers = map[string]rule{
 	"transport":  {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},
 	"collective": {layer: 3},
 	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
-	"monitor":    {layer: 4, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"cluster":    {layer: 4},
+	"monitor":    {layer: 6, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 
 // denied are packages of the standard library that core must not import, with the packages that may.

@@ -33,10 +33,10 @@ type Sample struct {
 	PCIe           []PCIe            `json:"pcie"`
 	NVLink         []NVLink          `json:"nvlink"`
 	Collectives    []Collective      `json:"collectives"`
-	Phases         []struct{}        `json:"phases"`
+	Phases         []Phase           `json:"phases"`
 	Transport      *Transport        `json:"transport"`
 	BandwidthTests []BandwidthTest   `json:"bandwidth_tests"`
-	Findings       []struct{}        `json:"findings"`
+	Findings       []Finding         `json:"findings"`
 	Self           *Self             `json:"self"`
 	Unavailable    map[string]string `json:"unavailable"`
 

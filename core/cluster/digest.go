@@ -1,0 +1,94 @@
+// Package cluster makes one view of a job out of what each of its processes says of itself.
+//
+// A process says it in a Digest of at most 512 bytes, which travels by whatever the job has (a store, an actor, MPI); the package
+// neither sends nor receives. An Aggregator remembers what it was given before, so that it can tell which processes are late, gone
+// or new. Times of different hosts are never compared: what is late is late by the reader's own clock, and who came last to a
+// collective is told by durations.
+package cluster
+
+import "time"
+
+// MostDigestBytes bounds an encoded digest.
+const MostDigestBytes = 512
+
+// Bounds of what a digest lists; of more, those are kept that matter most.
+const (
+	MostDigestPeers = 8
+	MostMarks       = 12
+	mostNameBytes   = 32 // of a host
+	mostShortBytes  = 16 // of an interface, a phase
+)
+
+// Digest is what one process says of itself and its node at one moment. Whole numbers that are not known are None, times are
+// NoTime, and other numbers are NaN.
+type Digest struct {
+	Rank, LocalRank, WorldSize uint64
+	// Node tells nodes apart: processes of one network namespace of one host have the same. Hostname need not.
+	Node        uint64
+	Hostname    string
+	Process     uint64        // changes when a process is started anew for the same rank
+	Sequence    uint64        // of this digest, from 1 on
+	Interval    time.Duration // to the next one
+	Window      time.Duration // of the rates
+	WallSeconds float64
+
+	// Of the node.
+	ReceiveBytesTotal, TransmitBytesTotal         uint64
+	ReceiveBytesPerSecond, TransmitBytesPerSecond float64
+	// Best are the highest rates of a window of the loop since the digest before.
+	ReceiveBestBytesPerSecond, TransmitBestBytesPerSecond float64
+	CapacityBitsPerSecond                                 float64
+	RetransmitRatio                                       float64
+	Drops, Errors                                         uint64 // in the window
+	RTTP50Seconds, LossRatio                              float64
+	RDMABytesPerSecond                                    float64
+	Plane                                                 string // as in transport.plane, "" where not known
+	Interface                                             string // that carries the job's traffic
+	WrongInterface                                        bool
+
+	// Of the process.
+	Peers []PeerDigest
+	// CollectiveRatio is the share of the window in which collectives were under way.
+	CollectiveRatio  float64
+	CollectivesTotal uint64
+	CollectiveBytes  uint64 // in the window
+	BusBW            float64
+	// Pending is for how long the oldest unfinished collective has been under way, NoTime where none is or nobody knows.
+	Pending         time.Duration
+	PendingSequence uint64
+	PendingOp       string // as in sample.Collective
+	// Marks are collectives of the default group by which ranks are compared: all ranks choose the same, those whose sequence is
+	// a multiple of a power of two that leaves at most MostMarks in the window.
+	Marks []Mark
+	Phase string // the innermost under way, "" for none
+}
+
+// None is a whole number that is not known. NoTime is a time that is not.
+const (
+	None   = ^uint64(0)
+	NoTime = time.Duration(-1 << 63)
+)
+
+// PeerDigest is what the process knows of the way to another one.
+type PeerDigest struct {
+	Rank                 uint64 // None where only the address is known, or several ranks are there
+	Node                 uint64 // Digest.Node of the peer where the sender knows it, else 0
+	Address              string // shortened where it is long
+	SentBytes            uint64 // in the window, like all that follows
+	RetransmittedBytes   uint64 // segments times the segment size is not known by the kernel: see RetransmittedRatio
+	RetransmittedRatio   float64
+	RTTSeconds           float64
+	RTTMinSeconds        float64 // since the connection began
+	DeliveryBytesPerSec  float64 // NaN where the application was the limit
+	ProbeRTTMinSeconds   float64 // of probes in their window
+	ProbeLossRatio       float64
+	ProbeSent, ProbeLost uint64
+}
+
+// Mark is one collective.
+type Mark struct {
+	Sequence uint64
+	Duration time.Duration
+	// Symmetric operations (all_reduce, barrier, all_gather, reduce_scatter, all_to_all) end on all ranks together.
+	Symmetric bool
+}
