@@ -312,8 +312,8 @@ NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_js
 // 9. Collectives
 
 // A monitor keeps account of the collectives that a training job runs anyway: an integration, such as netmon.integrations.torch,
-// records each when it has ended. What comes of it is in the samples' "collectives", "collective_ratio" and
-// "self.collectives_dropped_total".
+// records each when it has ended, and may tell what is under way for long. What comes of it is in the samples' "collectives",
+// "collective_ratio", "collective_pending" and "self.collectives_dropped_total".
 
 // What a record is of.
 #define NETMON_COLLECTIVE_ALL_REDUCE 1
@@ -371,6 +371,17 @@ NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *gro
 // not: the records before it are recorded; a handle never issued), _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not
 // use the handle otherwise yet). Since 0.1.
 NETMON_API int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count);
+
+// netmon_collective_pending tells what is under way and has not ended: the oldest, and how many. Samples show it in
+// "collective_pending", for longer and longer, until the next call of this: call it again when the oldest has ended, with NULL and
+// 0 where nothing is under way any more. Of the struct op, group, bytes, enter_ns and sequence are read. It takes no lock, makes no
+// system call and never waits; of calls at the same time one counts.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL with a count above 0 or the other way round, a struct_size below 56 or not a
+// multiple of 8, an op or group that there is not, an enter_ns above INT64_MAX, no group named yet; a handle never issued),
+// _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not use the handle otherwise yet). Since 0.1.
+NETMON_API int32_t netmon_collective_pending(netmon_handle handle, const netmon_collective *oldest_or_null,
+                                             uint32_t count_pending);
 
 // 10. The whole job
 

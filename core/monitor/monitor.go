@@ -238,6 +238,7 @@ func (m *Monitor) describeHost() {
 	}
 	if m.config.Sources&Collectives == 0 {
 		m.never["collective_ratio"] = "collectives are not in sources"
+		m.never["collective_pending"] = "collectives are not in sources"
 	}
 	if m.config.Sources&Interfaces == 0 {
 		m.never["totals"] = "interfaces are not in sources"
