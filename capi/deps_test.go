@@ -103,6 +103,7 @@ var layers = map[string]rule{
 	"collective": {layer: 3},
 	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
 	"cluster":    {layer: 4},
+	"diagnose":   {layer: 5},
 	"monitor":    {layer: 6, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 

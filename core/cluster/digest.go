@@ -75,12 +75,14 @@ type PeerDigest struct {
 	Node                 uint64 // Digest.Node of the peer where the sender knows it, else 0
 	Address              string // shortened where it is long
 	SentBytes            uint64 // in the window, like all that follows
-	RetransmittedBytes   uint64 // segments times the segment size is not known by the kernel: see RetransmittedRatio
+	SegmentsSent         uint64
+	Retransmitted        uint64 // segments, less those reported as duplicates
 	RetransmittedRatio   float64
 	RTTSeconds           float64
 	RTTMinSeconds        float64 // since the connection began
 	DeliveryBytesPerSec  float64 // NaN where the application was the limit
-	ProbeRTTMinSeconds   float64 // of probes in their window
+	ProbeRTTMinSeconds   float64 // of probes in their window of a minute
+	ProbeRTTLastSeconds  float64 // of the newest: the minimum of a minute hides what begins in it
 	ProbeLossRatio       float64
 	ProbeSent, ProbeLost uint64
 }
