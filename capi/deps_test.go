@@ -104,6 +104,7 @@ var layers = map[string]rule{
 	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
 	"alert":      {layer: 4},
 	"cluster":    {layer: 4},
+	"diagnose":   {layer: 5},
 	"monitor":    {layer: 6, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 

@@ -43,6 +43,7 @@
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
 //	L4  alert      rules held against samples: thresholds with a direction, a time and a level at which they are over
 //	L4  cluster    the whole job: digests of processes, and one view made of them
+//	L5  diagnose   findings: which host, link or setting holds the job up, from samples and views
 //	L6  monitor    the sampling loop, on-demand samples, history, health and their cost
 //
 // Beside them stands nettest, hosts for tests, which no other package imports.
