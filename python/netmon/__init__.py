@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+from ._alerts import Alert, AlertCallback
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -32,6 +33,9 @@ from ._types import (
     RDMAGID,
     TCP,
     UDP,
+    AlertEvent,
+    AlertRule,
+    Alerts,
     BandwidthTest,
     Collective,
     Event,
@@ -62,6 +66,11 @@ from ._types import (
 )
 
 __all__ = [  # noqa: RUF022 - plainly sorted
+    "Alert",
+    "AlertCallback",
+    "AlertEvent",
+    "AlertRule",
+    "Alerts",
     "BandwidthTest",
     "ClosedError",
     "Collective",
