@@ -90,7 +90,7 @@ func (m *Monitor) composeDigest() cluster.Digest {
 		begin, end := units.Duration(window[0].MonotonicSeconds), units.Duration(newest.MonotonicSeconds)
 		m.collectives.digest(&d, begin, end, m.clock.Monotonic(), m.config.ClusterInterval)
 	}
-	// PLACE: the innermost phase under way: d.Phase = m.currentPhase().
+	d.Phase = m.currentPhase()
 	return d
 }
 
