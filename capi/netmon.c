@@ -391,8 +391,8 @@ int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uin
   if (length_out != NULL) *length_out = 0;
   if (error_out != NULL) *error_out = NULL;
   if (buffer == NULL) {
-    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "buffer: NULL; pass where to write NETMON_DIGEST_BYTES (%d) bytes",
-                       NETMON_DIGEST_BYTES);
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                       "buffer: NULL; pass where to write NETMON_DIGEST_BYTES (%d) bytes", NETMON_DIGEST_BYTES);
   }
   if (length_out == NULL) {
     return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "length_out: NULL; pass where to write the digest's length");
@@ -411,8 +411,8 @@ int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uin
 int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
   size_t length;
   target to;
-  int32_t status = take_request_up_to(NETMON_MOST_DIGESTS_TEXT, handle, request_json, "{\"world_size\": 8, \"digests\": []}", json_out,
-                                      error_out, &length, &to);
+  int32_t status = take_request_up_to(NETMON_MOST_DIGESTS_TEXT, handle, request_json, "{\"world_size\": 8, \"digests\": []}",
+                                      json_out, error_out, &length, &to);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->aggregate(to.inner, request_json, json_out, error_out);
   sigset_t before;
