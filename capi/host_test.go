@@ -59,6 +59,11 @@ func TestHost_collectives(t *testing.T) {
 	runCases(t, program, "arguments", "account", "overflow", "producers "+times(20000), "closed "+times(30), "no-system-call", "forked")
 }
 
+func TestHost_cluster(t *testing.T) {
+	program := compile(t, host("cluster"), "cluster", linked(t)...)
+	runCases(t, program, "arguments", "view", "closed "+times(30), "forked")
+}
+
 func TestHost_signals(t *testing.T) {
 	program := compile(t, host("signals"), "signals")
 	loading(t, program, "probing", "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",
