@@ -378,18 +378,37 @@ func saturated(a, b uint64) uint64 {
 	return math.MaxUint64
 }
 
-// freshest is the member whose digest speaks for its node: of the best state, and there the newest.
-func (n *node) freshest() *member {
-	return slices.MinFunc(n.members, func(a, b *member) int {
-		return cmp.Or(cmp.Compare(worse(a.state), worse(b.state)), cmp.Compare(b.changed, a.changed),
-			cmp.Compare(b.digest.WallSeconds, a.digest.WallSeconds))
-	})
+// byFreshness orders members by how well their digests speak for their node: of the best state first, and there the newest.
+func byFreshness(a, b *member) int {
+	return cmp.Or(cmp.Compare(worse(a.state), worse(b.state)), cmp.Compare(b.changed, a.changed),
+		cmp.Compare(b.digest.WallSeconds, a.digest.WallSeconds))
+}
+
+// ofProcesses writes what not every process of a node knows: each number is that of the freshest digest that has it.
+func (n *node) ofProcesses(row *Node, in *numbers) {
+	for _, m := range n.members {
+		if m.state != row.State {
+			break
+		}
+		d := &m.digest
+		if row.RTTP50Seconds == nil {
+			row.RTTP50Seconds = in.real(d.RTTP50Seconds)
+		}
+		if row.LossRatio == nil {
+			row.LossRatio = in.real(d.LossRatio)
+		}
+		if row.Interface == nil && (row.Plane == nil || d.Interface != "") {
+			row.Plane, row.Interface = word(d.Plane), word(d.Interface)
+		}
+		row.WrongInterface = row.WrongInterface || d.WrongInterface
+	}
 }
 
 // listNodes writes the nodes of a view in the order in which they were first heard of.
 func (a *Aggregator) listNodes(now time.Duration, v *View) {
 	for _, n := range slices.SortedFunc(maps.Values(a.nodes), func(a, b *node) int { return cmp.Compare(a.number, b.number) }) {
-		m := n.freshest()
+		slices.SortStableFunc(n.members, byFreshness)
+		m := n.members[0]
 		d := &m.digest
 		row := Node{
 			Name: n.name, Ranks: []int64{}, Processes: len(n.members), State: m.state, AgeSeconds: units.Seconds(now - m.changed),
@@ -397,10 +416,9 @@ func (a *Aggregator) listNodes(now time.Duration, v *View) {
 			ReceiveBytesPerSecond: a.numbers.real(d.ReceiveBytesPerSecond), TransmitBytesPerSecond: a.numbers.real(d.TransmitBytesPerSecond),
 			ReceiveBestBytesPerSecond: a.numbers.real(d.ReceiveBestBytesPerSecond), TransmitBestBytesPerSecond: a.numbers.real(d.TransmitBestBytesPerSecond),
 			CapacityBitsPerSecond: a.numbers.real(d.CapacityBitsPerSecond), RetransmitRatio: a.numbers.real(d.RetransmitRatio), Drops: a.numbers.count(d.Drops),
-			Errors: a.numbers.count(d.Errors), RTTP50Seconds: a.numbers.real(d.RTTP50Seconds), LossRatio: a.numbers.real(d.LossRatio),
-			RDMABytesPerSecond: a.numbers.real(d.RDMABytesPerSecond), Plane: word(d.Plane), Interface: word(d.Interface),
-			WrongInterface: d.WrongInterface,
+			Errors: a.numbers.count(d.Errors), RDMABytesPerSecond: a.numbers.real(d.RDMABytesPerSecond),
 		}
+		n.ofProcesses(&row, &a.numbers)
 		if n.known[0] {
 			row.ReceiveBytesTotal = a.numbers.count(n.totals[0])
 		}
@@ -415,6 +433,7 @@ func (a *Aggregator) listNodes(now time.Duration, v *View) {
 				row.Ranks = append(row.Ranks, int64(m.digest.Rank))
 			}
 		}
+		slices.Sort(row.Ranks)
 		v.Nodes = append(v.Nodes, row)
 	}
 }
