@@ -302,7 +302,11 @@ class Tracker:
             age = this - enter
             if not free and age < _SOON_NS:
                 continue  # the job is about to wait for it
-            result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            try:
+                result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            except Exception as error:  # noqa: BLE001  (of a communicator that was aborted, and not of the others)
+                self.problem = repr(error)
+                result = NO_END, UNKNOWN, UNKNOWN
             if result is None:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
