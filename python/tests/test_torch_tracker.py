@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any
 
 import pytest
@@ -97,3 +95,27 @@ def test_one_that_cannot_be_asked_does_not_hide_the_others() -> None:
     assert sorted(sink.ends) == [0, 2]  # unknown, polled
     assert len(tracker.live) == 1
     assert "aborted" in str(tracker.problem)
+
+
+def test_interrupted_before_the_wait() -> None:
+    """Ctrl-C between the call of wait and torch's own."""
+    sink = Sink()
+    tracker = tracker_with(sink)
+
+    class Slow(Work):
+        def is_completed(self) -> bool:
+            raise KeyboardInterrupt
+
+        def wait(self) -> bool:
+            raise AssertionError("not reached")
+
+    restore = tracker._wrap_wait(Slow)
+    work = Slow()
+    tracker.live[work] = call()
+    with pytest.raises(KeyboardInterrupt):
+        work.wait()
+    restore()
+    assert not tracker.live
+    assert not tracker.waiting
+    tracker._look()
+    assert sink.told == []

@@ -143,21 +143,25 @@ class Tracker:
         pop, packed, record, clock = self.live.pop, self.packed, self.packed.append, now
         waiting, waited = self.waiting, self.waiting.pop
 
+        def completed(work: Any) -> bool:
+            try:
+                return bool(work.is_completed())
+            except Exception as error:  # noqa: BLE001
+                self.problem = repr(error)
+                return False
+
         def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
             call = pop(self_, None)
             if call is None:
                 return original(self_, *arguments, **options)
             op, group, size, enter, sequence, free, marks = call
             begun = done = 0
-            waiting[self_] = call
-            if free and marks is None:
-                try:
+            try:
+                waiting[self_] = call
+                if free and marks is None:
                     # One that has not ended when the wait begins ends with it.
                     begun = clock()
-                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or self_.is_completed())
-                except Exception as error_:  # noqa: BLE001
-                    self.problem = repr(error_)
-            try:
+                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or completed(self_))
                 answer = original(self_, *arguments, **options)
             except BaseException:
                 waited(self_, None)
