@@ -119,3 +119,26 @@ def test_interrupted_before_the_wait() -> None:
     assert not tracker.waiting
     tracker._look()
     assert sink.told == []
+
+
+def test_a_monitor_that_raises_does_not_hide_the_others() -> None:
+    class Bad(Sink):
+        def take(self, batch: bytes, count: int) -> bool:
+            raise ValueError("bad")
+
+        def tell(self, _oldest: bytes | None, count: int) -> None:
+            raise ValueError("bad")
+
+        def name_groups(self, groups: Any) -> None:
+            raise ValueError("bad")
+
+    sink = Sink()
+    tracker = tracker_with(sink)
+    tracker.sinks.insert(0, Bad())
+    assert tracker.group("other", 2) == 2
+    tracker.began(Work(done=True), call())
+    tracker.began(Work(done=False), call(ago_seconds=3))
+    tracker._look()
+    tracker.flush()
+    assert sink.ends == [2]
+    assert sink.told == [1]

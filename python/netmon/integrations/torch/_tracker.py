@@ -7,10 +7,11 @@ tensors for long.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -104,21 +105,26 @@ class Tracker:
         self._begin()
 
     def group(self, name: str, size: int) -> int:
-        """Return the number of a group; 0 where there are too many, or where a monitor cannot be told."""
-        try:
-            with self._naming:
-                number = self._numbers.get((name, size), 0)
-                if number == 0 and len(self.groups) < MOST_GROUPS:
-                    self.groups.append((name, size))
-                    for sink in list(self.sinks):
+        """Return the number of a group; 0 where there are too many."""
+        with self._naming:
+            number = self._numbers.get((name, size), 0)
+            if number == 0 and len(self.groups) < MOST_GROUPS:
+                self.groups.append((name, size))
+                for sink in list(self.sinks):
+                    with self._noting():
                         sink.name_groups(self.groups)
-                    number = self._numbers[name, size] = len(self.groups)
-        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
-            self.problem = repr(error)
-            return 0
+                number = self._numbers[name, size] = len(self.groups)
         if number == 0:
             self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
         return number
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note what goes wrong with one of several monitors, for the others' sake."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
+            self.problem = repr(error)
 
     # Calls and their ends
 
@@ -213,8 +219,9 @@ class Tracker:
                 batch = b"".join(self.packed[:count])
                 del self.packed[:count]
                 for sink in list(self.sinks):
-                    if not sink.take(batch, count) and sink in self.sinks:
-                        self.sinks.remove(sink)
+                    with self._noting():
+                        if not sink.take(batch, count) and sink in self.sinks:
+                            self.sinks.remove(sink)
         except Exception as error:  # noqa: BLE001
             self.problem = repr(error)
         finally:
@@ -241,7 +248,8 @@ class Tracker:
             op, group, size, enter, sequence, _, _ = oldest
             record = pack(op, group | NO_END, size, enter, UNKNOWN, UNKNOWN, sequence)
         for sink in list(sinks):
-            sink.tell(record, count)
+            with self._noting():
+                sink.tell(record, count)
 
     # The thread that looks for ends
 
