@@ -59,6 +59,8 @@ class Hooks:
         c10d = _c10d()
         for group in list(c10d._world.pg_map):
             self._hook(group)
+        if self._ours is not None:
+            return
         original = self._register = c10d._register_process_group
 
         def register_process_group(name: str, group: Any) -> Any:

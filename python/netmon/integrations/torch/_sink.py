@@ -8,7 +8,7 @@ from ctypes import byref, c_uint32, c_void_p, string_at
 from typing import TYPE_CHECKING, Any
 
 from ... import _abi
-from ..._errors import Error, error_for
+from ..._errors import ClosedError, Error, ForkedProcessError, error_for
 from ._tracker import RECORD
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Sink:
         self._source = source
         self._numbers = [0]  # by the process's number of the group
         self._alike = True  # the monitor's numbers are the process's
+        self._gone = False
         self._name({"source": source, "unseen": unseen})
         self.tell(None, 0)
 
@@ -65,6 +66,7 @@ class Sink:
                 number = self._name({"name": _cut(name) or "unnamed", "size": size, "source": self._source})
             except Error as error:
                 failure, number = error, 0
+                self._gone = isinstance(error, (ClosedError, ForkedProcessError))
             self._alike = self._alike and number == len(self._numbers)
             self._numbers.append(number)
         if failure is not None:
@@ -75,6 +77,8 @@ class Sink:
         if not self._alike:
             batch = self._renumbered(batch)
             count = len(batch) // RECORD.size
+        if self._gone or count == 0:
+            return not self._gone
         return bool(self._record(self._handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
 
     def tell(self, oldest: bytes | None, count: int) -> None:

@@ -104,6 +104,22 @@ class Tracker:
             self._restore.pop()()
         self._begin()
 
+    def add(self, sink: Sink) -> None:
+        """Hand records to a monitor, from now on, and have it know the groups, and what is under way for long."""
+        self.flush()  # what was recorded is not its own
+        with self._naming:
+            sink.name_groups(self.groups)
+            self.sinks.append(sink)
+        with self._telling:
+            self._tell([sink])
+
+    def remove(self, sink: Sink) -> None:
+        """Hand no more to a monitor; to it nothing is under way."""
+        with self._telling:
+            if sink in self.sinks:
+                self.sinks.remove(sink)
+            sink.tell(None, 0)
+
     def group(self, name: str, size: int) -> int:
         """Return the number of a group; 0 where there are too many."""
         with self._naming:
@@ -235,11 +251,6 @@ class Tracker:
             told, self._told = self._told, found
             if found != told:
                 self._tell(self.sinks)
-
-    def tell_newcomer(self, sink: Sink) -> None:
-        """Have a monitor know what the others know."""
-        with self._telling:
-            self._tell([sink])
 
     def _tell(self, sinks: Sequence[Sink]) -> None:
         oldest, count = self._told or (None, 0)

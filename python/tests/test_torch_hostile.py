@@ -1,0 +1,44 @@
+"""The timing of collectives where the job, torch or other monitors do what they should not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_torch_collectives import WAYS, finish
+
+RANK = str(Path(__file__).with_name("collectives_hostile.py"))
+FLOAT = 4
+HOOKS = (sys.executable, "")
+pytestmark = pytest.mark.torch
+
+
+def run(folder: Path, way: tuple[str, str], scenario: str, ranks: int = 2, returncodes: list[int] | None = None) -> list[Any]:
+    """Run ranks on loopback."""
+    pytest.importorskip("torch")
+    python, option = way
+    started = [
+        subprocess.Popen(
+            [python, RANK, scenario, str(rank), str(ranks), str(folder / "store"), *filter(None, [option])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(ranks)
+    ]
+    return finish(started, returncodes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_closed_monitor_beside_one_that_goes_on(tmp_path: Path, way: tuple[str, str]) -> None:
+    for found in run(tmp_path, way, "monitors"):
+        assert found["alive"] == [4, 8], "closing the handle of one ended it for the other"
+        assert found["last"] == [16, 20, 24]
+        assert found["restored"]
+        assert found["threads"] == 0
+        assert found["remaining"] == [None, None, None]
