@@ -42,3 +42,11 @@ def test_a_closed_monitor_beside_one_that_goes_on(tmp_path: Path, way: tuple[str
         assert found["restored"]
         assert found["threads"] == 0
         assert found["remaining"] == [None, None, None]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sequences_where_some_ranks_send_to_each_other(tmp_path: Path, way: tuple[str, str]) -> None:
+    answers = run(tmp_path, way, "point_to_point", ranks=3)
+    for found in answers:
+        assert found["all"] == [[FLOAT * (100 + i), i] for i in range(4)], "the same call has the same number everywhere"
+    assert [found["some"] for found in answers] == [[None] * 4, [None] * 4, []]

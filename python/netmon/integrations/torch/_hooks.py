@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import random
 import sys
 import threading
@@ -13,7 +14,7 @@ from ._cuda import Graphs
 from ._gpu import starter
 from ._measure import PURPOSE
 from ._sizes import HOOKED, INPUT_PARTS, NONE, PARTS, bytes_of
-from ._tracker import OP, Tracker, now
+from ._tracker import BETWEEN_TWO, OP, UNKNOWN, Tracker, now
 
 SOURCE = "torch hooks"
 UNSEEN = (
@@ -123,6 +124,8 @@ class Hooks:
         sinks, live, began = tracker.sinks, tracker.live, tracker.began
         home, foreign, ident, clock = self._home, self._foreign, threading.get_ident, now
         pending: dict[int, tuple[int, int, int, Any]] = {}  # by thread: it calls one at a time
+        numbered = itertools.count(1).__next__
+        between = 0  # how many sends and receives torch has numbered
 
         def pre(call: Any) -> None:
             if not sinks:
@@ -158,7 +161,12 @@ class Hooks:
                     return
                 op, length, enter, marks = known
                 free = call.async_op
-                entry = op, number, length, enter, call.op_id, free, marks or None
+                if op in BETWEEN_TWO:
+                    nonlocal between
+                    between, sequence = numbered(), UNKNOWN
+                else:
+                    sequence = call.op_id - between
+                entry = op, number, length, enter, sequence, free, marks or None
                 work = call.work if marks is not False else None
                 # What began does, without calling it where nothing is the matter.
                 if work is None or live.setdefault(work, entry) is not entry or (free and tracker.dozing):

@@ -31,6 +31,8 @@ OP = {name: RECORD.size | value << 32 for name, value in _abi.COLLECTIVES.items(
 _END = {name: value << 32 for name, value in _abi.ENDS.items()}
 EXACT, POLLED, BOUND, FAILED, NO_END = (_END[name] for name in ("exact", "polled", "bound", "failed", "unknown"))
 
+# Ops of two ranks: the others of the group do not count them, so they have no number that ranks share.
+BETWEEN_TWO = frozenset(OP[name] for name in ("send", "recv"))
 # Ops whose Work says that it is complete only once somebody has waited for it (gloo; reduce_scatter since torch 2.15).
 _TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
 
@@ -52,7 +54,7 @@ _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 #   group     number of the group in this process
 #   bytes
 #   enter
-#   sequence
+#   sequence  of the collectives of the group, the same on all its ranks; UNKNOWN for one of two ranks
 #   free      0: the job waits for it at once; 1: it may do something else before; above 1: it may, from then on
 #   marks     of one on a GPU, else None
 Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
