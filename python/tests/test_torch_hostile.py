@@ -50,3 +50,16 @@ def test_sequences_where_some_ranks_send_to_each_other(tmp_path: Path, way: tupl
     for found in answers:
         assert found["all"] == [[FLOAT * (100 + i), i] for i in range(4)], "the same call has the same number everywhere"
     assert [found["some"] for found in answers] == [[None] * 4, [None] * 4, []]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_calls_that_are_refused(tmp_path: Path, way: tuple[str, str]) -> None:
+    for found in run(tmp_path, way, "refused"):
+        assert found["raised"] == ["ValueError", "RuntimeError", "RuntimeError", "RuntimeError"], "as without netmon"
+        assert [size for size, _ in found["records"]] == [6, 4, 56, 32]
+        # Where torch does not say that the caller waits at once, it may be looked at before: it has ended, and not why.
+        failed = {"failed"} if way == HOOKS else {"failed", "polled"}
+        assert {end for _, end in found["records"][:2]} <= failed
+        assert [end for _, end in found["records"][2:]] == ["failed", "exact"]
+        assert found["kept"] == 0
+        assert found["problem"] is None

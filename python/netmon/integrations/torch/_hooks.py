@@ -14,7 +14,7 @@ from ._cuda import Graphs
 from ._gpu import starter
 from ._measure import PURPOSE
 from ._sizes import HOOKED, INPUT_PARTS, NONE, PARTS, bytes_of
-from ._tracker import BETWEEN_TWO, OP, UNKNOWN, Tracker, now
+from ._tracker import BETWEEN_TWO, FAILED, OP, UNKNOWN, Tracker, now
 
 SOURCE = "torch hooks"
 UNSEEN = (
@@ -131,6 +131,11 @@ class Hooks:
             if not sinks:
                 return
             try:
+                thread = ident()
+                if pending:
+                    refused = pending.pop(thread, None)
+                    if refused is not None:  # the last call did not get to post
+                        tracker.emit((refused[0], number, refused[1], refused[2], UNKNOWN, False, None), FAILED)
                 known = table[call.name.value]
                 if known is None:
                     return
@@ -144,7 +149,6 @@ class Hooks:
                 length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
                 if made_of in PARTS:
                     length *= size
-                thread = ident()
                 if thread != home:
                     foreign.add(thread)
                 marks = None if start is None else start(tensors, call.async_op)
