@@ -63,3 +63,11 @@ def test_calls_that_are_refused(tmp_path: Path, way: tuple[str, str]) -> None:
         assert [end for _, end in found["records"][2:]] == ["failed", "exact"]
         assert found["kept"] == 0
         assert found["problem"] is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sparse_tensors(tmp_path: Path, way: tuple[str, str]) -> None:
+    for found in run(tmp_path, way, "sparse"):
+        assert found["total"] == [2, 0, 2, 0]
+        assert found["problem"] is None
+        assert found["records"] == [["all_reduce", 2 * (FLOAT + 8)]], "values and indices"

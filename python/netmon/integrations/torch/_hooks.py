@@ -146,7 +146,10 @@ class Hooks:
                     tensors = call.output_tensors
                 else:
                     tensors = ()
-                length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                try:
+                    length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                except RuntimeError:  # a sparse one
+                    length = bytes_of(tensors)
                 if made_of in PARTS:
                     length *= size
                 if thread != home:

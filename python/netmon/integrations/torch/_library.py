@@ -107,7 +107,10 @@ class Operators:
                     if group is None or group.reference() is not unboxed:
                         group = groups[id(unboxed)] = _Group(unboxed, tracker, graphs)
                     tensors: Any = () if made_of == NONE else (arguments[place],) if one else arguments[place]
-                    length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                    try:
+                        length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                    except RuntimeError:  # a sparse one
+                        length = bytes_of(tensors)
                     if parts:
                         length *= group.size
                     # Older operators do not say whether the caller waits at once.
