@@ -28,7 +28,7 @@ def run(
         work: what is different from ``job.WORK``.
     """
     # Who reads is drawn too: any rank's view is to be right. Not from the seed of the faults, which are the same whoever reads.
-    chance = random.Random(str(faults))
+    chance = random.Random(str(faults))  # noqa: S311  (to be repeated, not secret)
     with job(hosts, **work) as running:
         began, since = time.monotonic(), Fault("none", 0, None, 0.0)
         lasted = faults[0].pause_seconds if faults else SECONDS

@@ -133,8 +133,8 @@ def ranks(host: Host) -> list[int]:
 
 # Load
 
-# A busy host has a part of one of this machine's processors, which all hosts share, and busy processes that want it as much as its
-# rank does. Its kernel's work, as answering, is not slowed down.
+# A busy host has a part of one of this machine's processors, which all hosts share, and busy processes that want it as much as
+# its rank does. Its kernel's work, as answering, is not slowed down.
 _BUSY_PROCESSES = 3
 _PROCESSOR_RATIO = 0.5
 _PERIOD_SECONDS = 0.01
@@ -189,7 +189,7 @@ def _make_group(name: str) -> tuple[Path, Path] | None:
 
 @contextmanager
 def _by_turns(pids: Sequence[int], ratio: float, period: float = 0.02) -> Iterator[None]:
-    """Let processes run for a part of the time only, where there are no control groups: by stopping them, as a scheduler does."""
+    """Let processes run for a part of the time only: stop them as a scheduler does, where there are no control groups."""
     ended = threading.Event()
 
     def alternate() -> None:
@@ -235,7 +235,7 @@ def draw(seed: int, count: int, hosts: int, pauses: tuple[float, float]) -> list
         hosts: how many there are.
         pauses: the shortest and the longest pause before a fault, in seconds.
     """
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  (to be repeated, not secret)
     kinds = list(KINDS)
     chance.shuffle(kinds)
     drawn = [kinds[i % len(kinds)] for i in range(count)]

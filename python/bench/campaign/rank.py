@@ -3,8 +3,8 @@
 rank.py OPTIONS: a JSON object with `compute` (matrix products a step), `pause_seconds`, `reduce_bytes`, `broadcast_bytes`,
 `view_seconds` (between two looks at the view) and `samples` (print them too). The rest is said as torchrun says it.
 
-Each line printed is a JSON object: `time` (CLOCK_MONOTONIC, which all hosts of the lab share), `steps`, `slowest_seconds` (of the
-steps since the line before), `view` (of the cluster, or null) with its `age_seconds`, and `sample`.
+Each line printed is a JSON object: `time` (CLOCK_MONOTONIC, which all hosts of the lab share), `steps`, `slowest_seconds` and
+`step_seconds` (of the steps since the line before, of all of them), `view` (of the cluster, or null) and, if asked, `sample`.
 """
 
 from __future__ import annotations

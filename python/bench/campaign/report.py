@@ -115,6 +115,7 @@ def _wrong(episodes: Sequence[Episode]) -> list[str]:
 
 
 def claim_text(claim: Claim) -> str:
+    """Write a claim and when it was made."""
     where = " ".join(filter(None, [claim.host, claim.direction, None if claim.rank is None else f"rank {claim.rank}"]))
     return (
         f"`{claim.finding}` ({where or 'nobody'}) from {claim.first_seconds:.1f} to {claim.last_seconds:.1f} s after it began"

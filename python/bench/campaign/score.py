@@ -1,4 +1,4 @@
-"""What findings are worth: from claims and what was done to the hosts to precision, recall and culprit accuracy. Pure functions."""
+"""From claims, and what was done to the hosts, to precision, recall and culprit accuracy. Pure functions."""
 
 from __future__ import annotations
 
