@@ -257,6 +257,13 @@ def test_a_busy_host_has_little_left_for_its_rank(make_lab: MakeLab) -> None:
 def test_a_stopped_rank_is_stopped(make_lab: MakeLab) -> None:
     (host,) = make_lab(1, ipv6=False).hosts
     process = busy_rank(host)
+
+    def wait(stopped: bool) -> None:
+        deadline = time.monotonic() + 10
+        while ("State:\tT" in Path(f"/proc/{process.pid}/status").read_text()) is not stopped:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
     with KINDS["SIGSTOP"].put(host, None):
-        assert "State:\tT" in Path(f"/proc/{process.pid}/status").read_text()
-    assert "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text()
+        wait(True)
+    wait(False)

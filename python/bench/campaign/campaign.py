@@ -29,13 +29,13 @@ def run(
     """
     # Who reads is drawn too: any rank's view is to be right. Not from the seed of the faults, which are the same whoever reads.
     chance = random.Random(str(faults))  # noqa: S311  (to be repeated, not secret)
-    with job(hosts, **work) as running:
+    with job(hosts, views=views, **work) as running:
         began, since = time.monotonic(), Fault("none", 0, None, 0.0)
         lasted = faults[0].pause_seconds if faults else SECONDS
         for fault in [*faults, None]:
             running.wait(fault.pause_seconds if fault else PAUSES[0])
             now = time.monotonic()
-            yield _episode(running, since, began, lasted, now, chance, views)
+            yield _episode(running, since, began, lasted, now, chance)
             if fault is None:
                 return
             began, since = time.monotonic(), fault
@@ -45,19 +45,18 @@ def run(
 
 
 def _episode(
-    running: Job, fault: Fault, began: float, lasted: float, until: float, chance: random.Random, views: bool
+    running: Job, fault: Fault, began: float, lasted: float, until: float, chance: random.Random
 ) -> tuple[Episode, list[dict[str, Any]]]:
     stopped = [fault.host] if KINDS[fault.kind].finding == "stalled_rank" else []
     reader = chance.choice([rank for rank in range(len(running.lines)) if rank not in stopped])
     lines = _between(running.lines[reader], began, until)
-    looks = [(line["time"] - began, line["view"]["findings"]) for line in lines if line["view"] is not None]
+    looks = [(line["time"] - began, line["findings"]) for line in lines if line["findings"] is not None]
     about = {
         "steps_per_second": [_speed(_between(lines, began, began + lasted)) for lines in running.lines],
-        "problems": sorted({line["problem"] for line in lines if "problem" in line}),
+        "problems": sorted({line["problem"] for line in lines if line["problem"] is not None}),
     }
     episode = Episode(fault, running.lab.hosts[fault.host].label, lasted, reader, len(looks), claims(looks), about)
-    said = [{"seconds": line["time"] - began, **line} for line in lines] if views else []
-    return episode, said
+    return episode, [{"seconds": line["time"] - began, **line} for line in lines if "view" in line]
 
 
 def _between(lines: Sequence[Mapping[str, Any]], begin: float, end: float) -> list[Mapping[str, Any]]:

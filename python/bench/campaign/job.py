@@ -25,8 +25,8 @@ WORK: Mapping[str, Any] = {
     "pause_seconds": 0.03,
     "reduce_bytes": 2 << 20,
     "broadcast_bytes": 1 << 19,
-    "view_seconds": 0.5,
-    "samples": False,
+    "look_seconds": 0.5,
+    "views": False,
 }
 
 

@@ -1,10 +1,10 @@
 """One rank of the job that the campaign watches: trains until its standard input ends, and prints what it sees.
 
 rank.py OPTIONS: a JSON object with `compute` (matrix products a step), `pause_seconds`, `reduce_bytes`, `broadcast_bytes`,
-`view_seconds` (between two looks at the view) and `samples` (print them too). The rest is said as torchrun says it.
+`look_seconds` (between two looks at the view) and `views` (print whole ones too). The rest is said as torchrun says it.
 
-Each line printed is a JSON object: `time` (CLOCK_MONOTONIC, which all hosts of the lab share), `steps`, `slowest_seconds` and
-`step_seconds` (of the steps since the line before, of all of them), `view` (of the cluster, or null) and, if asked, `sample`.
+Each line printed is a JSON object: `time` (CLOCK_MONOTONIC, which all hosts of the lab share), `steps`, `findings` of the
+cluster view, or null where there is no view yet, `problem` of the view, and, where asked for and new, the whole `view`.
 """
 
 from __future__ import annotations
@@ -29,68 +29,52 @@ _FLOAT_BYTES = 4
 _SIDE = 256
 
 
-class Steps:
-    """How many steps there were, and how long they took."""
+class Progress:
+    """How far the training is."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._recent: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        """Count a step."""
-        with self._lock:
-            self._count += 1
-            self._recent.append(seconds)
-
-    def take(self) -> dict[str, Any]:
-        """Return the count, and the steps since the last call."""
-        with self._lock:
-            recent, self._recent = self._recent, []
-            return {"steps": self._count, "slowest_seconds": max(recent, default=None), "step_seconds": sum(recent)}
+        self.steps = 0
+        self.ending = threading.Event()  # the rank was told to
 
 
-def train(rank: int, world_size: int, options: dict[str, Any], ending: threading.Event, steps: Steps) -> None:
+def train(options: dict[str, Any], progress: Progress) -> None:
     """Compute, wait as if for a GPU, reduce, now and then broadcast, and meet at a barrier: until a rank is told to end."""
     gradients = torch.ones(options["reduce_bytes"] // _FLOAT_BYTES)
     weights = torch.ones(options["broadcast_bytes"] // _FLOAT_BYTES)
     matrix = torch.ones(_SIDE, _SIDE)
-    number = 0
+    world_size = dist.get_world_size()
     while gradients[0].item() < world_size + 0.5:
-        began = time.monotonic()
         for _ in range(options["compute"]):
             torch.mm(matrix, matrix)
         time.sleep(options["pause_seconds"])
         gradients.fill_(1.0)
-        gradients[0] += ending.is_set()
+        gradients[0] += progress.ending.is_set()
         dist.all_reduce(gradients)
-        if number % _BROADCAST_EVERY == 0:
-            dist.broadcast(weights, (number // _BROADCAST_EVERY) % world_size)
+        if progress.steps % _BROADCAST_EVERY == 0:
+            dist.broadcast(weights, (progress.steps // _BROADCAST_EVERY) % world_size)
         dist.barrier()
-        number += 1
-        steps.add(time.monotonic() - began)
+        progress.steps += 1
 
 
-def look(monitor: netmon.Monitor, options: dict[str, Any], steps: Steps) -> None:
+def look(monitor: netmon.Monitor, options: dict[str, Any], progress: Progress) -> None:
     """Print what is seen, for ever."""
+    printed = None
     while True:
-        time.sleep(options["view_seconds"])
-        line: dict[str, Any] = {"time": time.monotonic(), **steps.take()}
-        try:
-            view = monitor.cluster() if hasattr(monitor, "cluster") else None
-            line["view"] = None if view is None else view.to_dict()
-        except netmon.Error as error:
-            line["view"] = None
-            line["problem"] = str(error)
-        if options["samples"]:
-            line["sample"] = monitor.sample().to_dict()
+        time.sleep(options["look_seconds"])
+        line: dict[str, Any] = {"time": time.monotonic(), "steps": progress.steps}
+        document = monitor.cluster().to_dict()
+        line["findings"] = document["findings"]
+        line["problem"] = document["unavailable"].get("view")
+        if options["views"] and printed != (identity := (document.get("aggregator_rank"), document["sequence"])):
+            line["view"] = document
+            printed = identity
         print(json.dumps(line), flush=True)
 
 
-def wait_for_end(ending: threading.Event) -> None:
+def wait_for_end(progress: Progress) -> None:
     """Note the end of the standard input."""
     sys.stdin.read()
-    ending.set()
+    progress.ending.set()
 
 
 def main() -> None:
@@ -99,12 +83,11 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method="env://", timeout=timedelta(seconds=120))
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    ending, steps = threading.Event(), Steps()
+    progress = Progress()
     with netmon.Monitor() as monitor, attach(monitor), find_peers(monitor):
-        threading.Thread(target=wait_for_end, args=[ending], daemon=True).start()
-        threading.Thread(target=look, args=[monitor, options, steps], daemon=True).start()
-        train(rank, world_size, options, ending, steps)
+        threading.Thread(target=wait_for_end, args=[progress], daemon=True).start()
+        threading.Thread(target=look, args=[monitor, options, progress], daemon=True).start()
+        train(options, progress)
     dist.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)  # the thread that prints may be at it
