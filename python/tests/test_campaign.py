@@ -16,6 +16,7 @@ import pytest
 
 from bench.campaign import report
 from bench.campaign.faults import KINDS, RANK, RATE_BITS_PER_SECOND, Fault, draw, limit
+from bench.campaign.job import Job, job
 from bench.campaign.score import Claim, Episode, Share, claims, judge, score
 from bench.report import END
 
@@ -267,3 +268,42 @@ def test_a_stopped_rank_is_stopped(make_lab: MakeLab) -> None:
     with KINDS["SIGSTOP"].put(host, None):
         wait(True)
     wait(False)
+
+
+# The whole, in short: a fault for each kind of evidence, one after the other in one job
+
+
+def said(running: Job, reader: int, since: float) -> tuple[Claim, ...]:
+    """Return what a rank's view claimed since a moment."""
+    lines = [line for line in list(running.lines[reader]) if line["time"] >= since and line["findings"] is not None]
+    return claims((line["time"] - since, line["findings"]) for line in lines)
+
+
+@pytest.mark.usefixtures("namespace")
+def test_faults_of_a_job_are_found_and_end() -> None:
+    faults = [
+        Fault("10 % rate", 2, "transmit", 0),  # what TCP delivers, and queues
+        Fault("1 % loss", 0, "receive", 0),  # what it repeats
+        Fault("busy host", 3, None, 0),  # who comes last
+        Fault("SIGSTOP", 1, None, 0),  # who says nothing
+    ]
+    with job(4) as running:
+        for fault in faults:
+            reader = (fault.host + 1) % 4
+            began = time.monotonic()
+
+            def right(fault: Fault = fault, reader: int = reader, began: float = began) -> tuple[Claim, ...]:
+                host = running.lab.hosts[fault.host].label
+                return judge(Episode(fault, host, 60.0, reader, 0, said(running, reader, began), {})).right
+
+            with KINDS[fault.kind].put(running.lab.hosts[fault.host], fault.direction):
+                running.wait_until(lambda: bool(right()), f"{fault} is found", 45)
+            told = right()[0]
+            if KINDS[fault.kind].told:
+                assert told.direction == fault.direction
+
+            def over(told: Claim = told, reader: int = reader) -> bool:
+                line = running.lines[reader][-1]
+                return not any(f["class"] == told.finding and f["host"] == told.host for f in line["findings"] or ())
+
+            running.wait_until(over, f"{told} ends", 45)

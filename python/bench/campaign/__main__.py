@@ -69,8 +69,8 @@ def main(arguments: Sequence[str]) -> None:
                 broken += 1
                 print(f"campaign: a job broke: {error}", file=sys.stderr, flush=True)
         about += [
-            f"Seed {options.seed}: {sum(fault.kind != 'none' for fault in faults)} faults, each for {SECONDS:g} s, {PAUSES[0]:g} to "
-            f"{PAUSES[1]:g} s apart; kind `none` are as many stretches of the same length, and the beginning of each job",
+            f"Seed {options.seed}: {sum(fault.kind != 'none' for fault in faults)} faults, each for {SECONDS:g} s, "
+            f"{PAUSES[0]:g} to {PAUSES[1]:g} s apart; `none` are stretches without one as long, and the beginning of each job",
             f"It took {(time.monotonic() - began) / 60:.0f} minutes",
         ]
         if broken:
