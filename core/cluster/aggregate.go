@@ -434,7 +434,7 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 		age := units.Seconds(now - m.changed)
 		row := Rank{
 			Rank: number(d.Rank), LocalRank: number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
-			AgeSeconds: &age, Restarts: m.restarts, Joined: &m.joined,
+			AgeSeconds: &age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: count(d.Sequence),
 			CollectiveRatio: real(d.CollectiveRatio), CollectivesTotal: count(d.CollectivesTotal), CollectiveBytes: count(d.CollectiveBytes),
 			BusBWBytesPerSecond: real(d.BusBW), PendingSeconds: secondsOf(d.Pending), PendingSequence: count(d.PendingSequence),
 			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
@@ -510,9 +510,11 @@ func (a *Aggregator) directory() directory {
 
 func (w *directory) way(p *PeerDigest) Way {
 	way := Way{
-		Address: p.Address, SentBytes: count(p.SentBytes), RetransmittedRatio: real(p.RetransmittedRatio), RTTSeconds: real(p.RTTSeconds),
+		Address: p.Address, SentBytes: count(p.SentBytes), SegmentsSent: count(p.SegmentsSent),
+		SegmentsRetransmitted: count(p.Retransmitted), RetransmittedRatio: real(p.retransmittedRatio()), RTTSeconds: real(p.RTTSeconds),
 		RTTMinSeconds: real(p.RTTMinSeconds), DeliveryBytesPerSecond: real(p.DeliveryBytesPerSec),
-		ProbeRTTMinSeconds: real(p.ProbeRTTMinSeconds), ProbeLossRatio: real(p.lossRatio()), ProbesSent: count(p.ProbeSent),
+		ProbeRTTMinSeconds: real(p.ProbeRTTMinSeconds), ProbeRTTLastSeconds: real(p.ProbeRTTLastSeconds),
+		ProbeLossRatio: real(p.lossRatio()), ProbeSent: count(p.ProbeSent), ProbeLost: count(p.ProbeLost),
 	}
 	if !p.Several {
 		way.Rank = number(p.Rank)

@@ -283,31 +283,33 @@ func (c *coder) addresses(list *[]netip.Addr) {
 	}
 }
 
-// What is known of a peer, in the first byte of its entry.
+// What is known of a peer, in the first number of its entry.
 const (
 	hasRank = 1 << iota
 	hasSeveral
-	hasRetransmitted
+	hasSegments
 	hasRTT
 	hasRTTMin
 	hasDelivery
 	hasProbeRTT
 	hasProbes
+	hasProbeLast
 )
 
 // peer is the entry of a peer, without its length.
 func (c *coder) peer(p *PeerDigest) {
 	reals := []struct {
-		has   byte
+		has   uint64
 		value *float64
 	}{
-		{hasRetransmitted, &p.RetransmittedRatio}, {hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
-		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds},
+		{hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
+		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds}, {hasProbeLast, &p.ProbeRTTLastSeconds},
 	}
-	known := byte(0)
+	known := uint64(0)
 	if c.writing {
-		for has, is := range map[byte]bool{
+		for has, is := range map[uint64]bool{
 			hasRank: p.Rank != None, hasSeveral: p.Several, hasProbes: p.ProbeSent != None && p.ProbeLost != None,
+			hasSegments: p.SegmentsSent != None && p.Retransmitted != None,
 		} {
 			if is {
 				known |= has
@@ -318,10 +320,9 @@ func (c *coder) peer(p *PeerDigest) {
 				known |= r.has
 			}
 		}
-		c.bytes = append(c.bytes, known)
+		c.bytes = binary.AppendUvarint(c.bytes, known)
 	} else {
-		first, _ := c.take(1)
-		known = first[0]
+		known, _ = c.uvarint()
 		*p = UnknownPeer()
 		p.Several = known&hasSeveral != 0
 	}
@@ -330,6 +331,10 @@ func (c *coder) peer(p *PeerDigest) {
 	}
 	c.address(&p.Address)
 	c.count(&p.SentBytes)
+	if known&hasSegments != 0 {
+		c.count(&p.SegmentsSent)
+		c.count(&p.Retransmitted)
+	}
 	for _, r := range reals {
 		if known&r.has != 0 {
 			c.coarse(r.value)

@@ -289,7 +289,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		d.Peers[at].ProbeSent, d.Peers[at].ProbeLost = p.Sent, p.Lost
-		d.Peers[at].ProbeRTTMinSeconds = real(p.RTTMinSeconds)
+		d.Peers[at].ProbeRTTMinSeconds, d.Peers[at].ProbeRTTLastSeconds = real(p.RTTMinSeconds), real(p.RTTLastSeconds)
 	}
 }
 
@@ -317,7 +317,9 @@ func digestPeer(p, before *sample.Peer, hasWindow bool) cluster.PeerDigest {
 	if reported := grown(before.DuplicatesReportedTotal, p.DuplicatesReportedTotal); again != cluster.None && reported != cluster.None {
 		again -= min(again, reported)
 	}
-	to.RetransmittedRatio = ratio(again, grown(before.SegmentsSentTotal, p.SegmentsSentTotal))
+	if segments := grown(before.SegmentsSentTotal, p.SegmentsSentTotal); segments != cluster.None && again != cluster.None {
+		to.SegmentsSent, to.Retransmitted = segments, again
+	}
 	return to
 }
 
