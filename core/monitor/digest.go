@@ -89,9 +89,8 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	if m.collectives != nil {
 		begin, end := units.Duration(window[0].MonotonicSeconds), units.Duration(newest.MonotonicSeconds)
 		m.collectives.digest(&d, begin, end, m.clock.Monotonic(), m.config.ClusterInterval)
-		// PLACE: the collective that is under way, of netmon_collective_pending: d.Pending, d.PendingSequence, d.PendingOp.
 	}
-	// PLACE: the innermost phase under way: d.Phase = m.currentPhase().
+	d.Phase = m.currentPhase()
 	return d
 }
 
@@ -435,4 +434,10 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
 	}
 	d.Marks = c.marks.choose(now, interval)
+	if oldest, _, why := c.pending(); why == "" {
+		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
+		if oldest.Sequence != collective.NoSequence {
+			d.PendingSequence = oldest.Sequence
+		}
+	}
 }

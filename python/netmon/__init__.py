@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+from ._alerts import Alert, AlertCallback
 from ._cluster_types import (
     ClusterNode,
     ClusterNodes,
@@ -42,6 +43,9 @@ from ._types import (
     RDMAGID,
     TCP,
     UDP,
+    AlertEvent,
+    AlertRule,
+    Alerts,
     BandwidthTest,
     Collective,
     CollectivePending,
@@ -73,6 +77,11 @@ from ._types import (
 )
 
 __all__ = [  # noqa: RUF022 - plainly sorted
+    "Alert",
+    "AlertCallback",
+    "AlertEvent",
+    "AlertRule",
+    "Alerts",
     "BandwidthTest",
     "ClosedError",
     "ClusterNode",

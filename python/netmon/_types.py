@@ -536,12 +536,87 @@ class Stats:
         return _document(self)
 
 
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """A rule, and how it stands. Times are seconds since 1970, None where there is none."""
+
+    name: str
+    metric: str
+    above: float | None
+    below: float | None
+    clear: float
+    for_seconds: float
+    rate: bool
+    increase: bool
+    severity: str
+    state: str
+    value: float | None
+    onset_seconds: float | None
+    fired_seconds: float | None
+    fired_total: int
+    unmeasured_since_seconds: float | None
+    unmeasured_reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the library gave it."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """An alert began (``event`` is ``"fired"``) or ended (``"resolved"``)."""
+
+    sequence: int
+    event: str
+    name: str
+    metric: str
+    severity: str
+    direction: str
+    threshold: float
+    value: float | None
+    onset_seconds: float
+    timestamp_seconds: float
+    monotonic_seconds: float
+    active_seconds: float | None
+    sample_sequence: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as the library gave it."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.name} {self.event}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """The rules of a monitor as they stand, and what happened, oldest first."""
+
+    sample_sequence: int
+    rules: tuple[AlertRule, ...] | None
+    events: tuple[AlertEvent, ...]
+    events_total: int
+    events_dropped_total: int
+
+    @property
+    def on(self) -> tuple[AlertRule, ...]:
+        """The rules whose alert is on."""
+        return tuple(rule for rule in self.rules or () if rule.state == "on")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        return _document(self)
+
+
 # The fields that are tuples of further classes.
 _ELEMENTS: Mapping[tuple[type[Any], str], type[Any]] = {
     (Path, "hops"): Hop,
     (RDMAPort, "gids"): RDMAGID,
     (Transport, "shares"): InterfaceShare,
     (Health, "events"): Event,
+    (Alerts, "rules"): AlertRule,
+    (Alerts, "events"): AlertEvent,
 }
 
 
