@@ -44,7 +44,7 @@ func evidence(part, all trials) float64 {
 type losses struct{ segments, probes trials }
 
 func (l *losses) add(w *way) {
-	if w.counted {
+	if w.counted && w.now {
 		l.segments.add(w.again, w.segments)
 	}
 	l.addProbes(w)
@@ -95,7 +95,7 @@ func (g *graph) lossiest(done map[*way]bool) (best lossCandidate, ok bool) {
 	var all losses
 	losing := func(w *way) bool {
 		f := &w.recent[0]
-		return w.counted && w.again >= 1 && w.again >= lossRatio/2*w.segments || w.now && f.probeLost > 0
+		return w.now && (w.counted && w.again >= 1 && w.again >= lossRatio/2*w.segments || f.probeLost > 0)
 	}
 	var bad []*way
 	for _, w := range g.ways {
