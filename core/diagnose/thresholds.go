@@ -1,0 +1,82 @@
+package diagnose
+
+// The thresholds of all findings. docs/findings.md has the same table, a test compares them.
+const (
+	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance, and
+	// are there within the 10 s in which somebody wants to know.
+	recentViews  = 3 // whose numbers are put together: the median of three is deaf to one
+	hitsToReport = 3
+	hitsToKeep   = 2 // less than that of the last viewsToJudge ends a finding
+	viewsToJudge = 5
+	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
+	silentSeconds = 60.0
+	// How long the best of a way is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
+	baselineSeconds = 600.0
+
+	// A way is judged where it carried so much in a window: below that the kernel's round trip is of another time.
+	activeBytes = 64 << 10
+
+	// slow_link. Half the rate must be found (0.5); TCP's estimate on one steady link varies by some 10 % (DESIGN 5), 0.7 lies between.
+	slowRatio = 0.7
+	// A slow link has a queue before it: without one the sender, the receiver or a processor was the limit. 0.2 ms is what no
+	// healthy host of the lab adds to the round trip of a loaded way, and 12 kB before a link of 500 Mbit/s.
+	queueSeconds = 0.2e-3
+	// ... and the queue is no shorter than the others' (they may have their own, where all links are filled).
+	queueRatio = 0.8
+	// Where there is nothing to compare with, the queue alone speaks: this long, and so much longer than the others'.
+	queueAloneSeconds = 0.5e-3
+	queueAloneRatio   = 4.0
+	// The one of the two ends whose other ways are held up too is the culprit, by so much.
+	leanRatio  = 1.5
+	leanMemory = 0.6
+
+	// lossy_link. 1 % must be found; TCP over clean links repeats less than 0.1 %.
+	lossRatio       = 0.003
+	lossMemory      = 0.85 // what counts of a view weigh in the next: half after four
+	lossBursts      = 3.0  // losses come in bursts of some: fewer events than segments
+	lossSegments    = 5    // fewer are chance
+	lossContrast    = 4.0  // times the others' ratio: where all lose alike, it is a full queue of all, not a link
+	lossEvidence    = 6.0  // natural logarithm of the likelihood over that of chance: 1 in 400
+	lossLead        = 2.0  // the same, over the second best culprit
+	deadProbeRatio  = 0.9  // of probes lost: the host does not answer at all
+	criticalLoss    = 0.05 // from here on TCP does not get along
+	segmentBytes    = 1448 // of a segment on Ethernet, where segments are not counted
+	loadedProbeLoss = 0.02 // of probes alone: fewer may be a target that limits its answers
+
+	// high_latency. Ways inside a cluster take 0.02 to 0.5 ms; 1 ms more than the others and three times as long is another path.
+	latencySeconds = 1e-3
+	latencyRatio   = 3.0
+	latencyShare   = 0.8 // of the ways of a host are that long
+	// A queue comes and goes: where the lowest of the newest round trips is so much below the usual, it is one.
+	queuedRatio = 0.6
+
+	// slow_host. It comes last to most collectives, others wait for it, and waiting is not small beside the transfer: over a slow
+	// link one rank is last too, by a part of the transfer.
+	lastRatio         = 0.7
+	waitingSeconds    = 2e-3
+	waitingToTransfer = 0.5
+	clearlyWaiting    = 1.5 // times the transfer: also where the network has a fault
+	ownWaitingRatio   = 0.3 // of what others wait
+	leastCompared     = 4
+	// Without durations to compare, its share of time in collectives is that small beside the others'.
+	idleShareRatio = 0.4
+	busyShare      = 0.3
+
+	// stalled_rank. Nothing new for 3 of its intervals is "late" (package cluster). Others wait so long for one that is alive:
+	// a checkpoint may take that, so it is told, not called a fault.
+	pendingSeconds      = 10.0
+	pendingLatenessOnly = 3.0 // others' collectives under way for so long beside a digest that stands still
+	pendingToUsual      = 10.0
+
+	// network_clean: measured enough to say so.
+	cleanBytes    = 1 << 20 // carried in the views it is said of, by each host
+	cleanSegments = 500
+	cleanViews    = 5
+)
+
+// Bounds of the memory.
+const (
+	mostWays = 1 << 14 // between hosts
+	mostHeld = 256     // findings under way or about to be
+	mostTold = 64      // findings in one answer
+)
