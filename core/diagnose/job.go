@@ -75,6 +75,11 @@ func (s *State) judge(g *graph) []suspect {
 	}
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
+	for i := range links {
+		if links[i].peer != "" && len(g.names) > 2 {
+			links[i].needs = viewsToJudge // the next views may tell which end it is
+		}
+	}
 	all := slices.Concat(stalled, links)
 	if len(stalled) == 0 {
 		all = append(all, g.slowHosts(links)...)

@@ -16,6 +16,7 @@ type suspect struct {
 	interfaceName         string
 	rank                  *int64
 	confidence            float64
+	needs                 int // hits to be reported, 0 for hitsToReport
 	evidence              map[string]float64
 	advice, text          string
 
@@ -26,6 +27,13 @@ type suspect struct {
 
 // key is what makes two suspects the same.
 type key struct{ class, host, direction string }
+
+func (x *suspect) hitsNeeded() int {
+	if x.needs > 0 {
+		return x.needs
+	}
+	return hitsToReport
+}
 
 func (x *suspect) key() key { return key{x.class, x.host, x.direction} }
 
@@ -75,7 +83,7 @@ func (p *persistence) update(at float64, suspects []suspect, measurable func(key
 		switch n := h.count(); {
 		case n == 0, at-h.lastSeen > silentSeconds, h.reported && n < hitsToKeep:
 			delete(p.held, k)
-		case n >= hitsToReport:
+		case n >= h.newest.hitsNeeded():
 			h.reported = true
 		}
 	}

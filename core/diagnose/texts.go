@@ -289,9 +289,12 @@ func rankList(ranks []*cluster.Rank) string {
 // stoodStill is of ranks that say nothing new.
 func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, pending, watching int) suspect {
 	x := suspect{class: StalledRank, severity: Critical, host: name, rank: ranks[0].Rank}
+	if pending > 0 {
+		x.needs = lateHits
+	}
 	age := 0.0
 	for _, r := range ranks {
-		age = max(age, orZero(positive(&r.AgeSeconds)))
+		age = max(age, orZero(positive(r.AgeSeconds)))
 	}
 	var probes losses
 	for _, w := range g.of[name] {

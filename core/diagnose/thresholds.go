@@ -66,6 +66,7 @@ const (
 	// a checkpoint may take that, so it is told, not called a fault.
 	pendingSeconds      = 10.0
 	pendingLatenessOnly = 3.0 // others' collectives under way for so long beside a digest that stands still
+	lateHits            = 2   // that it is late has lasted long enough where others wait
 	pendingToUsual      = 10.0
 
 	// network_clean: measured enough to say so.

@@ -48,7 +48,7 @@ func (j *job) view() *cluster.View {
 	for i := range j.n {
 		v.Nodes = append(v.Nodes, cluster.Node{Name: hostName(i), Ranks: []int64{int64(i)}, State: "live", Interface: pointer("eth0")})
 		r := cluster.Rank{
-			Rank: pointer(int64(i)), Node: pointer(hostName(i)), State: "live", AgeSeconds: 0.5, DigestSequence: pointer(j.sequence),
+			Rank: pointer(int64(i)), Node: pointer(hostName(i)), State: "live", AgeSeconds: pointer(0.5), DigestSequence: pointer(j.sequence),
 			CollectiveRatio: pointer(j.noise(0.6, 0.05)), CollectivesTotal: pointer(20 * j.sequence),
 			WaitingSeconds: pointer(j.noise(2e-3, 0.5)), LastRatio: pointer(1 / float64(j.n)),
 		}
@@ -198,7 +198,7 @@ func stopped(name string) func(*cluster.View) {
 			r := &v.Ranks[i]
 			r.WaitingSeconds, r.LastRatio = nil, nil
 			if *r.Node == name {
-				r.State, r.AgeSeconds, r.DigestSequence = "late", since, pointer(uint64(1))
+				r.State, r.AgeSeconds, r.DigestSequence = "late", pointer(since), pointer(uint64(1))
 				continue
 			}
 			r.PendingSeconds = pointer(since)

@@ -277,7 +277,7 @@ func (s *State) facts(g *graph) map[pair]facts {
 // isNew tells whether a rank's digest is another than in the view before. Without a number, age tells.
 func (s *State) isNew(r *cluster.Rank) bool {
 	if r.Rank == nil || r.DigestSequence == nil {
-		return s.before == 0 || r.AgeSeconds <= s.apart
+		return s.before == 0 || !(real(r.AgeSeconds) > s.apart)
 	}
 	mark := digestMark{*r.DigestSequence, r.Restarts}
 	if s.digests[*r.Rank] == mark {
