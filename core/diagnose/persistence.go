@@ -21,8 +21,8 @@ type suspect struct {
 	advice, text          string
 
 	// Of what it was made, to decide between classes.
-	floor, rtt, delivery float64
-	probed               bool
+	floor, rtt, delivery, ratio float64
+	probed                      bool
 }
 
 // key is what makes two suspects the same.
@@ -108,10 +108,10 @@ func (p *persistence) settle() {
 	}
 }
 
-// reports tells whether a class is reported of a host.
+// reports tells whether a class is reported of a host, and was seen of late.
 func (p *persistence) reports(class, host string) bool {
 	for k, h := range p.held {
-		if h.reported && k.class == class && (k.host == host || h.newest.peer == host) {
+		if h.reported && h.hits&(1<<recentViews-1) != 0 && k.class == class && (k.host == host || h.newest.peer == host) {
 			return true
 		}
 	}
