@@ -75,6 +75,14 @@ func (s *State) judge(g *graph) []suspect {
 	}
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
+	for i := range links {
+		switch x := &links[i]; {
+		case x.peer != "" && len(g.names) > 2:
+			x.needs = viewsToJudge // the next views may tell which end it is
+		case x.class == SlowLink && len(g.names) == 2:
+			x.needs = hitsOfTwo
+		}
+	}
 	all := slices.Concat(stalled, links)
 	if len(stalled) == 0 {
 		all = append(all, g.slowHosts(links)...)
@@ -119,11 +127,18 @@ func (s *State) slowLinks(g *graph) []suspect {
 		best, _ := w.baseline.best()
 		return best
 	}
-	rates, queues := sorted(collect(loaded, able)), sorted(collect(loaded, func(w *way) float64 { return w.queue }))
+	rates := sorted(collect(loaded, able))
+	// Where segments are lost TCP holds back, and the queue is short.
+	queues := sorted(collect(loaded, func(w *way) float64 {
+		if w.counted && w.again >= lossRatio*w.segments {
+			return math.NaN()
+		}
+		return w.queue
+	}))
 	var bad []*way
 	for _, w := range loaded {
 		shortest := math.NaN()
-		if len(queues) > 1 {
+		if len(queues) > 0 {
 			shortest = queues[0]
 		}
 		// Where most others have never been limited by the network, the rest is no measure: it may be as slow.
@@ -131,7 +146,7 @@ func (s *State) slowLinks(g *graph) []suspect {
 		if known := len(rates) - ones(!math.IsNaN(able(w))); 2*known > len(loaded)-1 {
 			others = medianWithout(rates, able(w))
 		}
-		slow := w.slow(others, medianWithout(queues, w.queue), shortest, len(g.names) == 2)
+		slow := w.slow(others, shortest, len(g.names) == 2)
 		w.baseline.frozen = slow
 		if slow {
 			bad = append(bad, w)
@@ -151,17 +166,22 @@ func ones(is bool) int {
 	return 0
 }
 
-// slow tells whether a way is, beside what the others carry and how long their queues are: their median, and the shortest.
-func (w *way) slow(others, othersQueue, shortest float64, two bool) bool {
+// slow tells whether a way is, beside what the others carry and the shortest queue of another.
+func (w *way) slow(others, shortest float64, two bool) bool {
 	w.doubtful = false
-	if math.IsNaN(w.delivery) || !(w.queue >= queueSeconds) || w.queue < queueRatio*othersQueue {
+	limit := slowRatio
+	if two {
+		limit = slowRatioOfTwo
+	}
+	if math.IsNaN(w.delivery) || !(w.queue >= queueSeconds) || !two && w.queue < queueRatio*shortest {
 		return false
 	}
 	before, _ := w.baseline.best()
-	if w.delivery < slowRatio*others || w.delivery < slowRatio*before {
+	w.ratio = w.delivery / highest(others, before)
+	if w.ratio < limit {
 		return true
 	}
-	// Nobody else is limited by the network: that is to compare with, too. Of two hosts both ways stand in the same queue.
+	// Nobody else is limited by the network: that is to compare with, too.
 	w.doubtful = math.IsNaN(others) && w.queue >= queueAloneSeconds
 	return w.doubtful && (two || w.queue >= queueAloneRatio*shortest)
 }
@@ -248,7 +268,7 @@ func candidatesOf(bad, ways []*way, isBad map[*way]bool) (all []candidate) {
 // or its acknowledgements, stands in the same queue.
 func (s *State) choose(g *graph, tied []candidate) (c culprit, ok bool) {
 	if len(tied) == 1 {
-		return culprit{host: tied[0].host, direction: tied[0].direction, bad: tied[0].bad, sure: true}, true
+		return oneDirection(tied[0]), true
 	}
 	common := tied[0].bad
 	for _, t := range tied[1:] {
@@ -288,9 +308,9 @@ func (s *State) choose(g *graph, tied []candidate) (c culprit, ok bool) {
 		}
 	}
 	if first >= leanRatio*second {
-		pick := tied[0]
+		pick, rate := tied[0], func(w *way) float64 { return w.delivery }
 		for _, t := range tied[1:] { // of its directions, the one that carries less
-			if t.host == pick.host && mean(t.bad) < mean(pick.bad) {
+			if t.host == pick.host && mean(t.bad, rate) < mean(pick.bad, rate) {
 				pick = t
 			}
 		}
@@ -299,10 +319,36 @@ func (s *State) choose(g *graph, tied []candidate) (c culprit, ok bool) {
 	return culprit{}, false
 }
 
-func mean(ways []*way) float64 {
+// oneDirection leaves of a host's bad ways those of the direction that carries much less, where both seem to be bad: the limit of one holds
+// up the acknowledgements of the other.
+func oneDirection(x candidate) culprit {
+	c := culprit{host: x.host, direction: x.direction, bad: x.bad, sure: true}
+	if c.direction != "" {
+		return c
+	}
+	var out, in []*way
+	for _, w := range x.bad {
+		if w.from == x.host {
+			out = append(out, w)
+		} else {
+			in = append(in, w)
+		}
+	}
+	rate, limited := func(w *way) float64 { return w.delivery }, func(w *way) float64 { return w.limited }
+	sends, receives, apart := mean(out, rate), mean(in, rate), mean(out, limited)-mean(in, limited)
+	switch {
+	case sends < oneDirectionRatio*receives, apart >= limitedApart && !(receives < oneDirectionRatio*sends):
+		c.direction = Transmit
+	case receives < oneDirectionRatio*sends, apart <= -limitedApart:
+		c.direction = Receive
+	}
+	return c
+}
+
+func mean(ways []*way, field func(*way) float64) float64 {
 	sum := 0.0
 	for _, w := range ways {
-		sum += w.delivery
+		sum += field(w)
 	}
 	return sum / float64(len(ways))
 }
@@ -341,73 +387,87 @@ func (g *graph) held(name string, without func(*way) bool) float64 {
 	return median(probed)
 }
 
-// longWays finds hosts whose packets take longer than others', at their quickest.
+// longWays finds hosts whose packets take longer than others', at their quickest. The quickest of all of a host's is compared: queues of
+// healthy links are as long as a longer path, but not all of them all the time.
 func (g *graph) longWays() (suspects []suspect) {
 	var ways []*way
+	quickest := make(map[string]float64)
 	for _, w := range g.ways {
 		if w.now && !math.IsNaN(w.floor) {
 			ways = append(ways, w)
+			for _, h := range []string{w.from, w.to} {
+				if q, has := quickest[h]; !has || w.floor < q {
+					quickest[h] = w.floor
+				}
+			}
 		}
 	}
-	floors := sorted(collect(ways, func(w *way) float64 { return w.floor }))
-	if len(floors) == 0 {
+	if len(quickest) == 2 && len(g.names) == 2 {
+		return g.longWayOfTwo(ways)
+	}
+	all := make([]float64, 0, len(quickest))
+	for _, q := range quickest {
+		all = append(all, q)
+	}
+	if len(all) < 3 {
 		return nil
 	}
-	usual := floors[(len(floors)-1)/4]
-	long := func(w *way, than float64) bool { return w.floor >= than+latencySeconds && w.floor >= latencyRatio*than }
-	var bad []*way
-	for _, w := range ways {
-		// Two hosts have one way, which can be compared with itself only. Of a loaded one the queue would be taken for it.
-		if long(w, usual) || len(g.names) == 2 && w.probed && long(w, w.path) {
-			bad = append(bad, w)
+	usual := medianOfLow(sorted(all))
+	for _, name := range g.names {
+		q, has := quickest[name]
+		if !has || q < usual+latencySeconds || q < latencyRatio*usual || len(suspects) >= mostLong {
+			continue
 		}
-	}
-	explained := make(map[*way]bool)
-	for _, name := range endsOf(bad, func(w *way) bool { return true }) {
-		var own, others []float64
-		var longOnes []*way
+		c := culprit{host: name, sure: true}
 		for _, w := range g.of[name] {
-			if !w.now || math.IsNaN(w.floor) || explained[w] {
-				continue
-			}
-			own = append(own, w.floor)
-			if slices.Contains(bad, w) {
-				longOnes = append(longOnes, w)
+			if w.now && !math.IsNaN(w.floor) {
+				c.bad = append(c.bad, w)
 			}
 		}
-		if len(own) == 0 || float64(len(longOnes)) < latencyShare*float64(len(own)) {
-			continue
+		if ends := distinct(c.bad, name); ends == 1 {
+			// One other end only: it may be the other's.
+			c.sure, c.peer = false, other(c.bad[0], name)
 		}
-		for _, w := range ways {
-			if w.from != name && w.to != name {
-				others = append(others, w.floor)
-			}
+		if hardFloor(c.bad, q) {
+			suspects = append(suspects, g.longWay(c, q, usual))
 		}
-		c := culprit{host: name, bad: longOnes, sure: true}
-		reference := median(others)
-		if math.IsNaN(reference) {
-			if len(g.names) > 2 {
-				continue // a star around this host: nothing to compare with
-			}
-			// Two hosts: the way between them is longer than it was.
-			reference = longOnes[0].path
-			c.sure, c.peer = false, other(longOnes[0], name)
-		}
-		if in := median(own); !(in >= reference+latencySeconds && in >= latencyRatio*reference) {
-			continue
-		}
-		if ends := endsOf(longOnes, func(w *way) bool { return true }); len(g.names) > 2 && len(ends) == 2 && distinct(longOnes, name) == 1 {
-			// One other end only: it may be the other's, whose other ways are not long then.
-			if o := other(longOnes[0], name); g.shareLong(o, bad) >= latencyShare {
-				c.sure, c.peer = false, o
-			}
-		}
-		for _, w := range longOnes {
-			explained[w] = true
-		}
-		suspects = append(suspects, g.longWay(c, reference))
 	}
 	return suspects
+}
+
+// medianOfLow is the median of the lower half: half the hosts may have a longer way between them and the rest.
+func medianOfLow(values []float64) float64 {
+	return median(values[:(len(values)+1)/2])
+}
+
+// longWayOfTwo compares the way between two hosts with what it was. Of one without probes the queue would be taken for it.
+func (g *graph) longWayOfTwo(ways []*way) []suspect {
+	c := culprit{host: g.names[0], peer: g.names[1], bad: ways}
+	q, path := math.NaN(), math.NaN()
+	for _, w := range ways {
+		if !w.probed {
+			return nil
+		}
+		q, path = lowest(q, w.floor), lowest(path, w.path)
+	}
+	if !(q >= path+latencySeconds) || q < latencyRatio*path || !hardFloor(ways, q) {
+		return nil
+	}
+	return []suspect{g.longWay(c, q, path)}
+}
+
+// hardFloor tells whether round trips of probes are near the lowest often, as where the path is long, not a queue.
+func hardFloor(ways []*way, lowest float64) bool {
+	near, all := 0, 0
+	for _, w := range ways {
+		for _, last := range w.each(func(f *facts) float64 { return f.probeLast }) {
+			all++
+			if last <= floorWidth*lowest {
+				near++
+			}
+		}
+	}
+	return float64(near) >= floorShare*float64(all)
 }
 
 func distinct(ways []*way, name string) int {
@@ -416,19 +476,6 @@ func distinct(ways []*way, name string) int {
 		ends[other(w, name)] = true
 	}
 	return len(ends)
-}
-
-func (g *graph) shareLong(name string, bad []*way) float64 {
-	all, long := 0, 0
-	for _, w := range g.of[name] {
-		if w.now && !math.IsNaN(w.floor) {
-			all++
-			if slices.Contains(bad, w) {
-				long++
-			}
-		}
-	}
-	return float64(long) / float64(max(all, 1))
 }
 
 func other(w *way, name string) string {
@@ -456,8 +503,8 @@ func endsOf(ways []*way, which func(*way) bool) []string {
 	return names[:min(len(names), most)]
 }
 
-// arbitrate decides where a host seems to have both a slow link and a long way. A queue is before one direction, and it comes and goes; a
-// longer path slows both down, and is never shorter.
+// arbitrate decides where a host seems to have both a slow link and a long way. The queue before a slow link lets a packet through now and then at
+// once, unless the link is very slow; a longer path never does.
 func (g *graph) arbitrate(slow, long []suspect) (slowLeft, longLeft []suspect) {
 	about := func(x, y suspect) bool {
 		return x.host == y.host || x.peer == y.host && x.peer != "" || y.peer == x.host && y.peer != ""
@@ -469,10 +516,11 @@ func (g *graph) arbitrate(slow, long []suspect) (slowLeft, longLeft []suspect) {
 			if !about(x, l) {
 				continue
 			}
-			oneDirection := x.direction != "" && g.otherDirectionFine(x)
-			if oneDirection || !l.probed || l.floor < queuedRatio*l.rtt {
+			oneWay := x.direction != "" && g.otherDirectionFine(x)
+			switch {
+			case x.ratio < clearlySlow || !l.probed || oneWay && math.IsNaN(x.ratio):
 				isQueue = true
-			} else {
+			default:
 				dropSlow[i] = true
 			}
 		}

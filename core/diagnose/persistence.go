@@ -16,16 +16,24 @@ type suspect struct {
 	interfaceName         string
 	rank                  *int64
 	confidence            float64
+	needs                 int // hits to be reported, 0 for hitsToReport
 	evidence              map[string]float64
 	advice, text          string
 
 	// Of what it was made, to decide between classes.
-	floor, rtt, delivery float64
-	probed               bool
+	floor, rtt, delivery, ratio float64
+	probed                      bool
 }
 
 // key is what makes two suspects the same.
 type key struct{ class, host, direction string }
+
+func (x *suspect) hitsNeeded() int {
+	if x.needs > 0 {
+		return x.needs
+	}
+	return hitsToReport
+}
 
 func (x *suspect) key() key { return key{x.class, x.host, x.direction} }
 
@@ -75,7 +83,7 @@ func (p *persistence) update(at float64, suspects []suspect, measurable func(key
 		switch n := h.count(); {
 		case n == 0, at-h.lastSeen > silentSeconds, h.reported && n < hitsToKeep:
 			delete(p.held, k)
-		case n >= hitsToReport:
+		case n >= h.newest.hitsNeeded():
 			h.reported = true
 		}
 	}
@@ -100,10 +108,10 @@ func (p *persistence) settle() {
 	}
 }
 
-// reports tells whether a class is reported of a host.
+// reports tells whether a class is reported of a host, and was seen of late.
 func (p *persistence) reports(class, host string) bool {
 	for k, h := range p.held {
-		if h.reported && k.class == class && (k.host == host || h.newest.peer == host) {
+		if h.reported && h.hits&(1<<recentViews-1) != 0 && k.class == class && (k.host == host || h.newest.peer == host) {
 			return true
 		}
 	}

@@ -73,7 +73,9 @@ func (g *graph) fault(class, severity string, c culprit) suspect {
 func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) suspect {
 	x := g.fault(SlowLink, Warning, c)
 	var rates, rtts, mins, before, others, othersRTT []float64
+	x.ratio = math.NaN()
 	for _, w := range c.bad {
+		x.ratio = lowest(x.ratio, w.ratio)
 		rates, rtts, mins = append(rates, w.delivery), append(rtts, w.rtt), append(mins, w.rtt-w.queue)
 		if best, _ := w.baseline.best(); !math.IsNaN(best) {
 			before = append(before, best)
@@ -128,18 +130,17 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	return x
 }
 
-func (g *graph) longWay(c culprit, reference float64) suspect {
+func (g *graph) longWay(c culprit, quickest, reference float64) suspect {
 	x := g.fault(HighLatency, Warning, c)
-	var floors, rtts []float64
+	var rtts []float64
 	probed := true
 	for _, w := range c.bad {
-		floors = append(floors, w.floor)
 		if !math.IsNaN(w.rtt) {
 			rtts = append(rtts, w.rtt)
 		}
 		probed = probed && w.probed
 	}
-	x.floor, x.rtt, x.probed = median(floors), median(rtts), probed
+	x.floor, x.rtt, x.probed = quickest, median(rtts), probed
 	e := numbers{}
 	e.add("rtt_min_seconds", x.floor)
 	e.add("others_rtt_min_seconds", reference)
@@ -289,9 +290,12 @@ func rankList(ranks []*cluster.Rank) string {
 // stoodStill is of ranks that say nothing new.
 func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, pending, watching int) suspect {
 	x := suspect{class: StalledRank, severity: Critical, host: name, rank: ranks[0].Rank}
+	if pending > 0 {
+		x.needs = lateHits
+	}
 	age := 0.0
 	for _, r := range ranks {
-		age = max(age, orZero(positive(&r.AgeSeconds)))
+		age = max(age, orZero(positive(r.AgeSeconds)))
 	}
 	var probes losses
 	for _, w := range g.of[name] {

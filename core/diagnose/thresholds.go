@@ -15,14 +15,24 @@ const (
 
 	// A way is judged where it carried so much in a window: below that the kernel's round trip is of another time.
 	activeBytes = 64 << 10
+	activeRatio = 0.3 // of what the busiest way carried: TCP's estimate is of no use where little is sent at a time
 
 	// slow_link. Half the rate must be found (0.5); TCP's estimate on one steady link varies by some 10 % (DESIGN 5), 0.7 lies between.
 	slowRatio = 0.7
 	// A slow link has a queue before it: without one the sender, the receiver or a processor was the limit. 0.2 ms is what no
 	// healthy host of the lab adds to the round trip of a loaded way, and 12 kB before a link of 500 Mbit/s.
 	queueSeconds = 0.2e-3
-	// ... and the queue is no shorter than the others' (they may have their own, where all links are filled).
-	queueRatio = 0.8
+	// ... and it is so much longer than the shortest of the others'. Healthy ones differ by 1.6 in three views, those before a link of half
+	// the rate by 2.5, because the others have less to do.
+	queueRatio = 1.7
+	// Two hosts' ways stand in the same queue: they are told by the rate alone, and that varies.
+	slowRatioOfTwo = 0.6
+	hitsOfTwo      = 4
+	// Where one direction carries so much less than the other, the other only waits for acknowledgements that stand in its queue.
+	oneDirectionRatio = 0.6
+	// ... and where TCP calls one limited by the network so much more often, in the last views.
+	limitedApart  = 0.25
+	limitedMemory = 0.7
 	// Where there is nothing to compare with, the queue alone speaks: this long, and so much longer than the others'.
 	queueAloneSeconds = 0.5e-3
 	queueAloneRatio   = 4.0
@@ -46,9 +56,12 @@ const (
 	// high_latency. Ways inside a cluster take 0.02 to 0.5 ms; 1 ms more than the others and three times as long is another path.
 	latencySeconds = 1e-3
 	latencyRatio   = 3.0
-	latencyShare   = 0.8 // of the ways of a host are that long
-	// A queue comes and goes: where the lowest of the newest round trips is so much below the usual, it is one.
-	queuedRatio = 0.6
+	mostLong       = 8 // hosts in a view
+	// A longer path has a hard floor: so many of the newest probes of the host are near the lowest. Those through a queue are anywhere.
+	floorShare = 0.2
+	floorWidth = 1.15
+	// So slow a link explains any round trip.
+	clearlySlow = 0.4
 
 	// slow_host. It comes last to most collectives, others wait for it, and waiting is not small beside the transfer: over a slow
 	// link one rank is last too, by a part of the transfer.
@@ -66,6 +79,7 @@ const (
 	// a checkpoint may take that, so it is told, not called a fault.
 	pendingSeconds      = 10.0
 	pendingLatenessOnly = 3.0 // others' collectives under way for so long beside a digest that stands still
+	lateHits            = 2   // that it is late has lasted long enough where others wait
 	pendingToUsual      = 10.0
 
 	// network_clean: measured enough to say so.

@@ -48,7 +48,7 @@ func (j *job) view() *cluster.View {
 	for i := range j.n {
 		v.Nodes = append(v.Nodes, cluster.Node{Name: hostName(i), Ranks: []int64{int64(i)}, State: "live", Interface: pointer("eth0")})
 		r := cluster.Rank{
-			Rank: pointer(int64(i)), Node: pointer(hostName(i)), State: "live", AgeSeconds: 0.5, DigestSequence: pointer(j.sequence),
+			Rank: pointer(int64(i)), Node: pointer(hostName(i)), State: "live", AgeSeconds: pointer(0.5), DigestSequence: pointer(j.sequence),
 			CollectiveRatio: pointer(j.noise(0.6, 0.05)), CollectivesTotal: pointer(20 * j.sequence),
 			WaitingSeconds: pointer(j.noise(2e-3, 0.5)), LastRatio: pointer(1 / float64(j.n)),
 		}
@@ -73,7 +73,7 @@ func (j *job) way(from, to int) cluster.Way {
 	switch {
 	case forth || j.allPairs:
 		w.SentBytes, w.SegmentsSent, w.SegmentsRetransmitted = pointer(uint64(ringBytes)), pointer(uint64(ringBytes/1448)), pointer(uint64(0))
-		w.RTTSeconds = pointer(j.noise(healthyRTT, 0.3))
+		w.RTTSeconds = pointer(j.noise(healthyRTT, 0.2))
 		if !j.limited {
 			*w.RTTSeconds /= 6
 		} else {
@@ -81,7 +81,7 @@ func (j *job) way(from, to int) cluster.Way {
 		}
 	case back:
 		w.SentBytes, w.SegmentsSent, w.SegmentsRetransmitted = pointer(uint64(3000)), pointer(uint64(60)), pointer(uint64(0))
-		w.RTTSeconds = pointer(j.noise(healthyRTT, 0.3))
+		w.RTTSeconds = pointer(j.noise(healthyRTT, 0.2))
 	default:
 		w.SentBytes, w.SegmentsSent, w.SegmentsRetransmitted = pointer(uint64(0)), pointer(uint64(0)), pointer(uint64(0))
 		w.RTTSeconds = pointer(3e-3) // of long ago
@@ -112,6 +112,7 @@ func scale(p *float64, by float64) {
 
 // slowLink limits what a host sends or receives. All its packets stand in the queue: those the other way are acknowledged through it.
 func slowLink(name, direction string, part float64) func(*cluster.View) {
+	random := rand.New(rand.NewPCG(2, 3))
 	return func(v *cluster.View) {
 		each(v, func(from, to string, w *cluster.Way) {
 			limited := direction != Receive && from == name || direction != Transmit && to == name
@@ -126,7 +127,7 @@ func slowLink(name, direction string, part float64) func(*cluster.View) {
 					*w.RTTSeconds += healthyRTT/part - healthyRTT
 				}
 				if w.ProbeRTTLastSeconds != nil {
-					*w.ProbeRTTLastSeconds += healthyRTT/part - healthyRTT
+					*w.ProbeRTTLastSeconds += random.Float64() * (healthyRTT/part - healthyRTT) // of a queue that is not always full
 				}
 			}
 		})
@@ -198,7 +199,7 @@ func stopped(name string) func(*cluster.View) {
 			r := &v.Ranks[i]
 			r.WaitingSeconds, r.LastRatio = nil, nil
 			if *r.Node == name {
-				r.State, r.AgeSeconds, r.DigestSequence = "late", since, pointer(uint64(1))
+				r.State, r.AgeSeconds, r.DigestSequence = "late", pointer(since), pointer(uint64(1))
 				continue
 			}
 			r.PendingSeconds = pointer(since)

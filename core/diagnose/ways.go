@@ -18,15 +18,13 @@ type facts struct {
 	rtt, rttMin, delivery         float64
 	probeMin, probeLast           float64
 	probeSent, probeLost          float64
+	loaded                        bool // it carried a good part of what the busiest way did
 }
 
 func unknownFacts() facts {
 	n := math.NaN()
-	return facts{n, n, n, n, n, n, n, n, n, n}
+	return facts{n, n, n, n, n, n, n, n, n, n, false}
 }
-
-// active tells whether the job used the way in the window.
-func (f *facts) active() bool { return f.sent >= activeBytes }
 
 // way is what is known of a way now and was before.
 type way struct {
@@ -39,6 +37,8 @@ type way struct {
 	// Segments sent, and of them again; older ones weigh less. Rare losses need some time to be told apart.
 	segments, again float64
 	counted         bool
+	// limited is the share of views in which TCP said that the network was the limit; older ones weigh less.
+	limited float64
 
 	// What follows is made of it anew with every view.
 	rtt, delivery float64 // medians of the recent
@@ -47,6 +47,7 @@ type way struct {
 	path          float64 // lowest round trip that was ever seen: what a queue adds is above it
 	queue         float64 // rtt beyond what the path is known to take
 	loaded        bool    // carried enough to be judged
+	ratio         float64 // of the rate to what it is compared with, NaN where there is nothing
 	doubtful      bool    // has a long queue, and nothing to compare its rate with
 }
 
@@ -105,24 +106,29 @@ func (w *way) each(field func(*facts) float64) (values []float64) {
 
 // settle makes the numbers that are judged.
 func (w *way) settle(at float64) {
-	w.loaded = w.now && w.recent[0].active()
+	w.loaded = w.now && w.recent[0].loaded
 	w.rtt = median(w.each(func(f *facts) float64 {
-		if !f.active() {
+		if !f.loaded {
 			return math.NaN()
 		}
 		return f.rtt
 	}))
 	w.delivery = median(w.each(func(f *facts) float64 {
-		if !f.active() {
+		if !f.loaded {
 			return math.NaN()
 		}
 		return f.delivery
 	}))
+	limited := 0.0
+	if w.recent[0].loaded && !math.IsNaN(w.recent[0].delivery) {
+		limited = 1
+	}
+	w.limited = limitedMemory*w.limited + (1-limitedMemory)*limited
 	// A single round trip says less than the lowest of several.
 	w.floor = least(w.each(func(f *facts) float64 { return f.probeLast }))
 	if w.probed = !math.IsNaN(w.floor); !w.probed {
 		w.floor = least(w.each(func(f *facts) float64 {
-			if !f.active() {
+			if !f.loaded {
 				return math.NaN()
 			}
 			return f.rtt
@@ -188,7 +194,15 @@ func (s *State) read(v *cluster.View) *graph {
 	for _, w := range s.ways {
 		w.now = false
 	}
-	for p, f := range s.facts(g) {
+	all, busiest := s.facts(g), 0.0
+	for _, f := range all {
+		busiest = max(busiest, orZero(f.sent))
+	}
+	for p, f := range all {
+		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
+		if s.apart > 0 && f.sent/s.apart > f.delivery {
+			f.delivery = f.sent / s.apart // the estimate of a moment; more was carried all the time
+		}
 		w := s.ways[p]
 		if w == nil {
 			if len(s.ways) >= mostWays {
@@ -277,7 +291,7 @@ func (s *State) facts(g *graph) map[pair]facts {
 // isNew tells whether a rank's digest is another than in the view before. Without a number, age tells.
 func (s *State) isNew(r *cluster.Rank) bool {
 	if r.Rank == nil || r.DigestSequence == nil {
-		return s.before == 0 || r.AgeSeconds <= s.apart
+		return s.before == 0 || !(real(r.AgeSeconds) > s.apart)
 	}
 	mark := digestMark{*r.DigestSequence, r.Restarts}
 	if s.digests[*r.Rank] == mark {
