@@ -124,8 +124,8 @@ func (s *State) slowLinks(g *graph) []suspect {
 		if !math.IsNaN(w.delivery) {
 			return w.delivery
 		}
-		best, _ := w.baseline.best()
-		return best
+		usual, _ := w.baseline.usual()
+		return usual
 	}
 	rates := sorted(collect(loaded, able))
 	// Where segments are lost TCP holds back, and the queue is short.
@@ -176,7 +176,8 @@ func (w *way) slow(others, shortest float64, two bool) bool {
 	if math.IsNaN(w.delivery) || !(w.queue >= queueSeconds) || !two && w.queue < queueRatio*shortest {
 		return false
 	}
-	before, _ := w.baseline.best()
+	before, _ := w.baseline.usual()
+	w.strong = !two && w.queue >= strongQueueRatio*shortest
 	w.ratio = w.delivery / highest(others, before)
 	if w.ratio < limit {
 		return true

@@ -25,8 +25,8 @@ type suspect struct {
 	probed                      bool
 }
 
-// key is what makes two suspects the same.
-type key struct{ class, host, direction string }
+// key is what makes two suspects the same. Views may differ in the direction, which the votes of several tell.
+type key struct{ class, host string }
 
 func (x *suspect) hitsNeeded() int {
 	if x.needs > 0 {
@@ -35,18 +35,49 @@ func (x *suspect) hitsNeeded() int {
 	return hitsToReport
 }
 
-func (x *suspect) key() key { return key{x.class, x.host, x.direction} }
+func (x *suspect) key() key { return key{x.class, x.host} }
 
 // persistence lets a suspect become a finding when it stays, and ends a finding when it does not.
 type persistence struct{ held map[key]*holding }
 
 // holding is one that is suspected, or reported.
 type holding struct {
-	newest   suspect
+	newest   suspect // of the direction that most views say, the newer ones counting more
+	said     map[string]*vote
 	hits     uint // of the last views that could show it, the newest in the lowest bit
 	onset    float64
 	lastSeen float64
 	reported bool
+}
+
+type vote struct {
+	newest suspect
+	weight float64
+}
+
+// hit takes what a view says.
+func (h *holding) hit(at float64, x suspect) {
+	h.hits = h.hits<<1 | 1
+	h.lastSeen = at
+	if h.said == nil {
+		h.said = make(map[string]*vote, 1)
+	}
+	for _, v := range h.said {
+		v.weight *= voteMemory
+	}
+	v := h.said[x.direction]
+	if v == nil {
+		v = &vote{}
+		h.said[x.direction] = v
+	}
+	v.newest, v.weight = x, v.weight+1
+	most := v
+	for _, other := range h.said {
+		if other.weight > most.weight {
+			most = other
+		}
+	}
+	h.newest = most.newest
 }
 
 const hitsMask = 1<<viewsToJudge - 1
@@ -73,15 +104,14 @@ func (p *persistence) update(at float64, suspects []suspect, measurable func(key
 			h = &holding{onset: at}
 			p.held[k] = h
 		}
-		h.hits = h.hits<<1 | 1
-		h.newest, h.lastSeen = x, at
+		h.hit(at, x)
 	}
 	for k, h := range p.held {
 		if !seen[k] && measurable(k) {
 			h.hits <<= 1
 		}
 		switch n := h.count(); {
-		case n == 0, at-h.lastSeen > silentSeconds, h.reported && n < hitsToKeep:
+		case n == 0, at-h.lastSeen > silentSeconds, h.reported && h.hits&(1<<missesToEnd-1) == 0:
 			delete(p.held, k)
 		case n >= h.newest.hitsNeeded():
 			h.reported = true
@@ -134,7 +164,7 @@ func (p *persistence) findings() []sample.Finding {
 	for _, k := range slices.SortedFunc(maps.Keys(p.held), func(a, b key) int {
 		x, y := &p.held[a].newest, &p.held[b].newest
 		return cmp.Or(cmp.Compare(severityRank(x.severity), severityRank(y.severity)), cmp.Compare(y.confidence, x.confidence),
-			cmp.Compare(a.class, b.class), cmp.Compare(a.host, b.host), cmp.Compare(a.direction, b.direction))
+			cmp.Compare(a.class, b.class), cmp.Compare(a.host, b.host))
 	}) {
 		if h := p.held[k]; h.reported && len(found) < mostTold {
 			found = append(found, h.newest.finding(h.onset))

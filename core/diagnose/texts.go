@@ -74,11 +74,13 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	x := g.fault(SlowLink, Warning, c)
 	var rates, rtts, mins, before, others, othersRTT []float64
 	x.ratio = math.NaN()
+	strong := true
 	for _, w := range c.bad {
+		strong = strong && w.strong
 		x.ratio = lowest(x.ratio, w.ratio)
 		rates, rtts, mins = append(rates, w.delivery), append(rtts, w.rtt), append(mins, w.rtt-w.queue)
-		if best, _ := w.baseline.best(); !math.IsNaN(best) {
-			before = append(before, best)
+		if usual, _ := w.baseline.usual(); !math.IsNaN(usual) {
+			before = append(before, usual)
 		}
 	}
 	for _, w := range loaded {
@@ -92,13 +94,16 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	e := numbers{}
 	e.add("delivery_bytes_per_second", x.delivery)
 	e.add("others_delivery_bytes_per_second", than)
-	e.add("best_delivery_bytes_per_second", was)
+	e.add("usual_delivery_bytes_per_second", was)
 	e.add("rtt_seconds", x.rtt)
 	e.add("rtt_min_seconds", path)
 	e.add("others_rtt_seconds", median(othersRTT))
 	e.add("ways", float64(len(c.bad)))
 	x.evidence = e
 	reference := highest(than, was)
+	if c.sure && strong {
+		x.needs = strongHits
+	}
 	if x.delivery < 0.25*reference {
 		x.severity = Critical
 	}
@@ -148,6 +153,9 @@ func (g *graph) longWay(c culprit, quickest, reference float64) suspect {
 	e.add("ways", float64(len(c.bad)))
 	x.evidence = e
 	x.confidence = confident(0.6, probed, len(c.bad) > 2, x.floor >= 2*latencyRatio*reference)
+	if c.sure && probed {
+		x.needs = strongHits
+	}
 	if !c.sure {
 		x.confidence = min(x.confidence, unsure)
 		compared := "the others"
@@ -187,6 +195,9 @@ func (g *graph) lossyLink(c lossCandidate) suspect {
 		x.severity = Critical
 	}
 	x.confidence = confident(0.6, segments.ratio() >= 2*lossRatio, probes.failed > 0 && probes.ratio() >= lossRatio, c.gain >= 4*lossEvidence)
+	if c.sure && c.gain >= 4*lossEvidence {
+		x.needs = strongHits
+	}
 	var what []string
 	if segments.failed >= 1 && segments.ratio() >= lossRatio {
 		what = append(what, fmt.Sprintf("%s of %.0f TCP segments were sent again (others %s)", percent(segments.ratio()), segments.tried,
@@ -237,6 +248,9 @@ func (g *graph) slowHost(name string, w *waits, waited, transfer float64, hosts 
 	e.add("compared", float64(g.view.Skew.Compared))
 	x.evidence = e
 	x.confidence = confident(0.6, w.last >= 0.9, waited >= clearlyWaiting*transfer, hosts > 2)
+	if w.last >= 0.9 && waited >= clearlyWaiting*transfer {
+		x.needs = strongHits
+	}
 	who := name
 	if x.rank != nil {
 		who = fmt.Sprintf("%s (rank %d)", name, *x.rank)
@@ -291,7 +305,7 @@ func rankList(ranks []*cluster.Rank) string {
 func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, pending, watching int) suspect {
 	x := suspect{class: StalledRank, severity: Critical, host: name, rank: ranks[0].Rank}
 	if pending > 0 {
-		x.needs = lateHits
+		x.needs = strongHits // that it is late has lasted long enough
 	}
 	age := 0.0
 	for _, r := range ranks {

@@ -2,16 +2,19 @@ package diagnose
 
 // The thresholds of all findings. docs/findings.md has the same table, a test compares them.
 const (
-	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance, and
-	// are there within the 10 s in which somebody wants to know.
+	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance. Where many
+	// numbers agree in each view, two are enough: within 10 s somebody wants to know.
 	recentViews  = 3 // whose numbers are put together: the median of three is deaf to one
-	hitsToReport = 3
-	hitsToKeep   = 2 // less than that of the last viewsToJudge ends a finding
 	viewsToJudge = 5
+	hitsToReport = 3
+	strongHits   = 2
+	missesToEnd  = 3 // in a row
+	voteMemory   = 0.6
 	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
 	silentSeconds = 60.0
-	// How long the best of a way is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
+	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
 	baselineSeconds = 600.0
+	baselineLeast   = 4 // values make a mean
 
 	// A way is judged where it carried so much in a window: below that the kernel's round trip is of another time.
 	activeBytes = 64 << 10
@@ -24,7 +27,8 @@ const (
 	queueSeconds = 0.2e-3
 	// ... and it is so much longer than the shortest of the others'. Healthy ones differ by 1.6 in three views, those before a link of half
 	// the rate by 2.5, because the others have less to do.
-	queueRatio = 1.7
+	queueRatio       = 1.7
+	strongQueueRatio = 2.0
 	// Two hosts' ways stand in the same queue: they are told by the rate alone, and that varies.
 	slowRatioOfTwo = 0.6
 	hitsOfTwo      = 4
@@ -80,7 +84,6 @@ const (
 	// a checkpoint may take that, so it is told, not called a fault.
 	pendingSeconds      = 10.0
 	pendingLatenessOnly = 3.0 // others' collectives under way for so long beside a digest that stands still
-	lateHits            = 2   // that it is late has lasted long enough where others wait
 	pendingToUsual      = 10.0
 
 	// network_clean: measured enough to say so.

@@ -48,13 +48,15 @@ type way struct {
 	queue         float64 // rtt beyond what the path is known to take
 	loaded        bool    // carried enough to be judged
 	ratio         float64 // of the rate to what it is compared with, NaN where there is nothing
+	strong        bool    // and the queue is that much longer that no noise is
 	doubtful      bool    // has a long queue, and nothing to compare its rate with
 }
 
-// baseline keeps a way's best of the last baselineSeconds, in parts that are forgotten one by one.
+// baseline keeps what a way did in the last baselineSeconds, in parts that are forgotten one by one.
 type baseline struct {
 	parts [5]struct {
-		begins, delivery, rtt float64
+		begins, rtt float64 // lowest
+		sum, count  float64 // of delivery
 	}
 	frozen bool // while the way is at fault, its better days are not forgotten
 }
@@ -62,21 +64,26 @@ type baseline struct {
 func (b *baseline) add(at, delivery, rtt float64) {
 	newest := &b.parts[0]
 	const span = baselineSeconds / float64(len(b.parts))
-	switch {
-	case newest.begins == 0:
-		newest.begins, newest.delivery, newest.rtt = at, math.NaN(), math.NaN()
-	case at-newest.begins >= span && !b.frozen:
+	if newest.begins == 0 || at-newest.begins >= span && !b.frozen {
 		copy(b.parts[1:], b.parts[:])
-		newest.begins, newest.delivery, newest.rtt = at, math.NaN(), math.NaN()
+		newest.begins, newest.rtt, newest.sum, newest.count = at, math.NaN(), 0, 0
 	}
-	newest.delivery, newest.rtt = highest(newest.delivery, delivery), lowest(newest.rtt, rtt)
+	newest.rtt = lowest(newest.rtt, rtt)
+	if !math.IsNaN(delivery) && !b.frozen {
+		newest.sum += delivery
+		newest.count++
+	}
 }
 
-func (b *baseline) best() (delivery, rtt float64) {
+// usual are the delivery of the best part, of its mean: single estimates are far too high now and then, and the lowest round trip.
+func (b *baseline) usual() (delivery, rtt float64) {
 	delivery, rtt = math.NaN(), math.NaN()
 	for i := range b.parts {
-		if b.parts[i].begins != 0 {
-			delivery, rtt = highest(delivery, b.parts[i].delivery), lowest(rtt, b.parts[i].rtt)
+		if p := &b.parts[i]; p.begins != 0 {
+			rtt = lowest(rtt, p.rtt)
+			if p.count >= baselineLeast {
+				delivery = highest(delivery, p.sum/p.count)
+			}
 		}
 	}
 	return delivery, rtt
@@ -135,17 +142,11 @@ func (w *way) settle(at float64) {
 			return f.rtt
 		}))
 	}
-	_, w.path = w.baseline.best()
+	_, w.path = w.baseline.usual()
 	w.path = lowest(w.path, least(w.each(func(f *facts) float64 { return lowest(f.rttMin, lowest(f.probeMin, f.probeLast)) })))
 	w.path = lowest(w.path, w.floor) // of a path that became longer it is too low
 	w.queue = w.rtt - w.path
-	if w.count == len(w.recent) || !w.baseline.frozen {
-		steady := math.NaN()
-		if w.count == len(w.recent) {
-			steady = w.delivery // a single estimate may be far too high
-		}
-		w.baseline.add(at, steady, w.floor)
-	}
+	w.baseline.add(at, w.delivery, w.floor)
 }
 
 // host is what a view says of a node.
