@@ -12,8 +12,8 @@ from .job import Job, job
 from .score import Episode, claims
 
 # For how long a fault is there, and how long there is none before it.
-SECONDS = 12.0
-PAUSES = (9.0, 13.0)
+SECONDS = 13.0
+PAUSES = (9.0, 12.0)
 
 
 def run(
