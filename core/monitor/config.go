@@ -40,6 +40,9 @@ const (
 	NVLink
 
 	allSections = NVLink<<1 - 1
+
+	// segments is no section: it has the file read that counts TCP's segments, and none beside it.
+	segments Section = 1 << 15
 )
 
 func sectionNames() []string {
@@ -59,11 +62,14 @@ type Config struct {
 	Alerts        []alert.Rule
 	Job           job.Identity      // what the configuration says of the job
 	Variables     map[string]string // environment variables handed over; nil: the process's own
+	// ClusterInterval is the time between two digests, as others are told.
+	ClusterInterval time.Duration
 }
 
 // DefaultConfig is what an empty configuration means.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections}
+	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections,
+		ClusterInterval: 2 * time.Second}
 }
 
 // Limits of the configuration.
@@ -75,6 +81,9 @@ const (
 	maxPeers       = 1 << 16
 
 	maxProbeInterval = 3600 * time.Second
+
+	leastClusterInterval = 100 * time.Millisecond
+	mostClusterInterval  = 3600 * time.Second
 )
 
 // TextError is something wrong in a text the caller gave. Its message says what, where, and what would be right.
@@ -112,6 +121,10 @@ func ParseConfig(text []byte) (Config, error) {
 		},
 		"probe_timeout_seconds": func(key string, value []byte) (err error) {
 			config.ProbeTimeout, err = d.duration(key, value, probe.LeastTimeout, probe.MostTimeout)
+			return err
+		},
+		"cluster_interval_seconds": func(key string, value []byte) (err error) {
+			config.ClusterInterval, err = d.duration(key, value, leastClusterInterval, mostClusterInterval)
 			return err
 		},
 		"udp_responder": func(key string, value []byte) (err error) {

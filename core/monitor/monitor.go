@@ -86,6 +86,9 @@ type Monitor struct {
 	exercises  *exercises
 	alerts     alerts
 
+	digests     digests
+	aggregation aggregation
+
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
 	readings   uint64
@@ -107,6 +110,8 @@ type Monitor struct {
 	passing    document  // room for a sample on demand, which is written and forgotten
 
 	collectives *collectives // one of parts, nil where it is not in sources
+	phases      *phases      // one of parts
+	rdma        *rdmaPart    // one of parts, nil where it is not in sources
 }
 
 type jobState struct {
@@ -146,6 +151,7 @@ func New(config Config, options Options) (*Monitor, error) {
 	m.alerts.table = alert.NewTable(config.Alerts)
 	m.started = m.clock.Monotonic()
 	m.describeHost()
+	m.digests = newDigests(m)
 	m.setJob(config.Job, config.Variables)
 	tools := options.Tools
 	if tools == nil {
@@ -207,7 +213,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"phases", "findings"}
+	return []string{"findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -237,6 +243,7 @@ func (m *Monitor) describeHost() {
 	}
 	if m.config.Sources&Collectives == 0 {
 		m.never["collective_ratio"] = "collectives are not in sources"
+		m.never["collective_pending"] = "collectives are not in sources"
 	}
 	if m.config.Sources&Interfaces == 0 {
 		m.never["totals"] = "interfaces are not in sources"
@@ -469,7 +476,7 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	at := moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	top := m.noTopology
 	if m.topology != nil {
-		top = m.currentTopology(&at)
+		top = m.currentTopology(m.config.Sources, &at)
 	}
 	elapsed := at.monotonic - m.readAt
 	m.readAt, m.wall = at.monotonic, at.wall
@@ -513,7 +520,7 @@ const documentBytes = 3 << 10 // of a document, as the allocator rounds it
 
 // currentTopology is the topology that fits the counters just read. When links changed they are read anew, and then the
 // counters too, so that names mean the same in both.
-func (m *Monitor) currentTopology(at *moment) *topology {
+func (m *Monitor) currentTopology(sections Section, at *moment) *topology {
 	changed := m.topology.source.Changed() != 0
 	changed = m.fine.linksChanged() || changed
 	top := m.topology.current.Load()
@@ -521,7 +528,7 @@ func (m *Monitor) currentTopology(at *moment) *topology {
 		return top
 	}
 	m.topology.refresh(patience)
-	m.reader.read(m.config.Sources, false, &m.reading)
+	m.reader.read(sections, false, &m.reading)
 	*at = moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	return m.topology.current.Load()
 }

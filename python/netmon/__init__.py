@@ -11,6 +11,16 @@ True
 from __future__ import annotations
 
 from ._alerts import Alert, AlertCallback
+from ._cluster_types import (
+    ClusterNode,
+    ClusterNodes,
+    ClusterRank,
+    ClusterSkew,
+    ClusterSpread,
+    ClusterTotals,
+    ClusterView,
+    ClusterWay,
+)
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -38,6 +48,7 @@ from ._types import (
     Alerts,
     BandwidthTest,
     Collective,
+    CollectivePending,
     Event,
     FineSampling,
     Health,
@@ -73,7 +84,16 @@ __all__ = [  # noqa: RUF022 - plainly sorted
     "Alerts",
     "BandwidthTest",
     "ClosedError",
+    "ClusterNode",
+    "ClusterNodes",
+    "ClusterRank",
+    "ClusterSkew",
+    "ClusterSpread",
+    "ClusterTotals",
+    "ClusterView",
+    "ClusterWay",
     "Collective",
+    "CollectivePending",
     "ConfigError",
     "Error",
     "Event",

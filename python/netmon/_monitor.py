@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import json
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from ctypes import byref, c_uint64, c_void_p
+from ctypes import byref, c_uint32, c_uint64, c_void_p
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -450,6 +451,32 @@ class Monitor:
         error = c_void_p()
         status = function(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
+
+    def _digest(self) -> bytes:
+        """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
+
+        Raises:
+            ClosedError: the monitor was closed.
+        """
+        buffer, length, error = ctypes.create_string_buffer(_abi.DIGEST_BYTES), c_uint32(), c_void_p()
+        status = self._library.digest(
+            self._handle.value or self._gone(), buffer, _abi.DIGEST_BYTES, byref(length), byref(error)
+        )
+        self._check(status, error)
+        return buffer.raw[: length.value]
+
+    def _aggregate(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one view of the digests of a job's processes: the document that ``ClusterView`` takes.
+
+        Args:
+            request: ``digests``, a list of bytes, and whatever else ``netmon_aggregate`` takes.
+
+        Raises:
+            InvalidArgumentError: the request is wrong; the text names the key.
+            ClosedError: the monitor was closed.
+        """
+        digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
+        return self._answer(self._library.aggregate, {**request, "digests": digests})
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).

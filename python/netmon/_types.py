@@ -433,6 +433,33 @@ class Collective:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectivePending:
+    """The oldest collective that is under way for long and has not ended.
+
+    Attributes:
+        op: ``"all_reduce"`` and so on.
+        group: its group.
+        group_size: ranks in it.
+        bytes: S of nccl-tests, of the whole array.
+        sequence: number of the call in its group; the ranks that are in it have the same. None: not known.
+        seconds: since this process called it.
+        count: how many are under way for long, this one included.
+    """
+
+    op: str
+    group: str
+    group_size: int
+    bytes: int
+    sequence: int | None
+    seconds: float
+    count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the document has it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What the monitor itself cost."""
 
@@ -893,6 +920,11 @@ class Sample:
         """The share of the window in which collectives were under way, as far as they have ended."""
         ratio: float | None = self._decoded()["collective_ratio"]
         return ratio
+
+    @property
+    def collective_pending(self) -> CollectivePending | None:
+        """What is under way for long. None: nothing is, or nobody tells; ``reason("collective_pending")`` says which."""
+        return self._section("collective_pending", CollectivePending)
 
     @property
     def phases(self) -> None:
