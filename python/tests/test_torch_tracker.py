@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from netmon.integrations.torch import _tracker
+from netmon.integrations.torch._agree import Meeting
 from netmon.integrations.torch._tracker import OP, RECORD, Tracker, now
 
 
@@ -142,3 +144,32 @@ def test_a_monitor_that_raises_does_not_hide_the_others() -> None:
     tracker.flush()
     assert sink.ends == [2]
     assert sink.told == [1]
+
+
+class Store:
+    """A store in which the other rank is there already."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key.endswith("/1") or key in self.kept for key in keys)
+
+    def get(self, key: str) -> bytes:
+        return self.kept.get(key, "it").encode()
+
+    def compare_set(self, key: str, _before: str, after: str) -> bytes:
+        return self.kept.setdefault(key, after).encode()
+
+
+def test_who_has_given_up_lets_nobody_go() -> None:
+    """The store answered too late: the caller has its error, and the others would wait for it in a collective."""
+    for given_up in (False, True):
+        meeting = Meeting(0, 2, "it", "measure_collectives")
+        meeting._given_up = given_up
+        store = Store()
+        assert meeting._host(store, time.monotonic() + 60) is not given_up
+        assert [value for key, value in store.kept.items() if key.endswith("outcome")] == ["off" if given_up else "go"]
