@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from netmon.integrations.torch import _tracker
 from netmon.integrations.torch._agree import Meeting
+from netmon.integrations.torch._hooks import Hooks
 from netmon.integrations.torch._tracker import OP, RECORD, Tracker, now
 
 
@@ -173,3 +175,46 @@ def test_who_has_given_up_lets_nobody_go() -> None:
         store = Store()
         assert meeting._host(store, time.monotonic() + 60) is not given_up
         assert [value for key, value in store.kept.items() if key.endswith("outcome")] == ["off" if given_up else "go"]
+
+
+class Group:
+    """A group of torch's, as far as the hooks of it look at one."""
+
+    group_desc, group_name = "default_pg", "0"
+
+    def size(self) -> int:
+        return 2
+
+
+class Hooked:
+    """A call as hooks see it, during whose post hook something happens."""
+
+    async_op, op_id = True, 0
+
+    def __init__(self, meanwhile: Any) -> None:
+        self.name = type("Name", (), {"value": 0})
+        self.input_tensors = [type("Tensor", (), {"nbytes": 4})]
+        self._meanwhile = meanwhile
+
+    @property
+    def work(self) -> Work:
+        self._meanwhile()
+        return Work()
+
+
+def test_closed_between_call_and_note() -> None:
+    """Another thread closes while a call is being noted: its Work, and its tensors, must not be kept for ever."""
+    tracker = tracker_with(Sink())
+    hooks = object.__new__(Hooks)
+    hooks._tracker, hooks._table, hooks._home, hooks._foreign = tracker, [(OP["all_reduce"], 0)], threading.get_ident(), set()
+
+    def close() -> None:
+        tracker.sinks.clear()
+        tracker.live.clear()
+
+    pre, post = hooks._pair(1, 2, None)
+    call = Hooked(close)
+    pre(call)
+    post(call)
+    assert not tracker.live
+    assert tracker.problem is None
