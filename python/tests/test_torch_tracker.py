@@ -10,6 +10,7 @@ import pytest
 
 from netmon.integrations.torch import _tracker
 from netmon.integrations.torch._agree import Meeting
+from netmon.integrations.torch._cuda import Graphs
 from netmon.integrations.torch._hooks import Hooks
 from netmon.integrations.torch._tracker import OP, RECORD, Tracker, now
 
@@ -218,3 +219,27 @@ def test_closed_between_call_and_note() -> None:
     post(call)
     assert not tracker.live
     assert tracker.problem is None
+
+
+def test_attached_while_a_graph_is_captured() -> None:
+    class Graph:
+        def capture_begin(self) -> None:
+            pass
+
+        def capture_end(self) -> None:
+            pass
+
+    graphs, graph = Graphs(), Graph()
+    graphs.watch(Graph, capturing=True)
+    assert graphs.capturing
+    graph.capture_end()
+    assert not graphs.capturing
+    graph.capture_begin()
+    graphs.unwatch()
+    graph.capture_end()  # not seen
+    graphs.watch(Graph, capturing=False)
+    assert not graphs.capturing
+    graph.capture_end()  # of one that began before
+    graph.capture_begin()
+    assert graphs.capturing
+    graphs.unwatch()
