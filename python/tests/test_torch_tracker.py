@@ -243,3 +243,30 @@ def test_attached_while_a_graph_is_captured() -> None:
     graph.capture_begin()
     assert graphs.capturing
     graphs.unwatch()
+
+
+def test_a_thread_that_is_late_to_end_ends() -> None:
+    """stop waits half a second for it, and start may come before it has seen that it was to end."""
+    tracker = tracker_with(Sink())
+    looked, go_on = threading.Event(), threading.Event()
+
+    class Late(Work):
+        def is_completed(self) -> bool:
+            looked.set()
+            assert go_on.wait(30)
+            return True
+
+    tracker.began(Late(), call())
+    before = threading.active_count()
+    tracker.start(Work)
+    assert looked.wait(30)
+    tracker.stop()
+    tracker.start(Work)
+    assert threading.active_count() == before + 2
+    go_on.set()
+    limit = time.monotonic() + 30
+    while threading.active_count() > before + 1 and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert threading.active_count() == before + 1
+    tracker.stop()
+    assert threading.active_count() == before
