@@ -69,6 +69,10 @@ bench: build ## Measure the cost of everything and renew docs/overhead.md
 bench-truth: build ## Measure in the lab how true round trips and loss are, and renew docs/accuracy.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.truth
 
+.PHONY: bench-ddp
+bench-ddp: build ## Measure what netmon adds to a step of DDP, and renew it in docs/collectives.md
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.ddp
+
 .PHONY: lint
 lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
 	test -z "$$(gofmt -l $(go_folders))"
