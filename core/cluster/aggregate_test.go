@@ -504,6 +504,33 @@ func TestAggregate_tooMany(t *testing.T) {
 	assert.Contains(t, v.Unavailable["ranks"], "ranks from 4096 on are beyond the 4096 that are listed")
 }
 
+// Whoever says that it will be silent for ever is late after three hours.
+func TestAggregate_absurdIntervals(t *testing.T) {
+	j := newJob(t, 2)
+	j.start("0", 0, 0, "host").Interval = 1 << 62
+	j.start("1", 1, 0, "host").Interval = NoTime
+	j.said["0"].Process, j.said["1"].Process = 0, 0
+	assert.Equal(t, []string{"0 live", "1 live"}, states(j.after(0, "0", "1")))
+	assert.Equal(t, []string{"0 live", "1 late"}, states(j.after(7*time.Second)))
+	assert.Equal(t, []string{"0 late", "1 gone"}, states(j.after(4*time.Hour)))
+}
+
+func TestAggregate_manyNodesOfOneName(t *testing.T) {
+	r := Request{}
+	for i := range uint64(MostProcesses) {
+		d := UnknownDigest()
+		d.Rank, d.Process, d.Sequence, d.Node, d.Hostname = i, 1, 1, i, fmt.Sprintf("host%d", i%8)
+		r.Digests = append(r.Digests, d.Encode())
+	}
+	v := NewAggregator().Aggregate(0, time.Unix(0, 0), r)
+	names := map[string]bool{}
+	for _, n := range v.Nodes {
+		names[n.Name] = true
+	}
+	assert.Len(t, names, MostProcesses)
+	assert.True(t, names["host7#512"])
+}
+
 // Numbers that only a hostile digest has do not spoil sums.
 func TestAggregate_hugeNumbers(t *testing.T) {
 	j := newJob(t, 2)
