@@ -461,9 +461,10 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 		age := a.numbers.seconds(now - m.changed)
 		row := Rank{
 			Rank: a.numbers.number(d.Rank), LocalRank: a.numbers.number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
-			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined,
-			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal), CollectiveBytes: a.numbers.count(d.CollectiveBytes),
-			BusBWBytesPerSecond: a.numbers.real(d.BusBW), PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
+			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence),
+			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
+			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
+			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
 			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
@@ -537,9 +538,11 @@ func (a *Aggregator) directory() directory {
 
 func (w *directory) way(p *PeerDigest, n *numbers) Way {
 	way := Way{
-		Address: p.Address, SentBytes: n.count(p.SentBytes), RetransmittedRatio: n.real(p.RetransmittedRatio), RTTSeconds: n.real(p.RTTSeconds),
+		Address: p.Address, SentBytes: n.count(p.SentBytes), SegmentsSent: n.count(p.SegmentsSent),
+		SegmentsRetransmitted: n.count(p.Retransmitted), RetransmittedRatio: n.real(p.retransmittedRatio()), RTTSeconds: n.real(p.RTTSeconds),
 		RTTMinSeconds: n.real(p.RTTMinSeconds), DeliveryBytesPerSecond: n.real(p.DeliveryBytesPerSec),
-		ProbeRTTMinSeconds: n.real(p.ProbeRTTMinSeconds), ProbeLossRatio: n.real(p.lossRatio()), ProbesSent: n.count(p.ProbeSent),
+		ProbeRTTMinSeconds: n.real(p.ProbeRTTMinSeconds), ProbeRTTLastSeconds: n.real(p.ProbeRTTLastSeconds),
+		ProbeLossRatio: n.real(p.lossRatio()), ProbeSent: n.count(p.ProbeSent), ProbeLost: n.count(p.ProbeLost),
 	}
 	if !p.Several {
 		way.Rank = n.number(p.Rank)

@@ -312,28 +312,29 @@ func (c *coder) addresses(list *[]netip.Addr) {
 	}
 }
 
-// What is known of a peer, in the first byte of its entry.
+// What is known of a peer, in the first number of its entry.
 const (
 	hasRank = 1 << iota
 	hasSeveral
-	hasRetransmitted
+	hasSegments
 	hasRTT
 	hasRTTMin
 	hasDelivery
 	hasProbeRTT
 	hasProbes
+	hasProbeLast
 )
 
 // peer is the entry of a peer, without its length.
 func (c *coder) peer(p *PeerDigest) {
 	reals := [...]struct {
-		has   byte
+		has   uint64
 		value *float64
 	}{
-		{hasRetransmitted, &p.RetransmittedRatio}, {hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
-		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds},
+		{hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
+		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds}, {hasProbeLast, &p.ProbeRTTLastSeconds},
 	}
-	known := byte(0)
+	known := uint64(0)
 	if c.writing {
 		if p.Rank != None {
 			known |= hasRank
@@ -344,15 +345,17 @@ func (c *coder) peer(p *PeerDigest) {
 		if p.ProbeSent != None && p.ProbeLost != None {
 			known |= hasProbes
 		}
+		if p.SegmentsSent != None && p.Retransmitted != None {
+			known |= hasSegments
+		}
 		for _, r := range reals {
 			if !math.IsNaN(*r.value) {
 				known |= r.has
 			}
 		}
-		c.bytes = append(c.bytes, known)
+		c.bytes = binary.AppendUvarint(c.bytes, known)
 	} else {
-		first, _ := c.take(1)
-		known = first[0]
+		known, _ = c.uvarint()
 		*p = UnknownPeer()
 		p.Several = known&hasSeveral != 0
 	}
@@ -361,6 +364,10 @@ func (c *coder) peer(p *PeerDigest) {
 	}
 	c.address(&p.Address)
 	c.count(&p.SentBytes)
+	if known&hasSegments != 0 {
+		c.count(&p.SegmentsSent)
+		c.count(&p.Retransmitted)
+	}
 	for _, r := range reals {
 		if known&r.has != 0 {
 			c.coarse(r.value)

@@ -90,6 +90,7 @@ func rankFields() []lacking[Rank] {
 	)
 	return []lacking[Rank]{
 		{"rank", "not known to the process", func(r *Rank) bool { return r.Rank == nil }},
+		{"digest_sequence", notTold, func(r *Rank) bool { return r.DigestSequence == nil }},
 		{"local_rank", notTold, func(r *Rank) bool { return r.LocalRank == nil }},
 		{"collective_ratio", unwatched, func(r *Rank) bool { return r.CollectiveRatio == nil }},
 		{"collectives_total", unwatched, func(r *Rank) bool { return r.CollectivesTotal == nil }},
@@ -126,13 +127,17 @@ func wayFields() []lacking[Rank] {
 		{"rank", "no rank or several ranks are known at an address", any(func(w *Way) bool { return w.Rank == nil })},
 		{"node", "no node of the view is known at an address", any(func(w *Way) bool { return w.Node == nil })},
 		{"sent_bytes", notTold, any(func(w *Way) bool { return w.SentBytes == nil })},
+		{"segments_sent", notTold, any(func(w *Way) bool { return w.SegmentsSent == nil })},
+		{"segments_retransmitted", notTold, any(func(w *Way) bool { return w.SegmentsRetransmitted == nil })},
 		{"retransmitted_ratio", "no segment was sent in the window", any(func(w *Way) bool { return w.RetransmittedRatio == nil })},
 		{"rtt_seconds", notTold, any(func(w *Way) bool { return w.RTTSeconds == nil })},
 		{"rtt_min_seconds", notTold, any(func(w *Way) bool { return w.RTTMinSeconds == nil })},
 		{"delivery_bytes_per_second", "the application was the limit, or the kernel has measured none",
 			any(func(w *Way) bool { return w.DeliveryBytesPerSecond == nil })},
 		{"probe_rtt_min_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTMinSeconds == nil })},
-		{"probes_sent", "that address is not probed", any(func(w *Way) bool { return w.ProbesSent == nil })},
+		{"probe_rtt_last_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTLastSeconds == nil })},
+		{"probe_sent", "that address is not probed", any(func(w *Way) bool { return w.ProbeSent == nil })},
+		{"probe_lost", "that address is not probed", any(func(w *Way) bool { return w.ProbeLost == nil })},
 		{"probe_loss_ratio", "that address is not probed", any(func(w *Way) bool { return w.ProbeLossRatio == nil })},
 	}
 }

@@ -96,9 +96,8 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	if m.collectives != nil {
 		begin, end := units.Duration(window[0].MonotonicSeconds), units.Duration(newest.MonotonicSeconds)
 		m.collectives.digest(&d, begin, end, m.clock.Monotonic(), m.config.ClusterInterval)
-		// PLACE: the collective that is under way, of netmon_collective_pending: d.Pending, d.PendingSequence, d.PendingOp.
 	}
-	// PLACE: the innermost phase under way: d.Phase = m.currentPhase().
+	d.Phase = m.currentPhase()
 	return d
 }
 
@@ -298,7 +297,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		d.Peers[at].ProbeSent, d.Peers[at].ProbeLost = p.Sent, p.Lost
-		d.Peers[at].ProbeRTTMinSeconds = real(p.RTTMinSeconds)
+		d.Peers[at].ProbeRTTMinSeconds, d.Peers[at].ProbeRTTLastSeconds = real(p.RTTMinSeconds), real(p.RTTLastSeconds)
 	}
 }
 
@@ -326,7 +325,9 @@ func digestPeer(p, before *sample.Peer, hasWindow bool) cluster.PeerDigest {
 	if reported := grown(before.DuplicatesReportedTotal, p.DuplicatesReportedTotal); again != cluster.None && reported != cluster.None {
 		again -= min(again, reported)
 	}
-	to.RetransmittedRatio = ratio(again, grown(before.SegmentsSentTotal, p.SegmentsSentTotal))
+	if segments := grown(before.SegmentsSentTotal, p.SegmentsSentTotal); segments != cluster.None && again != cluster.None {
+		to.SegmentsSent, to.Retransmitted = segments, again
+	}
 	return to
 }
 
@@ -442,4 +443,10 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
 	}
 	d.Marks = c.marks.choose(now, interval)
+	if oldest, _, why := c.pending(); why == "" {
+		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
+		if oldest.Sequence != collective.NoSequence {
+			d.PendingSequence = oldest.Sequence
+		}
+	}
 }

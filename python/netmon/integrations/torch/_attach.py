@@ -41,6 +41,7 @@ class _Process:
         sink.name_groups(tracker.groups)
         first = not tracker.sinks
         tracker.sinks.append(sink)
+        tracker.tell_newcomer(sink)
         if first:
             cuda: Any = importlib.import_module("torch.cuda")
             if cuda.is_available():
@@ -53,6 +54,7 @@ class _Process:
         tracker.flush()
         if sink in tracker.sinks and len(tracker.sinks) > 1:
             tracker.sinks.remove(sink)
+            sink.tell(None, 0)
             return None
         tracker.stop()
         if sink in tracker.sinks:
@@ -160,12 +162,11 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # A child has no thread that looks, and its parent's collectives are not its own. What is under way is kept as it is: it
-    # belongs to threads that the child does not have.
     global _lock
     _lock = threading.Lock()
     if _process is not None:
-        _process.tracker.sinks.clear()
+        _process.tracker.after_fork()
+        _process.seeing.after_fork()
 
 
 atexit.register(_at_exit)

@@ -71,10 +71,7 @@ class Hooks:
 
     def detach(self) -> str | None:
         """Take the hooks away; where that cannot be done, return why."""
-        c10d = _c10d()
-        if self._ours is not None and c10d._register_process_group is self._ours:
-            c10d._register_process_group = self._register
-        self._register = self._ours = None
+        self._restore()
         why = why_not({self._home, *self._foreign})
         if why is not None:
             return f"hooks of process groups stay, and do nothing: {why}"
@@ -85,6 +82,18 @@ class Hooks:
                 group.unregister_post_hook(self._id)
         self._hooked.clear()
         return None
+
+    def after_fork(self) -> None:
+        """Begin anew in a child. torch is left alone: the hooks of the parent's groups stay there."""
+        self._restore()
+        self._home = threading.get_ident()
+        self._foreign.clear()
+
+    def _restore(self) -> None:
+        c10d = _c10d()
+        if self._ours is not None and c10d._register_process_group is self._ours:
+            c10d._register_process_group = self._register
+        self._register = self._ours = None
 
     def _hook(self, group: Any) -> None:
         try:

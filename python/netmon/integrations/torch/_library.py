@@ -70,6 +70,11 @@ class Operators:
         self._groups.clear()
         return None
 
+    def after_fork(self) -> None:
+        """Begin anew in a child. torch is left alone: the kernels stay there."""
+        self._home = threading.get_ident()
+        self._foreign.clear()
+
     def _kernel(self, overload: Any, op: int, made_of: int, place: int) -> Any:
         torch: Any = importlib.import_module("torch")
         tracker, ident, clock = self._tracker, threading.get_ident, now

@@ -28,10 +28,12 @@ class Sink:
         self._library = monitor._library
         self._handle = monitor._handle.value or monitor._gone()
         self._record = self._library.collectives_record
+        self._tell = self._library.collective_pending
         self._source = source
         self._numbers = [0]  # by the process's number of the group
         self._alike = True  # the monitor's numbers are the process's
         self._name({"source": source, "unseen": unseen})
+        self.tell(None, 0)
 
     def _name(self, group: dict[str, Any]) -> int:
         number, error = c_uint32(), c_void_p()
@@ -56,6 +58,12 @@ class Sink:
         if not self._alike:
             batch = self._renumbered(batch)
         return bool(self._record(self._handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
+
+    def tell(self, oldest: bytes | None, count: int) -> None:
+        """Tell what is under way: a record of the oldest, None for nothing, and how many."""
+        if oldest is not None and not self._alike:
+            oldest = self._renumbered(oldest)
+        self._tell(self._handle, oldest, count)
 
     def _renumbered(self, batch: bytes) -> bytes:
         records = []

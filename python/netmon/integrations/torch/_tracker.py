@@ -43,6 +43,7 @@ _SOON_NS = 5_000_000  # who waits at once has begun to by then
 _AT_ONCE_NS = 20_000  # who waits so soon did nothing else before
 _WAITED_NS = 100_000  # who waited for longer than this waited for the end, and not only for the answer
 _UNWANTED_NS = 1_000_000_000
+_LONG_NS = 500_000_000  # what has been under way for longer, the monitors are told of
 _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 
 # A collective that was called. A plain tuple: every one of the job makes one.
@@ -65,6 +66,7 @@ class Tracker:
         # Threads that call collectives, and the one that looks, share what follows without a lock: each of their steps is one
         # of dict's and list's own.
         self.live: dict[Any, Call] = {}  # by their Work, or by their marks once somebody has waited
+        self.waiting: dict[Any, Call] = {}  # those that a thread is waiting for in Python, by their Work
         self.packed: list[bytes] = []
         self.sinks: list[Sink] = []
         self.groups: list[tuple[str, int]] = []
@@ -72,14 +74,34 @@ class Tracker:
         self.looked = 0  # when the thread looked last
         self.dozing = False  # it will not look soon
         self._numbers: dict[tuple[str, int], int] = {}
+        self._flushed = 0
+        self._lingers = 0  # until when
+        self._restore: list[Callable[[], None]] = []
+        self._inherited: list[Any] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to the threads of this process."""
         self._naming = threading.Lock()
         self._flushing = threading.Lock()
-        self._flushed = 0
+        self._telling = threading.Lock()
+        self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
         self._wake = threading.Event()
-        self._lingers = 0  # until when
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._restore: list[Callable[[], None]] = []
+
+    def after_fork(self) -> None:
+        """Begin anew in a child.
+
+        It has no thread that looks, locks may be held by threads that it does not have, and its parent's collectives are not
+        its own. What is under way is kept as it is: it belongs to threads of the parent.
+        """
+        self._inherited.append((dict(self.live), dict(self.waiting)))
+        for shared in (self.live, self.waiting, self.packed, self.sinks):
+            shared.clear()
+        while self._restore:
+            self._restore.pop()()
+        self._begin()
 
     def group(self, name: str, size: int) -> int:
         """Return the number of a group; 0 where there are too many, or where a monitor cannot be told."""
@@ -119,6 +141,7 @@ class Tracker:
         """See where the job waits for a Work in Python; what is returned undoes it."""
         original = work_class.wait
         pop, packed, record, clock = self.live.pop, self.packed, self.packed.append, now
+        waiting, waited = self.waiting, self.waiting.pop
 
         def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
             call = pop(self_, None)
@@ -126,6 +149,7 @@ class Tracker:
                 return original(self_, *arguments, **options)
             op, group, size, enter, sequence, free, marks = call
             begun = done = 0
+            waiting[self_] = call
             if free and marks is None:
                 try:
                     # One that has not ended when the wait begins ends with it.
@@ -136,9 +160,11 @@ class Tracker:
             try:
                 answer = original(self_, *arguments, **options)
             except BaseException:
+                waited(self_, None)
                 self.emit(call, FAILED)
                 raise
             try:
+                waited(self_, None)
                 if marks is None:
                     ended = clock()
                     if not done:
@@ -190,6 +216,29 @@ class Tracker:
         finally:
             self._flushing.release()
 
+    # What is under way for long
+
+    def tell(self, found: tuple[Call, int] | None) -> None:
+        """Have the monitors know what is under way for long: the oldest, and how many; None for nothing."""
+        with self._telling:
+            told, self._told = self._told, found
+            if found != told:
+                self._tell(self.sinks)
+
+    def tell_newcomer(self, sink: Sink) -> None:
+        """Have a monitor know what the others know."""
+        with self._telling:
+            self._tell([sink])
+
+    def _tell(self, sinks: Sequence[Sink]) -> None:
+        oldest, count = self._told or (None, 0)
+        record = None
+        if oldest is not None:
+            op, group, size, enter, sequence, _, _ = oldest
+            record = pack(op, group | NO_END, size, enter, UNKNOWN, UNKNOWN, sequence)
+        for sink in list(sinks):
+            sink.tell(record, count)
+
     # The thread that looks for ends
 
     def start(self, work_class: Any) -> None:
@@ -211,6 +260,7 @@ class Tracker:
             call = self.live.pop(key, None)
             if call is not None:
                 self.emit(call, NO_END)
+        self.tell(None)
         self.flush()
 
     def _run(self) -> None:
@@ -242,6 +292,7 @@ class Tracker:
         before, this = self.looked, now()
         try:
             items = list(self.live.items())
+            long = [call for call in list(self.waiting.values()) if this - call[ENTER_] > _LONG_NS]
         except RuntimeError:  # it changed while it was copied
             return _LEAST_NS
         youngest = _FORGET_NS
@@ -256,12 +307,16 @@ class Tracker:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
                     youngest = min(youngest, age)
+                    # One that tells late may have ended.
+                    if age > _LONG_NS and (marks is not None or op not in _TELLS_LATE):
+                        long.append(call)
                     continue
                 result = NO_END, UNKNOWN, UNKNOWN
             if self.live.pop(work, None) is not None:
                 self.emit(call, *result)
                 self._lingers = this + _LINGER_NS
         self.looked = this
+        self.tell((min(long, key=_by_enter), len(long)) if long else None)
         if self.live:
             return max(_LEAST_NS, min(youngest // 200, _MOST_NS))  # a hundredth of a duration is exact enough
         return _LEAST_NS if this < self._lingers else _IDLE_NS
@@ -276,6 +331,10 @@ def _that_wait(work_class: Any) -> list[Any]:
         if "wait" in cls.__dict__:
             found.append(cls)
     return found
+
+
+def _by_enter(call: Call) -> int:
+    return call[ENTER_]
 
 
 def _look_at(work: Any, call: Call, before: int) -> tuple[int, int, int] | None:
