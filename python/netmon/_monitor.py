@@ -465,8 +465,8 @@ class Monitor:
         self._check(status, error)
         return buffer.raw[: length.value]
 
-    def _aggregate(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one view of the digests of a job's processes: the document that ``ClusterView`` takes.
+    def _aggregate(self, request: Mapping[str, Any]) -> bytes:
+        """Return one view of the digests of a job's processes, as text: the document of ``ClusterView``.
 
         Args:
             request: ``digests``, a list of bytes, and whatever else ``netmon_aggregate`` takes.
@@ -475,8 +475,10 @@ class Monitor:
             InvalidArgumentError: the request is wrong; the text names the key.
             ClosedError: the monitor was closed.
         """
+        text = c_void_p()
         digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
-        return self._answer(self._library.aggregate, {**request, "digests": digests})
+        self._request(self._library.aggregate, {**request, "digests": digests}, text)
+        return self._take(text)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
