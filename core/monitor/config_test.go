@@ -167,7 +167,7 @@ func TestQuery_repeatedKey(t *testing.T) {
 
 func TestParseConfig_saysWhere(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"": 1}`: `configuration: has the key "", which is not known; the keys are alerts, bandwidth_server, interfaces, interval_seconds, job, ` +
+		`{"": 1}`: `configuration: has the key "", which is not known; the keys are alerts, bandwidth_server, cluster_interval_seconds, interfaces, interval_seconds, job, ` +
 			`probe_interval_seconds, probe_timeout_seconds, sources, targets, udp_responder`,
 		`[1]`:                          `configuration: is a list; it must be a JSON object such as {"interval_seconds": 1}`,
 		`{"interval_seconds": 1`:       "configuration: is not JSON: unexpected end of JSON input, at byte 22 of 22",
