@@ -74,7 +74,8 @@ func Local(h *Here, s *LocalState) []sample.Finding {
 	s.before = h.At
 	busy := slices.ContainsFunc(ways, func(w *localWay) bool { return w.loaded })
 	found := s.memory.update(h.At, suspects, func(k key) bool { return busy || k.class == WrongInterface })
-	if f, clean := s.localClean(h, ways, len(suspects)+len(found) > 0); clean {
+	doubtful := slices.ContainsFunc(ways, func(w *localWay) bool { return w.baseline.frozen })
+	if f, clean := s.localClean(h, ways, doubtful || len(suspects)+len(found) > 0); clean {
 		found = append(found, f)
 	}
 	if s.told == nil || h.At-s.toldAt >= renewSeconds || !slices.EqualFunc(found, s.told, sameFinding) {
