@@ -47,6 +47,7 @@ const (
 	// lossy_link. 1 % must be found; TCP over clean links repeats less than 0.1 %.
 	lossRatio       = 0.003
 	lossMemory      = 0.85 // what counts of a view weigh in the next: half after four
+	lossRemembered  = 5000 // segments at most: a busy way is judged by its newest views, and needs no others
 	lossBursts      = 3.0  // losses come in bursts of some: fewer events than segments
 	lossSegments    = 5    // fewer are chance
 	lossContrast    = 4.0  // times the others' ratio: where all lose alike, it is a full queue of all, not a link
@@ -62,7 +63,7 @@ const (
 	latencyRatio   = 3.0
 	mostLong       = 8 // hosts in a view
 	// A longer path has a hard floor: so many of the newest probes of the host are near the lowest. Those through a queue are anywhere.
-	floorShare = 0.2
+	floorShare = 0.1
 	floorWidth = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4

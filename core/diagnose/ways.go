@@ -96,7 +96,8 @@ func (w *way) take(at float64, f facts) {
 	w.recent[0] = f
 	w.count = min(w.count+1, len(w.recent))
 	w.seenAt, w.now = at, true
-	w.segments, w.again = w.segments*lossMemory, w.again*lossMemory
+	memory := min(lossMemory, lossRemembered/max(w.segments, 1))
+	w.segments, w.again = w.segments*memory, w.again*memory
 	if !math.IsNaN(f.segments) && !math.IsNaN(f.retransmitted) {
 		w.segments, w.again, w.counted = w.segments+f.segments, w.again+f.retransmitted, true
 	}

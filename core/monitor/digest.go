@@ -80,7 +80,11 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	j := &m.job.Load().document
 	d.Rank, d.LocalRank, d.WorldSize = numberOf(j.Rank), numberOf(j.LocalRank), numberOf(j.WorldSize)
 
-	window := digestWindow(m.history.since(0), of.newest)
+	samples := m.history.since(0)
+	if len(samples) == 0 {
+		return d // a defect kept the first sample from being taken
+	}
+	window := digestWindow(samples, of.newest)
 	newest := window[len(window)-1]
 	of.newest = newest.MonotonicSeconds
 	digestNode(&d, window)
@@ -251,8 +255,10 @@ func addressesOf(interfaces []*sample.Interface, name string) (addresses []netip
 func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 	base, newest := window[0], window[len(window)-1]
 	before := make(map[string]*sample.Peer)
+	hasWindow := false
 	if newest != base {
 		peers := base.AllPeers()
+		hasWindow = peers != nil
 		for i := range peers {
 			if peers[i].Process == sample.OwnPeer {
 				before[peers[i].Address] = &peers[i]
@@ -267,7 +273,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		byAddress[p.Address] = len(d.Peers)
-		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], newest != base && base.AllPeers() != nil))
+		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], hasWindow))
 	}
 	probes := newest.AllProbes()
 	for i := range probes {
@@ -368,6 +374,7 @@ const (
 
 // markRecord is a collective of the default group that may be marked.
 type markRecord struct {
+	op       collective.Op
 	sequence uint64
 	end      time.Duration
 	duration time.Duration
@@ -398,7 +405,7 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	if c.DurationError == collective.Unknown || c.DurationError > max(mostMarkError, c.Duration/10) {
 		return
 	}
-	made := markRecord{c.Sequence, c.Enter + c.Duration, c.Duration}
+	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
@@ -407,9 +414,14 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	r.next = (r.next + 1) % mostMarkRecords
 }
 
-// choose are the marks of a digest.
+// choose are the marks of a digest. Barriers are among them only where there is nothing else: who comes last to a barrier is who has
+// finished the transfer before it last, which says nothing of how long it computes.
 func (r *markRing) choose(now, interval time.Duration) []cluster.Mark {
 	records := slices.Clone(r.records)
+	isBarrier := func(m markRecord) bool { return m.op == collective.Barrier }
+	if others := slices.DeleteFunc(slices.Clone(records), isBarrier); len(others) > 0 {
+		records = others
+	}
 	slices.SortFunc(records, func(a, b markRecord) int { return cmp.Compare(b.end, a.end) }) // newest first
 	var marks []cluster.Mark
 	for i, c := range records {
