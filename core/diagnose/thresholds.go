@@ -1,6 +1,6 @@
 package diagnose
 
-// The thresholds of all findings. docs/findings.md has the same table, a test compares them.
+// The thresholds of all findings. docs/findings.md describes those that decide; TestThresholds_documented compares.
 const (
 	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance. Where many
 	// numbers agree in each view, two are enough: within 10 s somebody wants to know.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-from ._types import _build, _Named
+from ._types import Finding, _build, _Named
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class ClusterView:
     totals: ClusterTotals
     spread: Mapping[str, ClusterSpread]
     skew: ClusterSkew | None
-    findings: tuple[Mapping[str, Any], ...]
+    findings: tuple[Finding, ...]
     unavailable: Mapping[str, str]
     _raw: Mapping[str, Any] = field(repr=False, compare=False)
 
@@ -176,7 +176,7 @@ class ClusterView:
         values["totals"] = _build(ClusterTotals, document["totals"])
         values["spread"] = MappingProxyType({name: _build(ClusterSpread, of) for name, of in document["spread"].items()})
         values["skew"] = None if document["skew"] is None else _build(ClusterSkew, document["skew"])
-        values["findings"] = tuple(MappingProxyType(finding) for finding in document["findings"])
+        values["findings"] = tuple(_build(Finding, finding) for finding in document["findings"])
         values["unavailable"] = MappingProxyType(document["unavailable"])
         return cls(**values, _raw=document)
 
