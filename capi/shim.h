@@ -10,6 +10,8 @@
 
 // Monitors that one process can have open at once.
 #define NETMON_MOST_MONITORS 64
+// The longest name of a phase.
+#define NETMON_MOST_NAME 64u
 // The longest configuration, job or request text.
 #define NETMON_MOST_TEXT (1u << 20)
 
@@ -31,6 +33,9 @@ int32_t goNetmonBandwidth(uint64_t id, char *request, size_t length, netmon_wait
                           char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 int32_t goNetmonCollectiveGroup(uint64_t id, char *group, size_t length, uint32_t *group_out, char **error_out);
+
+int32_t goNetmonPhaseBegin(uint64_t id, char *name, size_t length, uint64_t *phase_out, char **error_out);
+int32_t goNetmonPhaseEnd(uint64_t id, uint64_t phase, netmon_phase *phase_out, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
 
@@ -86,6 +91,8 @@ typedef struct netmon_api {
   int32_t (*bandwidth)(netmon_handle, const char *, char **, char **);
   int32_t (*collective_group)(netmon_handle, const char *, uint32_t *, char **);
   int32_t (*collectives_record)(netmon_handle, const netmon_collective *, uint32_t);
+  int32_t (*phase_begin)(netmon_handle, const char *, uint64_t *, char **);
+  int32_t (*phase_end)(netmon_handle, uint64_t, netmon_phase *, char **);
 } netmon_api;
 
 // Where calls go in this process.

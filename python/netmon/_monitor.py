@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from . import _abi, _loader
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
+from ._phase import PhaseRun
 from ._types import BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
@@ -391,6 +392,32 @@ class Monitor:
         error = c_void_p()
         status = function(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
+
+    def phase(self, name: str) -> PhaseRun:
+        """Name a part of the job, to know what the network did meanwhile and whether the link held it up.
+
+        Beginning and end read the counters, some 50 µs each, so that bytes are exact. Phases may be nested, overlap, and
+        run in any thread; each counts all that moved meanwhile. Totals by name are in ``sample.phases``; docs/phases.md says
+        how it is measured. Nothing is ever raised: one that cannot be begun does nothing, and says why in ``problem``, and
+        in ``health()``. An exception of the job ends the phase and passes unchanged.
+
+        Args:
+            name: what the job does, 1 to 64 bytes; at most 64 names are kept apart.
+
+        Returns:
+            A context manager, which yields itself and has the numbers of this one phase after its end.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     with monitor.phase("weight_sync") as phase:
+            ...         pass                            # the job's own work
+            ...     monitor.sample().phases["weight_sync"].count
+            1
+            >>> phase.seconds is not None
+            True
+        """
+        return PhaseRun(self._library, self._handle, name)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
