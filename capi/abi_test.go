@@ -192,7 +192,7 @@ print(json.dumps({
     "run": [f for f in dir(_phase.PhaseRun) if not f.startswith("_")],
     "public": [f for f in dir(_types.Snapshot) if not f.startswith("_") and f != "struct_size"],
     "constants": {"NETMON_ABI_VERSION": _abi.ABI_VERSION, "NETMON_OK": _abi.OK, "NETMON_ERR_CLOSED": _abi.CLOSED,
-                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64),
+                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64), "NETMON_DIGEST_BYTES": _abi.DIGEST_BYTES,
                   **{"NETMON_COLLECTIVE_" + name.upper(): value for name, value in _abi.COLLECTIVES.items()},
                   **{"NETMON_END_" + name.upper(): value for name, value in _abi.ENDS.items()},
                   **{"NETMON_VERDICT_" + (name or "unknown").upper().replace("-", "_"): value
@@ -229,6 +229,9 @@ func TestABI_python(t *testing.T) {
 		// In ctypes a text that has to be freed, and a struct that is handed over by address, are pointers to nothing.
 		for i := 1; i < len(kinds); i++ {
 			if kinds[i] == "char *" || kinds[i] == "netmon_snapshot *" || kinds[i] == "netmon_phase *" {
+				kinds[i] = "pointer"
+			}
+			if kinds[i] == "void *" { // a buffer
 				kinds[i] = "pointer"
 			}
 			kinds[i] = strings.ReplaceAll(kinds[i], "uint64_t", "netmon_handle") // which is one

@@ -103,7 +103,9 @@ var layers = map[string]rule{
 	"collective": {layer: 3},
 	"phase":      {layer: 3},
 	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"alert":      {layer: 4},
 	"cluster":    {layer: 4},
+	"diagnose":   {layer: 5},
 	"monitor":    {layer: 6, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 

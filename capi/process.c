@@ -280,6 +280,9 @@ static const netmon_api *load_copy(loading *l) {
       {"netmon_bandwidth", &api->bandwidth},
       {"netmon_collective_group", &api->collective_group},
       {"netmon_collectives_record", &api->collectives_record},
+      {"netmon_digest", &api->digest},
+      {"netmon_aggregate", &api->aggregate},
+      {"netmon_collective_pending", &api->collective_pending},
       {"netmon_phase_begin", &api->phase_begin},
       {"netmon_phase_end", &api->phase_end},
   };

@@ -14,6 +14,8 @@
 #define NETMON_MOST_NAME 64u
 // The longest configuration, job or request text.
 #define NETMON_MOST_TEXT (1u << 20)
+// The longest request that holds the digests of a job.
+#define NETMON_MOST_DIGESTS_TEXT (8u << 20)
 
 // A call that waits: of netmon_probe, of netmon_bandwidth. It enters Go again and again, for a tenth of a second each: asynchronous
 // signals are held back in there, and the host must be able to be interrupted.
@@ -33,6 +35,8 @@ int32_t goNetmonBandwidth(uint64_t id, char *request, size_t length, netmon_wait
                           char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 int32_t goNetmonCollectiveGroup(uint64_t id, char *group, size_t length, uint32_t *group_out, char **error_out);
+int32_t goNetmonDigest(uint64_t id, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out);
+int32_t goNetmonAggregate(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
 
 int32_t goNetmonPhaseBegin(uint64_t id, char *name, size_t length, uint64_t *phase_out, char **error_out);
 int32_t goNetmonPhaseEnd(uint64_t id, uint64_t phase, netmon_phase *phase_out, char **error_out);
@@ -67,6 +71,10 @@ int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *
 // a time. now_ns tells how long one that was begun has not been written.
 uint32_t netmon_ring_drain(uint32_t slot, uint64_t owner, uint64_t now_ns, netmon_collective *records_out, uint32_t most,
                            uint64_t *lost_inout);
+// Notes what of an owner's is under way: the oldest, and how many; NULL for nothing. Never waits.
+int32_t netmon_ring_tell(uint32_t slot, uint64_t owner, const netmon_collective *oldest_or_null, uint32_t count);
+// Reads that; 0: its owner has told nothing. An op of 0: nothing is under way.
+int netmon_ring_pending(uint32_t slot, uint64_t owner, netmon_collective *oldest_out, uint32_t *count_out);
 
 // signals.c
 
@@ -91,6 +99,9 @@ typedef struct netmon_api {
   int32_t (*bandwidth)(netmon_handle, const char *, char **, char **);
   int32_t (*collective_group)(netmon_handle, const char *, uint32_t *, char **);
   int32_t (*collectives_record)(netmon_handle, const netmon_collective *, uint32_t);
+  int32_t (*digest)(netmon_handle, void *, uint32_t, uint32_t *, char **);
+  int32_t (*aggregate)(netmon_handle, const char *, char **, char **);
+  int32_t (*collective_pending)(netmon_handle, const netmon_collective *, uint32_t);
   int32_t (*phase_begin)(netmon_handle, const char *, uint64_t *, char **);
   int32_t (*phase_end)(netmon_handle, uint64_t, netmon_phase *, char **);
 } netmon_api;

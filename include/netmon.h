@@ -111,6 +111,13 @@ typedef uint64_t netmon_handle;
 //                       no port is opened
 //   "bandwidth_server"  true, or an object such as {"address": "127.0.0.1", "port": 29542}: serve other monitors' bandwidth tests
 //                       (section 8). true means loopback and port 29542. Default: no port is opened
+//   "cluster_interval_seconds"  number, 0.1 to 3600, default 2: time between two digests (section 10), which tells others when this
+//                       process is late
+//   "alerts"            list of at most 64 rules that samples of the loop are held against (docs/alerts.md): objects with "metric"
+//                       (named as in the view "stats", section 6), one of "above" and "below" (number), and any of "clear"
+//                       (number, default the same: the alert is over there), "for_seconds" (0 to 86400, default 0), "name",
+//                       "severity" ("info", "warning", "critical"; default "warning"), and of a counter "increase" or "rate"
+//                       (true: what it grew by since the sample before, or that per second). The view "alerts" tells of them
 //   "job"               object as for netmon_set_job
 // A key may be given once.
 // handle_out receives the handle, 0 on failure.
@@ -213,6 +220,12 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //       "interval_seconds" (0.01 to 0.05, default 0.02): then samples have "receive_peak_bytes_per_second" and its like in
 //       "totals". Asked again it goes on; where two ask, the later end and the shorter interval hold. The answer is an object
 //       with these two keys, as they hold now
+//   {"view": "alerts", "after_sequence": 0, "limit": 256, "events_only": false, "rules": [...]}
+//       an object: "rules", each with its "state" ("off", "pending", "on"), the value measured last, and since when and why it is
+//       not measured; "events" ("fired", "resolved") after that sequence, oldest first, at most 256; "events_total",
+//       "events_dropped_total" (the newest 1,024 are kept), "sample_sequence". What was not measured neither fires nor resolves.
+//       "rules", in the form of the configuration's "alerts", replaces them from now on: one that stays the same goes on as it
+//       stands, and what is on of another is resolved. "events_only": true leaves the answer's "rules" null
 //   {"view": "health"}
 //       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
 //       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,
@@ -310,8 +323,8 @@ NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_js
 // 9. Collectives
 
 // A monitor keeps account of the collectives that a training job runs anyway: an integration, such as netmon.integrations.torch,
-// records each when it has ended. What comes of it is in the samples' "collectives", "collective_ratio" and
-// "self.collectives_dropped_total".
+// records each when it has ended, and may tell what is under way for long. What comes of it is in the samples' "collectives",
+// "collective_ratio", "collective_pending" and "self.collectives_dropped_total".
 
 // What a record is of.
 #define NETMON_COLLECTIVE_ALL_REDUCE 1
@@ -370,7 +383,52 @@ NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *gro
 // use the handle otherwise yet). Since 0.1.
 NETMON_API int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count);
 
-// 10. Phases
+// netmon_collective_pending tells what is under way and has not ended: the oldest, and how many. Samples show it in
+// "collective_pending", for longer and longer, until the next call of this: call it again when the oldest has ended, with NULL and
+// 0 where nothing is under way any more. Of the struct op, group, bytes, enter_ns and sequence are read. It takes no lock, makes no
+// system call and never waits; of calls at the same time one counts.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL with a count above 0 or the other way round, a struct_size below 56 or not a
+// multiple of 8, an op or group that there is not, an enter_ns above INT64_MAX, no group named yet; a handle never issued),
+// _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not use the handle otherwise yet). Since 0.1.
+NETMON_API int32_t netmon_collective_pending(netmon_handle handle, const netmon_collective *oldest_or_null,
+                                             uint32_t count_pending);
+
+// 10. The whole job
+
+// Every process of a job says in a digest what it knows of itself and its node. Digests travel by whatever the job has: a store, an
+// actor, MPI. Any process makes one view of all of them. Nothing here sends a packet or waits for another process;
+// docs/cluster.md describes the view.
+
+// The longest digest.
+#define NETMON_DIGEST_BYTES 512
+
+// netmon_digest writes what this process has to say of itself and its node to buffer, and how many bytes that are to *length_out: at
+// most NETMON_DIGEST_BYTES, of a binary form that may hold zero bytes. Rates in it cover the time since the digest before, at least
+// a second of it, as far as the loop has sampled; two who ask for digests of one monitor share that. Reads only what the loop and
+// the records of collectives have brought. Of many peers and collectives those are told of that matter most.
+// On failure nothing is written to buffer; *length_out is 0, or, where capacity was too small, the capacity that is enough.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, or a capacity below the digest's length: NETMON_DIGEST_BYTES is always enough),
+// _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out);
+
+// netmon_aggregate makes one view ("schema": "netmon.cluster/1") of the digests of a job's processes. The monitor remembers what it
+// was given before, and so tells which processes are late, gone, restarted or new; always give it all digests there are, the old
+// ones too, the newest of each process. request_json is an object of at most 8 MiB with any of
+//   "digests"     list of digests in base64, at most 8192
+//   "engine"      text of at most 64 bytes: how they came, as "c10d store"
+//   "rank"        whole number: of the process that asks
+//   "world_size"  whole number: ranks of the job; those that never said anything are "missing". Default: what digests say
+//   "gone"        list of ranks that are known to have ended
+// A digest that is not understood is left out; "unavailable" of the view says how many, and what is wrong with the first. At most
+// 4096 processes are remembered.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood), _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (no
+// memory), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+// 11. Phases
 
 // A phase is a part of the job that is given a name, as "weight_sync" or "forward": how much of what the network did belongs to it,
 // and whether the link held it up. Begin and end read the counters, so its bytes are exact however short it is, and take 20 to 60

@@ -14,6 +14,7 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"netmon/core/alert"
 	"netmon/core/job"
 	"netmon/core/link"
 	"netmon/core/probe"
@@ -58,13 +59,17 @@ type Config struct {
 	Bandwidth     netip.AddrPort // where other monitors' bandwidth tests are served, invalid for nowhere
 	Interfaces    []string       // patterns of the interfaces that count in totals; empty: by kind
 	Sources       Section
+	Alerts        []alert.Rule
 	Job           job.Identity      // what the configuration says of the job
 	Variables     map[string]string // environment variables handed over; nil: the process's own
+	// ClusterInterval is the time between two digests, as others are told.
+	ClusterInterval time.Duration
 }
 
 // DefaultConfig is what an empty configuration means.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections}
+	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections,
+		ClusterInterval: 2 * time.Second}
 }
 
 // Limits of the configuration.
@@ -76,6 +81,9 @@ const (
 	maxPeers       = 1 << 16
 
 	maxProbeInterval = 3600 * time.Second
+
+	leastClusterInterval = 100 * time.Millisecond
+	mostClusterInterval  = 3600 * time.Second
 )
 
 // TextError is something wrong in a text the caller gave. Its message says what, where, and what would be right.
@@ -115,6 +123,10 @@ func ParseConfig(text []byte) (Config, error) {
 			config.ProbeTimeout, err = d.duration(key, value, probe.LeastTimeout, probe.MostTimeout)
 			return err
 		},
+		"cluster_interval_seconds": func(key string, value []byte) (err error) {
+			config.ClusterInterval, err = d.duration(key, value, leastClusterInterval, mostClusterInterval)
+			return err
+		},
 		"udp_responder": func(key string, value []byte) (err error) {
 			config.Responder, err = d.listener(key, value, probe.DefaultUDPPort)
 			return err
@@ -143,6 +155,10 @@ func ParseConfig(text []byte) (Config, error) {
 			for _, name := range names {
 				config.Sources |= 1 << slices.Index(sectionNames(), name)
 			}
+			return err
+		},
+		"alerts": func(key string, value []byte) (err error) {
+			config.Alerts, err = d.rules(key, value)
 			return err
 		},
 		"job": func(key string, value []byte) error {
@@ -235,6 +251,21 @@ func (d *decoder) number(key string, value []byte, least, most float64, unit str
 		return 0, d.fail(key, "is %v; it must be from %v to %v %s", number, least, most, unit)
 	}
 	return number, nil
+}
+
+func (d *decoder) real(key string, value []byte) (*float64, error) {
+	var number float64
+	if kindOf(value) != "a number" || json.Unmarshal(value, &number) != nil || math.IsNaN(number) || math.IsInf(number, 0) {
+		return nil, d.fail(key, "is %s; it must be a number", describe(value))
+	}
+	return &number, nil
+}
+
+func (d *decoder) boolean(key string, value []byte) (is bool, err error) {
+	if kindOf(value) != "true or false" || json.Unmarshal(value, &is) != nil {
+		return false, d.fail(key, "is %s; it must be true or false", describe(value))
+	}
+	return is, nil
 }
 
 func (d *decoder) integer(key string, value []byte, least, most int64) (*int64, error) {

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"netmon/core/alert"
 	"netmon/core/clock"
 	"netmon/core/exercise"
 	"netmon/core/inventory"
@@ -83,6 +84,10 @@ type Monitor struct {
 	engine     *reach.Engine
 	aimProblem atomic.Pointer[string] // why somebody cannot be probed
 	exercises  *exercises
+	alerts     alerts
+
+	digests     digests
+	aggregation aggregation
 
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
@@ -143,8 +148,10 @@ func New(config Config, options Options) (*Monitor, error) {
 	}
 	m.interfaces = newInterfaceTable(m.events)
 	m.health.Store(&[]string{})
+	m.alerts.table = alert.NewTable(config.Alerts)
 	m.started = m.clock.Monotonic()
 	m.describeHost()
+	m.digests = newDigests(m)
 	m.setJob(config.Job, config.Variables)
 	tools := options.Tools
 	if tools == nil {
@@ -236,6 +243,7 @@ func (m *Monitor) describeHost() {
 	}
 	if m.config.Sources&Collectives == 0 {
 		m.never["collective_ratio"] = "collectives are not in sources"
+		m.never["collective_pending"] = "collectives are not in sources"
 	}
 	if m.config.Sources&Interfaces == 0 {
 		m.never["totals"] = "interfaces are not in sources"
@@ -430,6 +438,7 @@ func (m *Monitor) Tick() {
 			snapshot := m.snapshot(d)
 			m.options.Publish(&snapshot)
 		}
+		m.alerts.evaluate(&d.Sample, moment{monotonic: m.readAt, wall: m.wall})
 	})
 }
 

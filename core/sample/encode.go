@@ -169,6 +169,9 @@ func (b *BandwidthAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, b) 
 func (c *Collectives) WriteJSON(w io.Writer) error { return writeJSON(w, c) }
 
 // WriteJSON writes the answer.
+func (a *Alerts) WriteJSON(w io.Writer) error { return writeJSON(w, a) }
+
+// WriteJSON writes the answer.
 func (s *Stats) WriteJSON(w io.Writer) error { return writeJSON(w, s) }
 
 // pieces writes until the first error.
@@ -182,6 +185,10 @@ func (p *pieces) write(text []byte) {
 		_, p.err = p.w.Write(text)
 	}
 }
+
+// WriteJSON writes a document of another package as the documents here are written: one line, without a newline at its end.
+// Errors: those of w.
+func WriteJSON(w io.Writer, document any) error { return writeJSON(w, document) }
 
 // writeJSON encodes into the encoder's own pooled buffer and hands it to w in one piece, its newline cut off.
 func writeJSON(w io.Writer, value any) error {

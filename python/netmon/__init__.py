@@ -10,6 +10,17 @@ True
 
 from __future__ import annotations
 
+from ._alerts import Alert, AlertCallback
+from ._cluster_types import (
+    ClusterNode,
+    ClusterNodes,
+    ClusterRank,
+    ClusterSkew,
+    ClusterSpread,
+    ClusterTotals,
+    ClusterView,
+    ClusterWay,
+)
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -33,8 +44,12 @@ from ._types import (
     RDMAGID,
     TCP,
     UDP,
+    AlertEvent,
+    AlertRule,
+    Alerts,
     BandwidthTest,
     Collective,
+    CollectivePending,
     Event,
     FineSampling,
     Health,
@@ -65,9 +80,23 @@ from ._types import (
 )
 
 __all__ = [  # noqa: RUF022 - plainly sorted
+    "Alert",
+    "AlertCallback",
+    "AlertEvent",
+    "AlertRule",
+    "Alerts",
     "BandwidthTest",
     "ClosedError",
+    "ClusterNode",
+    "ClusterNodes",
+    "ClusterRank",
+    "ClusterSkew",
+    "ClusterSpread",
+    "ClusterTotals",
+    "ClusterView",
+    "ClusterWay",
     "Collective",
+    "CollectivePending",
     "ConfigError",
     "Error",
     "Event",

@@ -57,6 +57,9 @@ class Library:
             self.bandwidth = _prototype(releasing, "netmon_bandwidth")
             self.collective_group = _prototype(releasing, "netmon_collective_group")
             self.collectives_record = _prototype(holding, "netmon_collectives_record")
+            self.digest = _prototype(releasing, "netmon_digest")
+            self.aggregate = _prototype(releasing, "netmon_aggregate")
+            self.collective_pending = _prototype(holding, "netmon_collective_pending")
             # They wait for a sample under way, some 0.1 ms as a rule: less than getting the lock back may take.
             self.phase_begin = _prototype(holding, "netmon_phase_begin")
             self.phase_end = _prototype(holding, "netmon_phase_end")
