@@ -75,6 +75,38 @@ private:
   std::unique_ptr<char, Free> text_;
 };
 
+// Digest is what netmon_digest wrote: bytes that may be zero. Since 0.1.
+class Digest {
+public:
+  // The bytes. Valid as long as this object.
+  std::string_view view() const noexcept { return std::string_view(reinterpret_cast<const char *>(bytes_), length_); }
+  operator std::string_view() const noexcept { return view(); }
+
+  // The bytes in base64, as netmon_aggregate takes them.
+  std::string base64() const {
+    static constexpr char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::uint32_t i = 0; i < length_; i += 3) {
+      const std::uint32_t left = length_ - i;
+      const std::uint32_t word = static_cast<std::uint32_t>(bytes_[i]) << 16 |
+                                 (left > 1 ? static_cast<std::uint32_t>(bytes_[i + 1]) << 8 : 0) |
+                                 (left > 2 ? static_cast<std::uint32_t>(bytes_[i + 2]) : 0);
+      text += letters[word >> 18];
+      text += letters[word >> 12 & 63];
+      text += left > 1 ? letters[word >> 6 & 63] : '=';
+      text += left > 2 ? letters[word & 63] : '=';
+    }
+    return text;
+  }
+
+private:
+  friend class Monitor;
+  Digest() noexcept = default;
+
+  unsigned char bytes_[NETMON_DIGEST_BYTES] = {};
+  std::uint32_t length_ = 0;
+};
+
 // TextArgument is a text handed in: nullptr, "literal" or std::string. It ends at its first zero byte and is read during the
 // call only. Since 0.1.
 class TextArgument {
@@ -403,6 +435,27 @@ public:
   Result<Text> bandwidth(TextArgument request) const noexcept {
     char *json = nullptr, *error = nullptr;
     const std::int32_t status = netmon_bandwidth(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
+  // Says what this process has to say of itself and its node, for aggregate in another process (netmon_digest).
+  //
+  // Fails with Status::closed, forked, internal.
+  Result<Digest> digest() const noexcept {
+    Digest made;
+    char *error = nullptr;
+    const std::int32_t status = netmon_digest(handle_, made.bytes_, sizeof made.bytes_, &made.length_, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return made;
+  }
+
+  // Makes one view of the digests of a job's processes, a JSON request and answer (netmon_aggregate).
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
+  Result<Text> aggregate(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_aggregate(handle_, request.c_str(), &json, &error);
     if (status != NETMON_OK) return failed(status, error);
     return Text(json);
   }

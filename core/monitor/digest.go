@@ -80,7 +80,11 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	j := &m.job.Load().document
 	d.Rank, d.LocalRank, d.WorldSize = numberOf(j.Rank), numberOf(j.LocalRank), numberOf(j.WorldSize)
 
-	window := digestWindow(m.history.since(0), of.newest)
+	samples := m.history.since(0)
+	if len(samples) == 0 {
+		return d // a defect kept the first sample from being taken
+	}
+	window := digestWindow(samples, of.newest)
 	newest := window[len(window)-1]
 	of.newest = newest.MonotonicSeconds
 	digestNode(&d, window)
@@ -251,8 +255,10 @@ func addressesOf(interfaces []*sample.Interface, name string) (addresses []netip
 func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 	base, newest := window[0], window[len(window)-1]
 	before := make(map[string]*sample.Peer)
+	hasWindow := false
 	if newest != base {
 		peers := base.AllPeers()
+		hasWindow = peers != nil
 		for i := range peers {
 			if peers[i].Process == sample.OwnPeer {
 				before[peers[i].Address] = &peers[i]
@@ -267,7 +273,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		byAddress[p.Address] = len(d.Peers)
-		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], newest != base && base.AllPeers() != nil))
+		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], hasWindow))
 	}
 	probes := newest.AllProbes()
 	for i := range probes {

@@ -91,6 +91,11 @@ void texts() {
   auto answer = monitor.probe(R"({"target": "127.0.0.1"})");
   CHECK(answer && contains(*answer, "\"done\":true") && contains(*answer, "\"received\":1"));
   CHECK(monitor.set_job(R"({"rank": 3, "world_size": 8})"));
+  auto digest = monitor.digest();
+  CHECK(digest && digest->view().substr(0, 3) == "nmd" && digest->view().size() <= NETMON_DIGEST_BYTES);
+  auto view = monitor.aggregate("{\"digests\": [\"" + digest->base64() + "\"]}");
+  CHECK(view && contains(*view, "\"schema\":\"netmon.cluster/1\"") && contains(*view, "\"live_ranks\":1,"));
+  CHECK(monitor.aggregate(R"({"digests": 1})").status() == Status::invalid_argument);
   sample = monitor.sample();
   CHECK(sample && contains(*sample, "\"rank\":3"));
 }
@@ -124,6 +129,7 @@ void errors() {
   CHECK(monitor.sample().status() == Status::closed && monitor.query(R"({"view": "health"})").status() == Status::closed);
   CHECK(monitor.probe(R"({"target": "127.0.0.1"})").status() == Status::closed);
   CHECK(monitor.bandwidth(R"({"target": "127.0.0.1:1"})").status() == Status::closed);
+  CHECK(monitor.digest().status() == Status::closed && monitor.aggregate("{}").status() == Status::closed);
   auto latest = monitor.latest();
   CHECK(!latest && latest.status() == Status::closed && latest.error().sentence() == "closed");
 }
