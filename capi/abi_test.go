@@ -189,7 +189,7 @@ print(json.dumps({
                    for i, (name, code) in enumerate(_abi.COLLECTIVE_FIELDS)],
     "public": [f for f in dir(_types.Snapshot) if not f.startswith("_") and f != "struct_size"],
     "constants": {"NETMON_ABI_VERSION": _abi.ABI_VERSION, "NETMON_OK": _abi.OK, "NETMON_ERR_CLOSED": _abi.CLOSED,
-                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64),
+                  "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64), "NETMON_DIGEST_BYTES": _abi.DIGEST_BYTES,
                   **{"NETMON_COLLECTIVE_" + name.upper(): value for name, value in _abi.COLLECTIVES.items()},
                   **{"NETMON_END_" + name.upper(): value for name, value in _abi.ENDS.items()}},
     "statuses": sorted(status for status in _errors._BY_STATUS),
@@ -222,6 +222,9 @@ func TestABI_python(t *testing.T) {
 		// In ctypes a text that has to be freed, and a struct that is handed over by address, are pointers to nothing.
 		for i := 1; i < len(kinds); i++ {
 			if kinds[i] == "char *" || kinds[i] == "netmon_snapshot *" {
+				kinds[i] = "pointer"
+			}
+			if kinds[i] == "void *" { // a buffer
 				kinds[i] = "pointer"
 			}
 			if kinds[i] == "const netmon_collective *" { // packed records are bytes

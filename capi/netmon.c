@@ -108,9 +108,13 @@ static int32_t no_monitor(netmon_handle handle, char **error_out) {
 // text_length measures a text argument; a text that is too long counts as one byte more than the longest.
 static size_t text_length(const char *text) { return text == NULL ? 0 : strnlen(text, NETMON_MOST_TEXT + 1); }
 
+static int32_t longer_than(size_t most, const char *name, int32_t status, char **error_out) {
+  return netmon_fail(error_out, status, "%s: longer than %zu MiB (%zu bytes), which is the most that is read", name, most >> 20,
+                     most);
+}
+
 static int32_t too_long(const char *name, int32_t status, char **error_out) {
-  return netmon_fail(error_out, status, "%s: longer than 1 MiB (%u bytes), which is the most that is read", name,
-                     NETMON_MOST_TEXT);
+  return longer_than(NETMON_MOST_TEXT, name, status, error_out);
 }
 
 // add makes a table entry. Returns 0 when the table is full. The caller holds the lock.
@@ -269,9 +273,10 @@ int32_t netmon_sample(netmon_handle handle, char **json_out, char **error_out) {
   return status;
 }
 
-// take_request checks the arguments of a function that answers requests, and finds out where the call goes.
-static int32_t take_request(netmon_handle handle, const char *request_json, const char *example, char **json_out,
-                            char **error_out, size_t *length_out, target *target_out) {
+// take_request_up_to checks the arguments of a function that answers requests of at most so many bytes, and finds out where the call
+// goes.
+static int32_t take_request_up_to(size_t most, netmon_handle handle, const char *request_json, const char *example,
+                                  char **json_out, char **error_out, size_t *length_out, target *target_out) {
   if (json_out != NULL) *json_out = NULL;
   if (error_out != NULL) *error_out = NULL;
   if (json_out == NULL) {
@@ -280,9 +285,14 @@ static int32_t take_request(netmon_handle handle, const char *request_json, cons
   if (request_json == NULL) {
     return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "request_json: NULL; pass a request such as %s", example);
   }
-  *length_out = text_length(request_json);
-  if (*length_out > NETMON_MOST_TEXT) return too_long("request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
+  *length_out = strnlen(request_json, most + 1);
+  if (*length_out > most) return longer_than(most, "request_json", NETMON_ERR_INVALID_ARGUMENT, error_out);
   return locate(handle, target_out, error_out);
+}
+
+static int32_t take_request(netmon_handle handle, const char *request_json, const char *example, char **json_out,
+                            char **error_out, size_t *length_out, target *target_out) {
+  return take_request_up_to(NETMON_MOST_TEXT, handle, request_json, example, json_out, error_out, length_out, target_out);
 }
 
 int32_t netmon_query(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
@@ -373,6 +383,41 @@ int32_t netmon_collective_group(netmon_handle handle, const char *group_json, ui
   sigset_t before;
   enter_go(&before);
   status = goNetmonCollectiveGroup(to.inner, (char *)group_json, length, group_out, error_out);
+  leave_go(&before);
+  return status;
+}
+
+int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out) {
+  if (length_out != NULL) *length_out = 0;
+  if (error_out != NULL) *error_out = NULL;
+  if (buffer == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "buffer: NULL; pass where to write NETMON_DIGEST_BYTES (%d) bytes",
+                       NETMON_DIGEST_BYTES);
+  }
+  if (length_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "length_out: NULL; pass where to write the digest's length");
+  }
+  target to;
+  int32_t status = locate(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->digest(to.inner, buffer, capacity, length_out, error_out);
+  sigset_t before;
+  enter_go(&before);
+  status = goNetmonDigest(to.inner, buffer, capacity, length_out, error_out);
+  leave_go(&before);
+  return status;
+}
+
+int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
+  size_t length;
+  target to;
+  int32_t status = take_request_up_to(NETMON_MOST_DIGESTS_TEXT, handle, request_json, "{\"world_size\": 8, \"digests\": []}", json_out,
+                                      error_out, &length, &to);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->aggregate(to.inner, request_json, json_out, error_out);
+  sigset_t before;
+  enter_go(&before);
+  status = goNetmonAggregate(to.inner, (char *)request_json, length, json_out, error_out);
   leave_go(&before);
   return status;
 }

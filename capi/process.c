@@ -280,6 +280,8 @@ static const netmon_api *load_copy(loading *l) {
       {"netmon_bandwidth", &api->bandwidth},
       {"netmon_collective_group", &api->collective_group},
       {"netmon_collectives_record", &api->collectives_record},
+      {"netmon_digest", &api->digest},
+      {"netmon_aggregate", &api->aggregate},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

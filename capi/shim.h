@@ -12,6 +12,8 @@
 #define NETMON_MOST_MONITORS 64
 // The longest configuration, job or request text.
 #define NETMON_MOST_TEXT (1u << 20)
+// The longest request that holds the digests of a job.
+#define NETMON_MOST_DIGESTS_TEXT (8u << 20)
 
 // A call that waits: of netmon_probe, of netmon_bandwidth. It enters Go again and again, for a tenth of a second each: asynchronous
 // signals are held back in there, and the host must be able to be interrupted.
@@ -31,6 +33,8 @@ int32_t goNetmonBandwidth(uint64_t id, char *request, size_t length, netmon_wait
                           char **error_out);
 int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 int32_t goNetmonCollectiveGroup(uint64_t id, char *group, size_t length, uint32_t *group_out, char **error_out);
+int32_t goNetmonDigest(uint64_t id, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out);
+int32_t goNetmonAggregate(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
 
@@ -86,6 +90,8 @@ typedef struct netmon_api {
   int32_t (*bandwidth)(netmon_handle, const char *, char **, char **);
   int32_t (*collective_group)(netmon_handle, const char *, uint32_t *, char **);
   int32_t (*collectives_record)(netmon_handle, const netmon_collective *, uint32_t);
+  int32_t (*digest)(netmon_handle, void *, uint32_t, uint32_t *, char **);
+  int32_t (*aggregate)(netmon_handle, const char *, char **, char **);
 } netmon_api;
 
 // Where calls go in this process.

@@ -111,6 +111,8 @@ typedef uint64_t netmon_handle;
 //                       no port is opened
 //   "bandwidth_server"  true, or an object such as {"address": "127.0.0.1", "port": 29542}: serve other monitors' bandwidth tests
 //                       (section 8). true means loopback and port 29542. Default: no port is opened
+//   "cluster_interval_seconds"  number, 0.1 to 3600, default 2: time between two digests (section 10), which tells others when this
+//                       process is late
 //   "job"               object as for netmon_set_job
 // A key may be given once.
 // handle_out receives the handle, 0 on failure.
@@ -369,6 +371,40 @@ NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *gro
 // not: the records before it are recorded; a handle never issued), _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not
 // use the handle otherwise yet). Since 0.1.
 NETMON_API int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count);
+
+// 10. The whole job
+
+// Every process of a job says in a digest what it knows of itself and its node. Digests travel by whatever the job has: a store, an
+// actor, MPI. Any process makes one view of all of them. Nothing here sends a packet or waits for another process;
+// docs/cluster.md describes the view.
+
+// The longest digest.
+#define NETMON_DIGEST_BYTES 512
+
+// netmon_digest writes what this process has to say of itself and its node to buffer, and how many bytes that are to *length_out: at
+// most NETMON_DIGEST_BYTES, of a binary form that may hold zero bytes. Rates in it cover the time since the digest before, at least
+// a second of it, as far as the loop has sampled; two who ask for digests of one monitor share that. Reads only what the loop and
+// the records of collectives have brought. Of many peers and collectives those are told of that matter most.
+// On failure nothing is written to buffer; *length_out is 0, or, where capacity was too small, the capacity that is enough.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, or a capacity below the digest's length: NETMON_DIGEST_BYTES is always enough),
+// _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out);
+
+// netmon_aggregate makes one view ("schema": "netmon.cluster/1") of the digests of a job's processes. The monitor remembers what it
+// was given before, and so tells which processes are late, gone, restarted or new; always give it all digests there are, the old
+// ones too, the newest of each process. request_json is an object of at most 8 MiB with any of
+//   "digests"     list of digests in base64, at most 8192
+//   "engine"      text of at most 64 bytes: how they came, as "c10d store"
+//   "rank"        whole number: of the process that asks
+//   "world_size"  whole number: ranks of the job; those that never said anything are "missing". Default: what digests say
+//   "gone"        list of ranks that are known to have ended
+// A digest that is not understood is left out; "unavailable" of the view says how many, and what is wrong with the first. At most
+// 4096 processes are remembered.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood), _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (no
+// memory), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
 
 #ifdef __cplusplus
 }

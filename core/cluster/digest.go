@@ -6,17 +6,22 @@
 // collective is told by durations.
 package cluster
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // MostDigestBytes bounds an encoded digest.
 const MostDigestBytes = 512
 
 // Bounds of what a digest lists; of more, those are kept that matter most.
 const (
-	MostDigestPeers = 8
-	MostMarks       = 12
-	mostNameBytes   = 32 // of a host
-	mostShortBytes  = 16 // of an interface, a phase
+	MostDigestPeers  = 8
+	MostMarks        = 12
+	mostAddresses    = 2
+	mostNameBytes    = 32 // of a host
+	mostShortBytes   = 16 // of an interface, a phase
+	mostAddressBytes = 40 // of a peer, where it is no IP address
 )
 
 // Digest is what one process says of itself and its node at one moment. Whole numbers that are not known are None, times are
@@ -45,6 +50,7 @@ type Digest struct {
 	Plane                                                 string // as in transport.plane, "" where not known
 	Interface                                             string // that carries the job's traffic
 	WrongInterface                                        bool
+	Addresses                                             []netip.Addr // of that interface, at most 2
 
 	// Of the process.
 	Peers []PeerDigest
@@ -57,8 +63,8 @@ type Digest struct {
 	Pending         time.Duration
 	PendingSequence uint64
 	PendingOp       string // as in sample.Collective
-	// Marks are collectives of the default group by which ranks are compared: all ranks choose the same, those whose sequence is
-	// a multiple of a power of two that leaves at most MostMarks in the window.
+	// Marks are collectives of the default group by which ranks are compared, oldest first. All ranks choose the same: see
+	// ChooseMarks.
 	Marks []Mark
 	Phase string // the innermost under way, "" for none
 }
@@ -71,17 +77,15 @@ const (
 
 // PeerDigest is what the process knows of the way to another one.
 type PeerDigest struct {
-	Rank                 uint64 // None where only the address is known, or several ranks are there
-	Node                 uint64 // Digest.Node of the peer where the sender knows it, else 0
-	Address              string // shortened where it is long
-	SentBytes            uint64 // in the window, like all that follows
-	RetransmittedBytes   uint64 // segments times the segment size is not known by the kernel: see RetransmittedRatio
-	RetransmittedRatio   float64
+	Rank                 uint64  // the lowest there, None where only the address is known
+	Several              bool    // ranks are at the address
+	Address              string  // shortened where it is long
+	SentBytes            uint64  // in the window
+	RetransmittedRatio   float64 // of segments in the window, without those reported as duplicates
 	RTTSeconds           float64
 	RTTMinSeconds        float64 // since the connection began
 	DeliveryBytesPerSec  float64 // NaN where the application was the limit
-	ProbeRTTMinSeconds   float64 // of probes in their window
-	ProbeLossRatio       float64
+	ProbeRTTMinSeconds   float64 // of probes in their window, like the two that follow
 	ProbeSent, ProbeLost uint64
 }
 

@@ -30,16 +30,17 @@ type View struct {
 // Rank is one process. States: "live", "late" (nothing new for 3 of its intervals), "gone" (for 10 of them, or it said so), and
 // "missing" (of the world, never heard of).
 type Rank struct {
-	Rank       *int64  `json:"rank"`
-	LocalRank  *int64  `json:"local_rank"`
-	Node       *string `json:"node"`
-	State      string  `json:"state"`
-	AgeSeconds float64 `json:"age_seconds"` // since its newest digest was first seen
-	Restarts   uint64  `json:"restarts"`
-	Joined     uint64  `json:"joined_sequence"` // of the view that saw it first
+	Rank       *int64   `json:"rank"`
+	LocalRank  *int64   `json:"local_rank"`
+	Node       *string  `json:"node"`
+	State      string   `json:"state"`
+	AgeSeconds *float64 `json:"age_seconds"` // since its newest digest was first seen
+	Restarts   uint64   `json:"restarts"`
+	Joined     *uint64  `json:"joined_sequence"` // of the view that saw it first
 
 	CollectiveRatio     *float64 `json:"collective_ratio"`
 	CollectivesTotal    *uint64  `json:"collectives_total"`
+	CollectiveBytes     *uint64  `json:"collective_bytes"` // of the array, in the window
 	BusBWBytesPerSecond *float64 `json:"busbw_bytes_per_second"`
 	WaitingSeconds      *float64 `json:"waiting_seconds"` // mean, in marked collectives, for the last rank
 	WaitingRatio        *float64 `json:"waiting_ratio"`   // share of the time in marked collectives
@@ -62,6 +63,7 @@ type Way struct {
 	RTTMinSeconds          *float64 `json:"rtt_min_seconds"`
 	DeliveryBytesPerSecond *float64 `json:"delivery_bytes_per_second"`
 	ProbeRTTMinSeconds     *float64 `json:"probe_rtt_min_seconds"`
+	ProbesSent             *uint64  `json:"probes_sent"`
 	ProbeLossRatio         *float64 `json:"probe_loss_ratio"`
 }
 
@@ -69,11 +71,14 @@ type Way struct {
 type Node struct {
 	Name       string  `json:"name"` // the host's name; "name#2" and so on where several nodes have the same
 	Ranks      []int64 `json:"ranks"`
-	State      string  `json:"state"` // the best of its ranks'
+	Processes  int     `json:"processes"` // with those that have no rank
+	State      string  `json:"state"`     // the best of its ranks'
 	AgeSeconds float64 `json:"age_seconds"`
 
+	// Since the node's first monitor that was heard of was started, over restarts; never less than before.
 	ReceiveBytesTotal          *uint64  `json:"receive_bytes_total"`
 	TransmitBytesTotal         *uint64  `json:"transmit_bytes_total"`
+	WindowSeconds              *float64 `json:"window_seconds"` // of the rates, drops and errors
 	ReceiveBytesPerSecond      *float64 `json:"receive_bytes_per_second"`
 	TransmitBytesPerSecond     *float64 `json:"transmit_bytes_per_second"`
 	ReceiveBestBytesPerSecond  *float64 `json:"receive_best_bytes_per_second"`
@@ -91,13 +96,15 @@ type Node struct {
 	WrongInterface             bool     `json:"wrong_interface"`
 }
 
-// Totals are sums over nodes whose state is "live" or "late", nil where none tells.
+// Totals are sums over nodes whose state is "live" or "late", nil where none tells; of bytes over all nodes that were ever heard of,
+// so that they never decrease.
 type Totals struct {
 	Nodes                  int      `json:"nodes"`
 	LiveRanks              int      `json:"live_ranks"`
 	LateRanks              int      `json:"late_ranks"`
 	GoneRanks              int      `json:"gone_ranks"`
 	MissingRanks           int      `json:"missing_ranks"`
+	UnrankedProcesses      int      `json:"unranked_processes"`
 	ReceiveBytesTotal      *uint64  `json:"receive_bytes_total"`
 	TransmitBytesTotal     *uint64  `json:"transmit_bytes_total"`
 	ReceiveBytesPerSecond  *float64 `json:"receive_bytes_per_second"`
@@ -119,7 +126,8 @@ type Spread struct {
 
 // Skew says how far apart ranks come to collectives.
 type Skew struct {
-	Compared           int      `json:"compared"`             // marked collectives that all live ranks told of
+	Ranks              int      `json:"ranks"`                // live ones that told of marked collectives
+	Compared           int      `json:"compared"`             // marked collectives that all of them told of
 	TransferP50Seconds *float64 `json:"transfer_p50_seconds"` // duration at the rank that came last
 	WaitingP50Seconds  *float64 `json:"waiting_p50_seconds"`  // longest waiting of a rank
 	LastRank           *int64   `json:"last_rank"`            // that came last most often

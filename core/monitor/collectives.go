@@ -43,6 +43,7 @@ type collectives struct {
 	unseen  string // what they do not see
 	dropped uint64
 	failure string // what ended the goroutine
+	marks   markRing
 	room    [drainRoom]collective.Record
 }
 
@@ -169,7 +170,9 @@ func (c *collectives) drain(now time.Duration) {
 		for i := range c.room[:got] {
 			if !c.table.Add(c.room[i]) {
 				c.dropped++
+				continue
 			}
+			c.marks.add(&c.room[i], &c.table.Groups()[c.room[i].Group-1])
 		}
 		if got < len(c.room) {
 			return
@@ -267,9 +270,9 @@ func join(reasons ...string) (all string) {
 func (c *collectives) remember(uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The records are moved on after this: the last one goes.
+	// The records are moved on after this: the last one goes. Windows of digests begin further back.
 	if r := c.m.records[keptRecords-2]; r != nil {
-		c.table.Forget(r.monotonic)
+		c.table.Forget(min(r.monotonic, c.m.readAt-markIntervals*c.m.config.ClusterInterval))
 	}
 }
 

@@ -57,11 +57,14 @@ type Config struct {
 	Sources       Section
 	Job           job.Identity      // what the configuration says of the job
 	Variables     map[string]string // environment variables handed over; nil: the process's own
+	// ClusterInterval is the time between two digests, as others are told.
+	ClusterInterval time.Duration
 }
 
 // DefaultConfig is what an empty configuration means.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections}
+	return Config{Interval: time.Second, ProbeInterval: time.Second, ProbeTimeout: time.Second, Sources: allSections,
+		ClusterInterval: 2 * time.Second}
 }
 
 // Limits of the configuration.
@@ -73,6 +76,9 @@ const (
 	maxPeers       = 1 << 16
 
 	maxProbeInterval = 3600 * time.Second
+
+	leastClusterInterval = 100 * time.Millisecond
+	mostClusterInterval  = 3600 * time.Second
 )
 
 // TextError is something wrong in a text the caller gave. Its message says what, where, and what would be right.
@@ -110,6 +116,10 @@ func ParseConfig(text []byte) (Config, error) {
 		},
 		"probe_timeout_seconds": func(key string, value []byte) (err error) {
 			config.ProbeTimeout, err = d.duration(key, value, probe.LeastTimeout, probe.MostTimeout)
+			return err
+		},
+		"cluster_interval_seconds": func(key string, value []byte) (err error) {
+			config.ClusterInterval, err = d.duration(key, value, leastClusterInterval, mostClusterInterval)
 			return err
 		},
 		"udp_responder": func(key string, value []byte) (err error) {

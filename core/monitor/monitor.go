@@ -84,6 +84,9 @@ type Monitor struct {
 	aimProblem atomic.Pointer[string] // why somebody cannot be probed
 	exercises  *exercises
 
+	digests     digests
+	aggregation aggregation
+
 	mu         sync.Mutex // guards what follows: one sample at a time
 	sequence   uint64
 	readings   uint64
@@ -143,6 +146,7 @@ func New(config Config, options Options) (*Monitor, error) {
 	m.health.Store(&[]string{})
 	m.started = m.clock.Monotonic()
 	m.describeHost()
+	m.digests = newDigests(m)
 	m.setJob(config.Job, config.Variables)
 	tools := options.Tools
 	if tools == nil {

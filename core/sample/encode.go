@@ -183,6 +183,10 @@ func (p *pieces) write(text []byte) {
 	}
 }
 
+// WriteJSON writes a document of another package as the documents here are written: one line, without a newline at its end.
+// Errors: those of w.
+func WriteJSON(w io.Writer, document any) error { return writeJSON(w, document) }
+
 // writeJSON encodes into the encoder's own pooled buffer and hands it to w in one piece, its newline cut off.
 func writeJSON(w io.Writer, value any) error {
 	encoder := json.NewEncoder(withoutNewline{w})

@@ -10,6 +10,16 @@ True
 
 from __future__ import annotations
 
+from ._cluster_types import (
+    ClusterNode,
+    ClusterNodes,
+    ClusterRank,
+    ClusterSkew,
+    ClusterSpread,
+    ClusterTotals,
+    ClusterView,
+    ClusterWay,
+)
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -64,6 +74,14 @@ from ._types import (
 __all__ = [  # noqa: RUF022 - plainly sorted
     "BandwidthTest",
     "ClosedError",
+    "ClusterNode",
+    "ClusterNodes",
+    "ClusterRank",
+    "ClusterSkew",
+    "ClusterSpread",
+    "ClusterTotals",
+    "ClusterView",
+    "ClusterWay",
     "Collective",
     "ConfigError",
     "Error",

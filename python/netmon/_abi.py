@@ -12,6 +12,7 @@ OK = 0
 CLOSED = -3
 FORKED = -4
 UNKNOWN_U64 = 2**64 - 1
+DIGEST_BYTES = 512
 PLANES = ("none", "loopback", "tcp", "rdma")  # by the values of transport_plane
 
 # Names, result types and argument types of the functions. Text that the library hands out is c_void_p: ctypes would turn a
@@ -30,6 +31,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "netmon_bandwidth": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "netmon_collective_group": (c_int32, [c_uint64, c_char_p, POINTER(c_uint32), POINTER(c_void_p)]),
     "netmon_collectives_record": (c_int32, [c_uint64, c_char_p, c_uint32]),
+    "netmon_digest": (c_int32, [c_uint64, c_void_p, c_uint32, POINTER(c_uint32), POINTER(c_void_p)]),
+    "netmon_aggregate": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
 }
 
 # The fields of netmon_snapshot after struct_size and the reserved bytes.

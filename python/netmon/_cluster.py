@@ -19,9 +19,9 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ._cluster_types import ClusterView
 from ._election import MOST_HEIRS, PATIENCE, Election
 from ._errors import ClosedError, Error
-from ._view import ClusterView
 
 if TYPE_CHECKING:
     from ._monitor import Monitor
@@ -95,21 +95,26 @@ class Board(Protocol):
 class Speaker(Protocol):
     """Who knows what this process has to say: a monitor."""
 
+    def _tell_rank(self, rank: int, world_size: int | None) -> None: ...
+
     def _digest(self) -> bytes: ...
 
     def _aggregate(self, request: Mapping[str, Any]) -> bytes: ...
 
 
 class _Kept(NamedTuple):
-    """The newest view, compressed, and what it came with."""
+    """The newest view, and what it came with."""
 
-    packed: bytes
+    view: ClusterView
     order: tuple[int, int]
     since: float
 
 
 class Member:
     """One process's membership.
+
+    It looks twice an interval, so that a rank that falls silent is seen to be late before five intervals have passed: three
+    that it may be silent for, and the time until its last digest was noticed, the view made, and fetched.
 
     Args:
         find: looks for an engine: a board, or why there is none. It is called every interval until there is one.
@@ -135,6 +140,7 @@ class Member:
         self._last_round = self._rests_until = 0.0
         self._view_bytes = 0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
+        self._told: int | None = None  # who knows the rank, by id
 
     def start(self) -> None:
         """Start the thread; where none can be started, the view says so."""
@@ -184,7 +190,7 @@ class Member:
         age = now - kept.since
         if problem is None and age > 2 * PATIENCE * self.interval:
             problem = f"no process has made a new view for {age:.1f} s"
-        return ClusterView(kept.packed, age, problem, engine)
+        return kept.view.again(age, problem)
 
     def _run(self) -> None:
         while not self._closing:
@@ -242,6 +248,7 @@ class Member:
         self._election = Election(found.number, self._process, self.interval)
         self._changed.clear()
         self._next_digest = 0.0
+        self._told = None
         self._last_round = time.monotonic()
         return True
 
@@ -255,6 +262,9 @@ class Member:
     def _round(self, board: Board, speaker: Speaker) -> None:
         assert self._election is not None
         election = self._election
+        if board.rank is not None and id(speaker) != self._told:
+            speaker._tell_rank(board.rank, board.world_size)
+            self._told = id(speaker)
         due = time.monotonic() >= self._next_digest
         digest = speaker._digest() if due else None
         lease = board.exchange(digest)
@@ -267,13 +277,13 @@ class Member:
             # On a rhythm of its own, but never twice to make up for a pause.
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
         election.see(lease, now)
-        if (due or not election.holds) and now >= self._rests_until:
-            self._take_part(board, speaker, election, now, due)
+        if now >= self._rests_until:
+            self._take_part(board, speaker, election, now)
         if not election.holds and election.lease is not None and self._is_wanted(election.lease.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
-    def _take_part(self, board: Board, speaker: Speaker, election: Election, now: float, due: bool) -> None:
+    def _take_part(self, board: Board, speaker: Speaker, election: Election, now: float) -> None:
         claim = election.claim(self._view_bytes, self._heirs(board.number, now))
         holds = claim is not None and election.claimed(board.replace(*claim), time.monotonic())
         if holds:
@@ -282,8 +292,8 @@ class Member:
             packed = zlib.compress(self._made(board, speaker), 1)
             self._view_bytes = len(packed)
             board.write_view(b"%d %d\n" % order + packed)
-            self._kept = _Kept(packed, order, time.monotonic())
-        elif due and election.next_in_line:
+            self._keep(packed, order)
+        elif election.next_in_line:
             self._made(board, speaker)  # so that its memory of all processes is as old as that of the one that it follows
 
     def _made(self, board: Board, speaker: Speaker) -> bytes:
@@ -323,7 +333,10 @@ class Member:
         term, beat = map(int, head.split())
         # Who was stopped in the middle may leave an old view when it goes on.
         if self._kept is None or (term, beat) > self._kept.order:
-            self._kept = _Kept(packed, (term, beat), time.monotonic())
+            self._keep(packed, (term, beat))
+
+    def _keep(self, packed: bytes, order: tuple[int, int]) -> None:
+        self._kept = _Kept(ClusterView(packed, None, None), order, time.monotonic())
 
 
 ENGINES: Mapping[str, tuple[str, str]] = {
@@ -394,16 +407,16 @@ def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
     with _lock:
         if _child is not None:
             return hold
+        _holds.append(hold)  # first: a thread that finds nobody who speaks ends
         if _member is None or _member._closing:
             names = tuple(ENGINES) if engine is None else (engine,)
             _member = Member(lambda: _look(names), _speaker, interval)
             _member.start()
-        _holds.append(hold)
         hold._member = _member
     return hold
 
 
-def _speaker() -> Speaker | None:
+def _speaker() -> Monitor | None:
     for hold in list(_holds):
         monitor = hold.monitor()
         if monitor is not None:

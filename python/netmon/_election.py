@@ -12,7 +12,8 @@ import json
 from typing import NamedTuple
 
 PATIENCE = 3.0  # intervals for which a lease stands still before others may take it
-_STAGGER = 0.5  # intervals between one who may take it and the next
+_STAGGER = 0.75  # intervals between one who may take it and the next, who look twice an interval
+_EARLY = 0.25  # intervals: the lease was as it is for some time when it was first seen so
 _MOST_STAGGERED = 8
 MOST_HEIRS = 3
 _MOST_BYTES = 1024
@@ -91,8 +92,7 @@ class Election:
         assert self._text is not None
         term, beat = (self.lease.term, self.lease.beat + 1) if self.lease is not None else (0, 1)
         if not self.holds:
-            # A quarter of an interval early is not too early: the lease was as it is for some time when it was first seen so.
-            if self._still < self._waits() - _STAGGER * self._interval / 2:
+            if self._still < self._waits() - _EARLY * self._interval:
                 return None
             term, beat = term + 1, 1
         self._claim = Lease(term, self._number, self._process, beat, view_bytes, heirs[:MOST_HEIRS])

@@ -57,6 +57,8 @@ class Library:
             self.bandwidth = _prototype(releasing, "netmon_bandwidth")
             self.collective_group = _prototype(releasing, "netmon_collective_group")
             self.collectives_record = _prototype(holding, "netmon_collectives_record")
+            self.digest = _prototype(releasing, "netmon_digest")
+            self.aggregate = _prototype(releasing, "netmon_aggregate")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"

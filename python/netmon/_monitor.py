@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from ctypes import byref, c_uint64, c_void_p
+from ctypes import byref, c_uint32, c_uint64, c_void_p
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _abi, _loader
+from ._cluster_types import ClusterView
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
 from ._types import BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import pandas
 
     from . import _cluster
-    from ._view import ClusterView
 
 _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
 
@@ -38,10 +39,11 @@ class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
     It probes the training peers and the targets it is given, and nobody else: without them it sends no packet, but to the
-    system's resolver where the job's master address is a name, and, where it takes part in the view of its job (``cluster``), to
-    the job's store. It opens no port unasked, starts no Python thread but the one for that view, and needs no privilege. What it
-    measures is that of the network namespace of the thread that creates it. All methods may be called from any thread. After a
-    fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the child, with totals from zero.
+    system's resolver where the job's master address is a name, and to the job's store where it takes part in the view of its
+    job (``cluster``). It opens no port unasked, starts no Python thread but the one for that view, and needs no privilege. What
+    it measures is that of the network namespace of the thread that creates it. All methods may be called from any thread. After
+    a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the child, with totals from
+    zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
@@ -411,9 +413,10 @@ class Monitor:
     def cluster(self) -> ClusterView:
         """Return the newest view of the whole job: nodes, ranks, totals, who is slow, and who is late or gone.
 
-        It returns at once what a thread in the background fetches; that thread starts with the first call, where ``cluster=True``
-        or ``attach`` did not start it before. Nobody has to wait for anybody, and no collective is called. Every process of the
-        job that is to be seen has to take part. Where there is no view yet, the one returned has ``sequence`` 0 and a ``problem``.
+        It returns at once what a thread in the background fetches. That thread starts with the first call, where
+        ``cluster=True`` or ``attach`` did not start it before. Nobody has to wait for anybody, and no collective is called.
+        Every process of the job that is to be seen has to take part. Where there is no view yet, the one returned has
+        ``sequence`` 0 and a ``problem``.
 
         Raises:
             ClosedError: the monitor was closed.
@@ -422,7 +425,7 @@ class Monitor:
             if self.closed:
                 self._gone()
             if self._cluster is False:
-                return _view_of_none("the monitor was made with cluster=False")
+                return ClusterView(None, None, "the monitor was made with cluster=False")
             self._hold = self._join()
         return self._hold.view()
 
@@ -431,6 +434,40 @@ class Monitor:
         from . import _cluster
 
         return _cluster.join(self, self._cluster if isinstance(self._cluster, str) else None, self._cluster_interval)
+
+    def _tell_rank(self, rank: int, world_size: int | None) -> None:
+        """Take over what an engine knows, where neither the configuration nor the environment said it."""
+        job = self.sample().job
+        if job is None or job.rank is None or job.world_size is None:
+            self.set_job(rank=rank, world_size=world_size, source="torch.distributed")
+
+    def _digest(self) -> bytes:
+        """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
+
+        Raises:
+            ClosedError: the monitor was closed.
+        """
+        buffer, length, error = ctypes.create_string_buffer(_abi.DIGEST_BYTES), c_uint32(), c_void_p()
+        status = self._library.digest(
+            self._handle.value or self._gone(), buffer, _abi.DIGEST_BYTES, byref(length), byref(error)
+        )
+        self._check(status, error)
+        return buffer.raw[: length.value]
+
+    def _aggregate(self, request: Mapping[str, Any]) -> bytes:
+        """Return one view of the digests of a job's processes, as text: the document of ``ClusterView``.
+
+        Args:
+            request: ``digests``, a list of bytes, and whatever else ``netmon_aggregate`` takes.
+
+        Raises:
+            InvalidArgumentError: the request is wrong; the text names the key.
+            ClosedError: the monitor was closed.
+        """
+        text = c_void_p()
+        digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
+        self._request(self._library.aggregate, {**request, "digests": digests}, text)
+        return self._take(text)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
@@ -504,12 +541,6 @@ def _engine(cluster: object) -> bool | str | None:
     if isinstance(cluster, str) and cluster in ENGINES:
         return cluster
     raise ConfigError(f"cluster {cluster!r}: True, False, None, or one of {', '.join(map(repr, ENGINES))}")
-
-
-def _view_of_none(why: str) -> ClusterView:
-    from ._view import ClusterView
-
-    return ClusterView(None, None, why)
 
 
 def _decode(text: c_void_p) -> dict[str, Any]:

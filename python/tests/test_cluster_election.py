@@ -84,7 +84,7 @@ def test_heirs_that_are_gone_too_are_passed_over() -> None:
     job = Job(12)
     job.after(5)
     job.stopped.update(range(5))
-    assert job.after(3 + 0.5 * 8 + 1) in range(5, 12)
+    assert job.after(3 + 0.75 * 8 + 1) in range(5, 12)
     assert len(job.holders) == 2
 
 
