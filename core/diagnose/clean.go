@@ -67,9 +67,9 @@ func measuredWays(ways []*way) bool {
 		if !w.now || !w.counted {
 			continue
 		}
-		segments += w.segments
 		for i := range w.recent[:w.count] {
 			bytes += orZero(w.recent[i].sent)
+			segments += orZero(w.recent[i].segments)
 		}
 		trip = trip || !math.IsNaN(w.rtt) || !math.IsNaN(w.floor)
 	}

@@ -200,11 +200,7 @@ func (s *State) culprits(g *graph, bad, ways []*way) (found []culprit) {
 		if len(candidates) == 0 {
 			return found
 		}
-		best := candidates[0].score
-		tied := candidates
-		if i := slices.IndexFunc(candidates, func(c candidate) bool { return c.score < best }); i > 0 {
-			tied = candidates[:i]
-		}
+		tied := tiedWith(candidates)
 		c, ok := s.choose(g, tied)
 		if !ok {
 			return found
@@ -216,6 +212,17 @@ func (s *State) culprits(g *graph, bad, ways []*way) (found []culprit) {
 		}
 	}
 	return found
+}
+
+// tiedWith are the candidates that explain as much as the first, of the same ways: those of others are another fault.
+func tiedWith(candidates []candidate) (tied []candidate) {
+	first := &candidates[0]
+	for _, c := range candidates {
+		if c.score == first.score && slices.ContainsFunc(c.bad, func(w *way) bool { return slices.Contains(first.bad, w) }) {
+			tied = append(tied, c)
+		}
+	}
+	return tied
 }
 
 type candidate struct {

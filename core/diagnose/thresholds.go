@@ -94,11 +94,15 @@ const (
 	cleanBytes    = 1 << 20 // carried in the views it is said of, by each host
 	cleanSegments = 500
 	cleanViews    = 5
+	// One process sees a part of the job.
+	localConfidence = 0.7
+	renewSeconds    = 20.0 // after which the numbers of a finding that stays are renewed in samples
 )
 
 // Bounds of the memory.
 const (
-	mostWays = 1 << 14 // between hosts
-	mostHeld = 256     // findings under way or about to be
-	mostTold = 64      // findings in one answer
+	mostWays      = 1 << 14 // between hosts
+	mostLocalWays = 256
+	mostHeld      = 256 // findings under way or about to be
+	mostTold      = 64  // findings in one answer
 )

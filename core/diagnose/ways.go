@@ -30,6 +30,7 @@ func unknownFacts() facts {
 type way struct {
 	pair
 	recent   [recentViews]facts // newest first
+	scratch  [recentViews]float64
 	count    int
 	seenAt   float64 // of the newest facts, wall time of the view
 	now      bool    // the view being judged has facts of it
@@ -102,8 +103,9 @@ func (w *way) take(at float64, f facts) {
 	}
 }
 
-// each are the recent values of a field that are known.
+// each are the recent values of a field that are known, until the next call.
 func (w *way) each(field func(*facts) float64) (values []float64) {
+	values = w.scratch[:0]
 	for i := range w.recent[:w.count] {
 		if v := field(&w.recent[i]); !math.IsNaN(v) {
 			values = append(values, v)

@@ -211,11 +211,6 @@ func master(j *jobState) string {
 	return *j.document.MasterAddress
 }
 
-// notMeasured are sections and fields that this version does not have.
-func notMeasured() []string {
-	return []string{"findings"}
-}
-
 func (m *Monitor) describeHost() {
 	id := inventory.Host(*m.options.FS)
 	m.host = &sample.Host{
@@ -227,9 +222,6 @@ func (m *Monitor) describeHost() {
 	m.never = make(map[string]string)
 	for field, reason := range id.Reasons {
 		m.never["host."+field] = reason
-	}
-	for _, section := range notMeasured() {
-		m.never[section] = "not measured by this version"
 	}
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {

@@ -45,5 +45,6 @@ func (m *Monitor) newParts() (parts []part) {
 	parts = append(parts, m.exercises)
 	m.phases = newPhases(m)
 	parts = append(parts, m.phases)
-	return append(parts, newTransportPart(m)) // the last: it tells of what others found
+	// The last: they tell of what others found.
+	return append(parts, newTransportPart(m), newFindingsPart(m))
 }
