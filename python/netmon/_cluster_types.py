@@ -22,6 +22,13 @@ _FIELDS = (
     "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
 )  # fmt: skip
 
+T = TypeVar("T")
+
+_SCHEMA = "netmon.cluster/1"
+_FIELDS = (
+    "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterWay:
