@@ -342,11 +342,11 @@ func (c *coder) peer(p *PeerDigest) {
 		if p.Several {
 			known |= hasSeveral
 		}
-		if p.ProbeSent != None && p.ProbeLost != None {
-			known |= hasProbes
-		}
 		if p.SegmentsSent != None && p.Retransmitted != None {
 			known |= hasSegments
+		}
+		if p.ProbeSent != None && p.ProbeLost != None {
+			known |= hasProbes
 		}
 		for _, r := range reals {
 			if !math.IsNaN(*r.value) {

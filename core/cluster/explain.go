@@ -136,8 +136,8 @@ func wayFields() []lacking[Rank] {
 			any(func(w *Way) bool { return w.DeliveryBytesPerSecond == nil })},
 		{"probe_rtt_min_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTMinSeconds == nil })},
 		{"probe_rtt_last_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTLastSeconds == nil })},
-		{"probe_sent", "that address is not probed", any(func(w *Way) bool { return w.ProbeSent == nil })},
 		{"probe_lost", "that address is not probed", any(func(w *Way) bool { return w.ProbeLost == nil })},
+		{"probe_sent", "that address is not probed", any(func(w *Way) bool { return w.ProbeSent == nil })},
 		{"probe_loss_ratio", "that address is not probed", any(func(w *Way) bool { return w.ProbeLossRatio == nil })},
 	}
 }

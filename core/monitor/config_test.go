@@ -189,11 +189,18 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"target": "10.0.0.2:80", "method": "tcp", "count": 5, "timeout_seconds": 1, "wait_seconds": 0}`))
 	f.Add([]byte(`{"id": 7, "cancel": true}`))
 	f.Add([]byte(`{"a": "\\"}`))
+	f.Add([]byte(`{"alerts": [{"metric": "tcp.timeouts_total", "above": 0.5, "clear": 0, "for_seconds": 1, "rate": true, "name": "a"}]}`))
+	f.Add([]byte(`{"view": "alerts", "rules": [{"metric": "findings.slow_link.count", "below": 1}], "events_only": true}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		config, err := ParseConfig(text)
 		if err == nil {
 			require.GreaterOrEqual(t, config.Interval, 10*time.Millisecond)
 			require.LessOrEqual(t, config.Interval, time.Hour)
+			for i := range config.Alerts {
+				r := &config.Alerts[i]
+				require.False(t, r.Beyond(r.Clear), "what is over is not beyond")
+				require.True(t, r.Over(r.Clear))
+			}
 		} else {
 			var wrong *TextError
 			require.ErrorAs(t, err, &wrong)

@@ -377,6 +377,7 @@ const (
 
 // markRecord is a collective of the default group that may be marked.
 type markRecord struct {
+	op       collective.Op
 	sequence uint64
 	end      time.Duration
 	duration time.Duration
@@ -407,7 +408,7 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	if c.DurationError == collective.Unknown || c.DurationError > max(mostMarkError, c.Duration/10) {
 		return
 	}
-	made := markRecord{c.Sequence, c.Enter + c.Duration, c.Duration}
+	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
@@ -416,9 +417,14 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	r.next = (r.next + 1) % mostMarkRecords
 }
 
-// choose are the marks of a digest.
+// choose are the marks of a digest. Barriers are among them only where there is nothing else: who comes last to a barrier is who has
+// finished the transfer before it last, which says nothing of how long it computes.
 func (r *markRing) choose(now, interval time.Duration) []cluster.Mark {
 	records := slices.Clone(r.records)
+	isBarrier := func(m markRecord) bool { return m.op == collective.Barrier }
+	if others := slices.DeleteFunc(slices.Clone(records), isBarrier); len(others) > 0 {
+		records = others
+	}
 	slices.SortFunc(records, func(a, b markRecord) int { return cmp.Compare(b.end, a.end) }) // newest first
 	var marks []cluster.Mark
 	for i, c := range records {

@@ -16,9 +16,10 @@ from ._types import AlertEvent
 if TYPE_CHECKING:
     from ._monitor import Monitor
 
-# New events are looked for this many times an interval of the monitor, within bounds.
-_LOOKS = 4
-_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.01, 0.25
+# New events are looked for so long after the next sample is due; where it is late, a quarter of an interval later again.
+_AFTER_SECONDS = 0.002
+_LATE_PART = 0.25
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.002, 1.0
 _CLOSE_SECONDS = 0.1
 
 
@@ -70,7 +71,7 @@ def rules_of(alerts: Iterable[Alert | Mapping[str, Any]]) -> list[Any]:
 class AlertCallback:
     """A function that is called with each event, on a daemon thread of its own, until ``close``.
 
-    The thread looks for new events four times an interval of the monitor, at least every 0.25 s. It holds neither the monitor
+    The thread looks for new events when a sample of the loop is due, and at least once a second. It holds neither the monitor
     nor this object: a monitor that is dropped ends it too.
 
     Attributes:
@@ -82,7 +83,8 @@ class AlertCallback:
     def __init__(self, monitor: Monitor, callback: Callable[[AlertEvent], Any], interval: float) -> None:
         self._monitor = weakref.ref(monitor)
         self._callback = callback
-        self._pause = min(max(interval / _LOOKS, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+        self._interval = interval
+        self._pause = 0.0
         self._process = os.getpid()
         self._stop = threading.Event()
         self._seen = 0  # sequence of the newest sample whose events are known
@@ -146,8 +148,11 @@ class AlertCallback:
         monitor = self._monitor()
         if monitor is None:
             raise ClosedError("the monitor is gone")
-        # Costs under a microsecond, and most of the time there is no new sample.
-        if monitor.latest().sequence == self._seen:
+        newest = monitor.latest()
+        due_in = newest.monotonic_time_ns / 1e9 + self._interval + _AFTER_SECONDS - time.monotonic()
+        wait = due_in if due_in > 0 else self._interval * _LATE_PART
+        self._pause = min(max(wait, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+        if newest.sequence == self._seen:
             return
         answer = monitor._alerts(self._after, events_only=True)
         if answer.events:

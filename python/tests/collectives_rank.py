@@ -30,8 +30,8 @@ more = sys.argv[5:]
 FLOAT = 4
 
 
-def begin(**options: Any) -> None:
-    method = f"file://{store}" if store.startswith("/") else f"tcp://{store}"
+def begin(again: str = "", **options: Any) -> None:
+    method = f"file://{store}{again}" if store.startswith("/") else f"tcp://{store}"
     dist.init_process_group(
         "gloo", init_method=method, rank=rank, world_size=world_size, timeout=timedelta(seconds=60), **options
     )
@@ -648,9 +648,15 @@ def rldk() -> dict[str, Any]:
     return found
 
 
-if "library" in more:  # as with a torch that has no hooks
-    from netmon.integrations.torch._hooks import Hooks
+def main(scenarios: dict[str, Any]) -> None:
+    """Run the scenario, and print what it found."""
+    if "library" in more:  # as with a torch that has no hooks
+        from netmon.integrations.torch._hooks import Hooks
 
-    Hooks.possible = staticmethod(lambda distributed: False)
-answer = globals()[scenario]()
-print(json.dumps(answer), flush=True)
+        Hooks.possible = staticmethod(lambda distributed: False)
+    answer = scenarios[scenario]()
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(globals())

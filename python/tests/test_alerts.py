@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from lab import Lab
 
 import netmon
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "alerts.md").read_text()
 MakeLab = Callable[..., Lab]
 
 # A rule that fires when the monitor has taken so many samples, and one that is on from the first.
@@ -44,6 +47,24 @@ def threads() -> list[threading.Thread]:
 def no_thread_is_left() -> Iterator[None]:
     yield
     until(lambda: not threads(), 10)
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    called, state, event = done.stdout.splitlines()
+    assert called == "info: jumbo fired: interfaces.lo.mtu is 65536, above 1000"
+    assert re.fullmatch(r"jumbo on 65536\.0 [\d.]+", state)
+    assert event == "fired jumbo 65536.0 interfaces.lo.mtu is 65536, above 1000"
+
+
+def test_the_page_knows_every_key() -> None:
+    with netmon.Monitor(interval=3600, alerts=[ON]) as monitor:
+        answer = monitor.alerts().to_dict()
+    for names in (answer, answer["rules"][0], answer["events"][0], netmon.Alert.__dataclass_fields__):
+        for name in names:
+            assert re.search(rf"`{name}(\[\])?`", PAGE), name
 
 
 # Rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import random
 import sys
 import threading
@@ -13,7 +14,7 @@ from ._cuda import Graphs
 from ._gpu import starter
 from ._measure import PURPOSE
 from ._sizes import HOOKED, INPUT_PARTS, NONE, PARTS, bytes_of
-from ._tracker import OP, Tracker, now
+from ._tracker import BETWEEN_TWO, FAILED, OP, UNKNOWN, Tracker, now
 
 SOURCE = "torch hooks"
 UNSEEN = (
@@ -59,6 +60,8 @@ class Hooks:
         c10d = _c10d()
         for group in list(c10d._world.pg_map):
             self._hook(group)
+        if self._ours is not None:
+            return
         original = self._register = c10d._register_process_group
 
         def register_process_group(name: str, group: Any) -> Any:
@@ -121,11 +124,18 @@ class Hooks:
         sinks, live, began = tracker.sinks, tracker.live, tracker.began
         home, foreign, ident, clock = self._home, self._foreign, threading.get_ident, now
         pending: dict[int, tuple[int, int, int, Any]] = {}  # by thread: it calls one at a time
+        numbered = itertools.count(1).__next__
+        between = 0  # how many sends and receives torch has numbered
 
         def pre(call: Any) -> None:
             if not sinks:
                 return
             try:
+                thread = ident()
+                if pending:
+                    refused = pending.pop(thread, None)
+                    if refused is not None:  # the last call did not get to post
+                        tracker.emit((refused[0], number, refused[1], refused[2], UNKNOWN, False, None), FAILED)
                 known = table[call.name.value]
                 if known is None:
                     return
@@ -136,10 +146,12 @@ class Hooks:
                     tensors = call.output_tensors
                 else:
                     tensors = ()
-                length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                try:
+                    length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                except RuntimeError:  # a sparse one
+                    length = bytes_of(tensors)
                 if made_of in PARTS:
                     length *= size
-                thread = ident()
                 if thread != home:
                     foreign.add(thread)
                 marks = None if start is None else start(tensors, call.async_op)
@@ -156,7 +168,12 @@ class Hooks:
                     return
                 op, length, enter, marks = known
                 free = call.async_op
-                entry = op, number, length, enter, call.op_id, free, marks or None
+                if op in BETWEEN_TWO:
+                    nonlocal between
+                    between, sequence = numbered(), UNKNOWN
+                else:
+                    sequence = call.op_id - between
+                entry = op, number, length, enter, sequence, free, marks or None
                 work = call.work if marks is not False else None
                 # What began does, without calling it where nothing is the matter.
                 if work is None or live.setdefault(work, entry) is not entry or (free and tracker.dozing):

@@ -7,10 +7,11 @@ tensors for long.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -30,6 +31,8 @@ OP = {name: RECORD.size | value << 32 for name, value in _abi.COLLECTIVES.items(
 _END = {name: value << 32 for name, value in _abi.ENDS.items()}
 EXACT, POLLED, BOUND, FAILED, NO_END = (_END[name] for name in ("exact", "polled", "bound", "failed", "unknown"))
 
+# Ops of two ranks: the others of the group do not count them, so they have no number that ranks share.
+BETWEEN_TWO = frozenset(OP[name] for name in ("send", "recv"))
 # Ops whose Work says that it is complete only once somebody has waited for it (gloo; reduce_scatter since torch 2.15).
 _TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
 
@@ -51,7 +54,7 @@ _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 #   group     number of the group in this process
 #   bytes
 #   enter
-#   sequence
+#   sequence  of the collectives of the group, the same on all its ranks; UNKNOWN for one of two ranks
 #   free      0: the job waits for it at once; 1: it may do something else before; above 1: it may, from then on
 #   marks     of one on a GPU, else None
 Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
@@ -103,22 +106,43 @@ class Tracker:
             self._restore.pop()()
         self._begin()
 
+    def add(self, sink: Sink) -> None:
+        """Hand records to a monitor, from now on, and have it know the groups, and what is under way for long."""
+        self.flush()  # what was recorded is not its own
+        with self._naming:
+            sink.name_groups(self.groups)
+            self.sinks.append(sink)
+        with self._telling:
+            self._tell([sink])
+
+    def remove(self, sink: Sink) -> None:
+        """Hand no more to a monitor; to it nothing is under way."""
+        with self._telling:
+            if sink in self.sinks:
+                self.sinks.remove(sink)
+            sink.tell(None, 0)
+
     def group(self, name: str, size: int) -> int:
-        """Return the number of a group; 0 where there are too many, or where a monitor cannot be told."""
-        try:
-            with self._naming:
-                number = self._numbers.get((name, size), 0)
-                if number == 0 and len(self.groups) < MOST_GROUPS:
-                    self.groups.append((name, size))
-                    for sink in list(self.sinks):
+        """Return the number of a group; 0 where there are too many."""
+        with self._naming:
+            number = self._numbers.get((name, size), 0)
+            if number == 0 and len(self.groups) < MOST_GROUPS:
+                self.groups.append((name, size))
+                for sink in list(self.sinks):
+                    with self._noting():
                         sink.name_groups(self.groups)
-                    number = self._numbers[name, size] = len(self.groups)
-        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
-            self.problem = repr(error)
-            return 0
+                number = self._numbers[name, size] = len(self.groups)
         if number == 0:
             self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
         return number
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note what goes wrong with one of several monitors, for the others' sake."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
+            self.problem = repr(error)
 
     # Calls and their ends
 
@@ -143,21 +167,25 @@ class Tracker:
         pop, packed, record, clock = self.live.pop, self.packed, self.packed.append, now
         waiting, waited = self.waiting, self.waiting.pop
 
+        def completed(work: Any) -> bool:
+            try:
+                return bool(work.is_completed())
+            except Exception as error:  # noqa: BLE001
+                self.problem = repr(error)
+                return False
+
         def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
             call = pop(self_, None)
             if call is None:
                 return original(self_, *arguments, **options)
             op, group, size, enter, sequence, free, marks = call
             begun = done = 0
-            waiting[self_] = call
-            if free and marks is None:
-                try:
+            try:
+                waiting[self_] = call
+                if free and marks is None:
                     # One that has not ended when the wait begins ends with it.
                     begun = clock()
-                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or self_.is_completed())
-                except Exception as error_:  # noqa: BLE001
-                    self.problem = repr(error_)
-            try:
+                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or completed(self_))
                 answer = original(self_, *arguments, **options)
             except BaseException:
                 waited(self_, None)
@@ -209,8 +237,9 @@ class Tracker:
                 batch = b"".join(self.packed[:count])
                 del self.packed[:count]
                 for sink in list(self.sinks):
-                    if not sink.take(batch, count) and sink in self.sinks:
-                        self.sinks.remove(sink)
+                    with self._noting():
+                        if not sink.take(batch, count) and sink in self.sinks:
+                            self.sinks.remove(sink)
         except Exception as error:  # noqa: BLE001
             self.problem = repr(error)
         finally:
@@ -225,11 +254,6 @@ class Tracker:
             if found != told:
                 self._tell(self.sinks)
 
-    def tell_newcomer(self, sink: Sink) -> None:
-        """Have a monitor know what the others know."""
-        with self._telling:
-            self._tell([sink])
-
     def _tell(self, sinks: Sequence[Sink]) -> None:
         oldest, count = self._told or (None, 0)
         record = None
@@ -237,7 +261,8 @@ class Tracker:
             op, group, size, enter, sequence, _, _ = oldest
             record = pack(op, group | NO_END, size, enter, UNKNOWN, UNKNOWN, sequence)
         for sink in list(sinks):
-            sink.tell(record, count)
+            with self._noting():
+                sink.tell(record, count)
 
     # The thread that looks for ends
 
@@ -302,7 +327,11 @@ class Tracker:
             age = this - enter
             if not free and age < _SOON_NS:
                 continue  # the job is about to wait for it
-            result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            try:
+                result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            except Exception as error:  # noqa: BLE001  (of a communicator that was aborted, and not of the others)
+                self.problem = repr(error)
+                result = NO_END, UNKNOWN, UNKNOWN
             if result is None:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
