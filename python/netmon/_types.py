@@ -973,7 +973,7 @@ class Sample:
 
     @property
     def findings(self) -> tuple[Finding, ...] | None:
-        """What this process's own connections show to be wrong, or that nothing is. Those of the job: ``cluster().findings``."""
+        """What this process's own connections show to be wrong, or that nothing is. Of the job: ``cluster().findings``."""
         return self._list("findings", tuple, Finding)
 
     @property
