@@ -20,10 +20,11 @@ func (g *graph) slowHosts(links []suspect) []suspect {
 	return nil
 }
 
-// waits are what marked collectives say of a host: how often it came last, and how long the rank of it that waited least did.
+// waits are what collectives say of a host: how often it came last to marked ones, how long the rank of it that waited least did, and
+// which share of its time the one that computes most spends outside of all of them.
 type waits struct {
-	last, own float64
-	rank      *cluster.Rank
+	last, own, outside float64
+	rank               *cluster.Rank
 }
 
 func (g *graph) lastToCome(links []suspect) (suspect, bool) {
@@ -39,40 +40,50 @@ func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 		}
 		w := all[*r.Node]
 		if w == nil {
-			w = &waits{own: math.NaN()}
+			w = &waits{own: math.NaN(), outside: math.NaN()}
 			all[*r.Node] = w
 		}
 		if w.rank == nil || last > real(w.rank.LastRatio) {
 			w.rank = r
 		}
 		w.last += last
-		w.own = lowest(w.own, waiting)
+		w.own, w.outside = lowest(w.own, waiting), highest(w.outside, 1-real(r.CollectiveRatio))
+	}
+	if len(all) < 2 {
+		return suspect{}, false
+	}
+	by := func(w *waits) float64 { return w.last }
+	told := true // which share of the time everybody computes
+	for _, w := range all {
+		told = told && !math.IsNaN(w.outside)
+	}
+	if told {
+		by = func(w *waits) float64 { return w.outside }
 	}
 	worst := ""
 	for name, w := range all {
-		if worst == "" || w.last > all[worst].last || w.last == all[worst].last && name < worst {
+		if worst == "" || by(w) > by(all[worst]) || by(w) == by(all[worst]) && name < worst {
 			worst = name
 		}
 	}
-	if len(all) < 2 || all[worst].last < lastRatio {
-		return suspect{}, false
-	}
-	var others []float64
+	var others, outside []float64
 	for name, w := range all {
 		if name != worst {
-			others = append(others, w.own)
+			others, outside = append(others, w.own), append(outside, w.outside)
 		}
 	}
-	w, waited, transfer := all[worst], median(others), real(skew.TransferP50Seconds)
-	switch {
-	case waited < waitingSeconds, w.own > ownWaitingRatio*waited:
-		return suspect{}, false
-	case !math.IsNaN(transfer) && waited < waitingToTransfer*transfer:
-		return suspect{}, false
-	case len(links) > 0 && !(waited >= clearlyWaiting*transfer):
+	w, waited, usual, transfer := all[worst], median(others), median(outside), real(skew.TransferP50Seconds)
+	// Durations alone may mislead: over a slow link they differ too, where a collective does not end on all ranks together. Over any
+	// link all ranks compute as long as each other.
+	slow := w.outside >= outsideRatio*usual && w.outside >= usual+outsideLeast && w.own <= ownWaitingToOthers*waited
+	if !told {
+		slow = w.last >= lastRatio && w.own <= ownWaitingRatio*waited && !(waited < waitingToTransfer*transfer) &&
+			(len(links) == 0 || waited >= clearlyWaiting*transfer)
+	}
+	if !slow || waited < waitingSeconds {
 		return suspect{}, false
 	}
-	return g.slowHost(worst, w, waited, transfer, len(all)), true
+	return g.slowHost(worst, w, waited, usual, transfer, len(all)), true
 }
 
 // sharesKnown tells whether two hosts at least say which share of their time they are in collectives.

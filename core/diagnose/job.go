@@ -353,12 +353,12 @@ func oneDirection(x candidate) culprit {
 	return c
 }
 
-func mean(ways []*way, field func(*way) float64) float64 {
+func mean[T any](all []T, field func(T) float64) float64 {
 	sum := 0.0
-	for _, w := range ways {
-		sum += field(w)
+	for _, x := range all {
+		sum += field(x)
 	}
-	return sum / float64(len(ways))
+	return sum / float64(len(all))
 }
 
 // lean is how much longer the other ways of the beginning of a pair are held up than those of its end, as a logarithm; NaN where
@@ -373,26 +373,27 @@ func (g *graph) lean(p pair) float64 {
 	return max(-3, min(3, math.Log((from+least)/(to+least))))
 }
 
-// held is for how long packets of a host are held up: the median over its ways, those left out that without names. Where it has no
-// other loaded ones, probes tell.
+// held is for how long packets of a host are held up, on its ways but those that without names. Probes come at any moment, so their mean
+// over the newest views counts how often a queue is there, too: a connection's round trip is that of its own last burst. Without
+// probes it is the median over its loaded ways.
 func (g *graph) held(name string, without func(*way) bool) float64 {
 	var loaded, probed []float64
 	for _, w := range g.of[name] {
-		if without != nil && without(w) || !w.now {
+		if without != nil && without(w) || g.at-w.seenAt > heldSeconds {
 			continue
 		}
 		if w.loaded && !math.IsNaN(w.queue) {
 			loaded = append(loaded, max(0, w.queue))
 		}
-		if last := median(w.each(func(f *facts) float64 { return f.probeLast })); !math.IsNaN(last) {
-			low := lowest(w.floor, least(w.each(func(f *facts) float64 { return f.probeMin })))
+		low := lowest(w.floor, least(w.each(func(f *facts) float64 { return f.probeMin })))
+		for _, last := range w.each(func(f *facts) float64 { return f.probeLast }) {
 			probed = append(probed, max(0, last-low))
 		}
 	}
-	if len(loaded) > 0 {
-		return median(loaded)
+	if len(probed) >= heldProbes || len(loaded) == 0 {
+		return mean(probed, func(seconds float64) float64 { return seconds })
 	}
-	return median(probed)
+	return median(loaded)
 }
 
 // longWays finds hosts whose packets take longer than others', at their quickest. The quickest of all of a host's is compared: queues of

@@ -94,7 +94,7 @@ func sameFinding(a, b sample.Finding) bool {
 func (s *LocalState) take(h *Here) []*localWay {
 	apart := h.At - s.before
 	ways := make([]*localWay, 0, len(h.Ways))
-	busiest := 0.0
+	busiest, segments := 0.0, 0.0
 	for i := range h.Ways {
 		now := &h.Ways[i]
 		w := s.ways[now.Address]
@@ -106,7 +106,7 @@ func (s *LocalState) take(h *Here) []*localWay {
 			w.last = LocalWay{SentBytes: math.NaN(), Segments: math.NaN(), Retransmitted: math.NaN(), Reported: math.NaN()}
 			s.ways[now.Address] = w
 		}
-		busiest = max(busiest, orZero(now.SentBytes-w.last.SentBytes))
+		busiest, segments = max(busiest, orZero(now.SentBytes-w.last.SentBytes)), max(segments, w.segments)
 		ways = append(ways, w)
 	}
 	for i, w := range ways {
@@ -125,7 +125,7 @@ func (s *LocalState) take(h *Here) []*localWay {
 			f.delivery = f.sent / apart
 		}
 		w.last = *now
-		w.take(h.At, f)
+		w.take(h.At, f, lossMemoryOf(segments))
 		w.settle(h.At)
 	}
 	if len(s.ways) > len(ways) {

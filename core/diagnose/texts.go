@@ -235,7 +235,7 @@ func percentOrNone(ratio float64) string {
 	return percent(ratio)
 }
 
-func (g *graph) slowHost(name string, w *waits, waited, transfer float64, hosts int) suspect {
+func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64, hosts int) suspect {
 	x := suspect{class: SlowHost, severity: Warning, host: name, interfaceName: g.interfaceOf(name)}
 	if real(w.rank.LastRatio) >= lastRatio {
 		x.rank = w.rank.Rank
@@ -244,6 +244,8 @@ func (g *graph) slowHost(name string, w *waits, waited, transfer float64, hosts 
 	e.add("last_ratio", min(1, w.last))
 	e.add("waiting_seconds", w.own)
 	e.add("others_waiting_seconds", waited)
+	e.add("outside_ratio", w.outside)
+	e.add("others_outside_ratio", usual)
 	e.add("transfer_seconds", transfer)
 	e.add("compared", float64(g.view.Skew.Compared))
 	x.evidence = e

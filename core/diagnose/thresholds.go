@@ -14,7 +14,8 @@ const (
 	silentSeconds = 60.0
 	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
 	baselineSeconds = 600.0
-	baselineLeast   = 4 // values make a mean
+	baselineLeast   = 4 // values make a median
+	baselineMost    = 15
 
 	// A way is judged where it carried so much in a window: below that the kernel's round trip is of another time.
 	activeBytes = 64 << 10
@@ -43,11 +44,14 @@ const (
 	// The one of the two ends whose other ways are held up too is the culprit, by so much.
 	leanRatio  = 1.5
 	leanMemory = 0.6
+	// ... told by so many newest probes at least, of ways that were heard of so lately.
+	heldProbes  = 4
+	heldSeconds = 10.0
 
 	// lossy_link. 1 % must be found; TCP over clean links repeats less than 0.1 %.
 	lossRatio       = 0.003
 	lossMemory      = 0.85 // what counts of a view weigh in the next: half after four
-	lossRemembered  = 5000 // segments at most: a busy way is judged by its newest views, and needs no others
+	lossRemembered  = 5000 // segments of the busiest way at most: it is judged by its newest views, and needs no others
 	lossBursts      = 3.0  // losses come in bursts of some: fewer events than segments
 	lossSegments    = 5    // fewer are chance
 	lossContrast    = 4.0  // times the others' ratio: where all lose alike, it is a full queue of all, not a link
@@ -75,7 +79,11 @@ const (
 	waitingToTransfer = 0.5
 	clearlyWaiting    = 1.5 // times the transfer: also where the network has a fault
 	ownWaitingRatio   = 0.3 // of what others wait
-	leastCompared     = 4
+	leastCompared     = 3
+	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
+	outsideRatio       = 1.5
+	outsideLeast       = 0.03 // of the time
+	ownWaitingToOthers = 0.5
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4
 	busyShare      = 0.3

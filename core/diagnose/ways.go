@@ -56,8 +56,9 @@ type way struct {
 // baseline keeps what a way did in the last baselineSeconds, in parts that are forgotten one by one.
 type baseline struct {
 	parts [5]struct {
-		begins, rtt float64 // lowest
-		sum, count  float64 // of delivery
+		begins, rtt float64               // lowest
+		deliveries  [baselineMost]float64 // the newest
+		count       int
 	}
 	frozen bool // while the way is at fault, its better days are not forgotten
 }
@@ -67,36 +68,42 @@ func (b *baseline) add(at, delivery, rtt float64) {
 	const span = baselineSeconds / float64(len(b.parts))
 	if newest.begins == 0 || at-newest.begins >= span && !b.frozen {
 		copy(b.parts[1:], b.parts[:])
-		newest.begins, newest.rtt, newest.sum, newest.count = at, math.NaN(), 0, 0
+		newest.begins, newest.rtt, newest.count = at, math.NaN(), 0
 	}
 	newest.rtt = lowest(newest.rtt, rtt)
 	if !math.IsNaN(delivery) && !b.frozen {
-		newest.sum += delivery
+		newest.deliveries[newest.count%baselineMost] = delivery
 		newest.count++
 	}
 }
 
-// usual are the delivery of the best part, of its mean: single estimates are far too high now and then, and the lowest round trip.
+// usual are the delivery of the best part, the median in it, and the lowest round trip. Single estimates are far too high now and then:
+// over a link of 200 Mbit/s 2,288 after losses.
 func (b *baseline) usual() (delivery, rtt float64) {
 	delivery, rtt = math.NaN(), math.NaN()
 	for i := range b.parts {
 		if p := &b.parts[i]; p.begins != 0 {
 			rtt = lowest(rtt, p.rtt)
 			if p.count >= baselineLeast {
-				delivery = highest(delivery, p.sum/p.count)
+				delivery = highest(delivery, median(slices.Clone(p.deliveries[:min(p.count, baselineMost)])))
 			}
 		}
 	}
 	return delivery, rtt
 }
 
-// take keeps what a view says.
-func (w *way) take(at float64, f facts) {
+// lossMemoryOf is how much of what was counted before still counts, by the segments that are remembered of the busiest way. All ways
+// forget alike, else those with few segments would have clean ones of before beside what others lose now.
+func lossMemoryOf(segments float64) float64 {
+	return min(lossMemory, lossRemembered/max(segments, 1))
+}
+
+// take keeps what a view says. memory is what losses before it still count.
+func (w *way) take(at float64, f facts, memory float64) {
 	copy(w.recent[1:], w.recent[:])
 	w.recent[0] = f
 	w.count = min(w.count+1, len(w.recent))
 	w.seenAt, w.now = at, true
-	memory := min(lossMemory, lossRemembered/max(w.segments, 1))
 	w.segments, w.again = w.segments*memory, w.again*memory
 	if !math.IsNaN(f.segments) && !math.IsNaN(f.retransmitted) {
 		w.segments, w.again, w.counted = w.segments+f.segments, w.again+f.retransmitted, true
@@ -198,9 +205,12 @@ func (s *State) read(v *cluster.View) *graph {
 	for _, w := range s.ways {
 		w.now = false
 	}
-	all, busiest := s.facts(g), 0.0
-	for _, f := range all {
+	all, busiest, segments := s.facts(g), 0.0, 0.0
+	for p, f := range all {
 		busiest = max(busiest, orZero(f.sent))
+		if w := s.ways[p]; w != nil {
+			segments = max(segments, w.segments)
+		}
 	}
 	for p, f := range all {
 		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
@@ -215,7 +225,7 @@ func (s *State) read(v *cluster.View) *graph {
 			w = &way{pair: p}
 			s.ways[p] = w
 		}
-		w.take(g.at, f)
+		w.take(g.at, f, lossMemoryOf(segments))
 	}
 	for p, w := range s.ways {
 		switch {

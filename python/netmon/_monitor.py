@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _abi, _loader
 from ._alerts import _CLOSE_SECONDS, Alert, AlertCallback, rules_of
+from ._cluster_types import ClusterView
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
+from ._phase import PhaseRun
 from ._types import AlertEvent, Alerts, BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
+
+    from . import _cluster
 
 _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
 
@@ -39,10 +43,11 @@ class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
     It probes the training peers and the targets it is given, and nobody else: without them it sends no packet, but to the
-    system's resolver where the job's master address is a name. It opens no port unasked, starts no Python thread, and needs
-    no privilege. What it measures is that of the network namespace of the thread that creates it. All methods may be called
-    from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the
-    child, with totals from zero.
+    system's resolver where the job's master address is a name, and to the job's store where it takes part in the view of its
+    job (``cluster``). It opens no port unasked, starts no Python thread but the one for that view, and needs no privilege. What
+    it measures is that of the network namespace of the thread that creates it. All methods may be called from any thread. After
+    a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the child, with totals from
+    zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
@@ -62,6 +67,11 @@ class Monitor:
         bandwidth_server: let other monitors measure throughput to here (``measure_bandwidth``), within limits that are fixed:
             ``True`` on loopback, port 29542, or ``{"address": "10.0.0.1", "port": 29542}``. Default: no port is opened.
         alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
+        cluster: whether this process takes part in the view of its job (``cluster()``): ``True`` from now on, ``None`` from the
+            first call of ``cluster()`` or ``netmon.integrations.torch.attach`` on, ``False`` never; ``"store"`` or ``"ray"``:
+            from now on, by that only.
+        cluster_interval: seconds between two digests of this process for the view, 0.1 to 3600. All processes of a job should
+            have the same.
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -90,7 +100,12 @@ class Monitor:
         peers: bool = True,
         bandwidth_server: bool | Mapping[str, Any] = False,
         alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
+        cluster: bool | str | None = None,
+        cluster_interval: float = 2.0,
     ) -> None:
+        self._hold: _cluster.Hold | None = None
+        self._cluster = _engine(cluster)
+        self._cluster_interval = cluster_interval
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
         self._callbacks: list[AlertCallback] = []
@@ -98,6 +113,7 @@ class Monitor:
             "interval_seconds": interval,
             "probe_interval_seconds": probe_interval,
             "probe_timeout_seconds": probe_timeout,
+            "cluster_interval_seconds": cluster_interval,
         }
         if udp_responder is not False:
             config["udp_responder"] = udp_responder
@@ -118,6 +134,8 @@ class Monitor:
         self._finally = partial(self._library.close, self._handle)
         error = c_void_p()
         self._check(self._library.init(text, byref(self._handle), byref(error)), error)
+        if cluster:
+            self._hold = self._join()
 
     def _check(self, status: int, error: c_void_p) -> None:
         if status != _abi.OK:
@@ -452,6 +470,37 @@ class Monitor:
         status = function(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
 
+    def cluster(self) -> ClusterView:
+        """Return the newest view of the whole job: nodes, ranks, totals, who is slow, and who is late or gone.
+
+        It returns at once what a thread in the background fetches. That thread starts with the first call, where
+        ``cluster=True`` or ``attach`` did not start it before. Nobody has to wait for anybody, and no collective is called.
+        Every process of the job that is to be seen has to take part. Where there is no view yet, the one returned has
+        ``sequence`` 0 and a ``problem``.
+
+        Raises:
+            ClosedError: the monitor was closed.
+        """
+        if self._hold is None:
+            if self.closed:
+                self._gone()
+            if self._cluster is False:
+                return ClusterView(None, None, "the monitor was made with cluster=False")
+            self._hold = self._join()
+        return self._hold.view()
+
+    def _join(self) -> _cluster.Hold:
+        """Have this process take part in the view of its job, as long as what is returned is not released."""
+        from . import _cluster
+
+        return _cluster.join(self, self._cluster if isinstance(self._cluster, str) else None, self._cluster_interval)
+
+    def _tell_rank(self, rank: int, world_size: int | None) -> None:
+        """Take over what an engine knows, where neither the configuration nor the environment said it."""
+        job = self.sample().job
+        if job is None or job.rank is None or job.world_size is None:
+            self.set_job(rank=rank, world_size=world_size, source="torch.distributed")
+
     def _digest(self) -> bytes:
         """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
 
@@ -465,8 +514,8 @@ class Monitor:
         self._check(status, error)
         return buffer.raw[: length.value]
 
-    def _aggregate(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one view of the digests of a job's processes: the document that ``ClusterView`` takes.
+    def _aggregate(self, request: Mapping[str, Any]) -> bytes:
+        """Return one view of the digests of a job's processes, as text: the document of ``ClusterView``.
 
         Args:
             request: ``digests``, a list of bytes, and whatever else ``netmon_aggregate`` takes.
@@ -475,8 +524,36 @@ class Monitor:
             InvalidArgumentError: the request is wrong; the text names the key.
             ClosedError: the monitor was closed.
         """
+        text = c_void_p()
         digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
-        return self._answer(self._library.aggregate, {**request, "digests": digests})
+        self._request(self._library.aggregate, {**request, "digests": digests}, text)
+        return self._take(text)
+
+    def phase(self, name: str) -> PhaseRun:
+        """Name a part of the job, to know what the network did meanwhile and whether the link held it up.
+
+        Beginning and end read the counters, some 50 µs each, so that bytes are exact. Phases may be nested, overlap, and
+        run in any thread; each counts all that moved meanwhile. Totals by name are in ``sample.phases``; docs/phases.md says
+        how it is measured. Nothing is ever raised: one that cannot be begun does nothing, and says why in ``problem``, and
+        in ``health()``. An exception of the job ends the phase and passes unchanged.
+
+        Args:
+            name: what the job does, 1 to 64 bytes; at most 64 names are kept apart.
+
+        Returns:
+            A context manager, which yields itself and has the numbers of this one phase after its end.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     with monitor.phase("weight_sync") as phase:
+            ...         pass                            # the job's own work
+            ...     monitor.sample().phases["weight_sync"].count
+            1
+            >>> phase.seconds is not None
+            True
+        """
+        return PhaseRun(self._library, self._handle, name)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
@@ -515,6 +592,9 @@ class Monitor:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback._end()
+        hold = self._hold
+        if hold is not None:
+            hold.release()
         if self._handle.value:
             self._library.close(self._handle)
             self._handle.value = 0
@@ -542,6 +622,17 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"<netmon.Monitor {'closed' if self.closed else f'0x{self.handle:x}'}>"
+
+
+def _engine(cluster: object) -> bool | str | None:
+    """Check the argument ``cluster``."""
+    if cluster is None or isinstance(cluster, bool):
+        return cluster
+    from ._cluster import ENGINES
+
+    if isinstance(cluster, str) and cluster in ENGINES:
+        return cluster
+    raise ConfigError(f"cluster {cluster!r}: True, False, None, or one of {', '.join(map(repr, ENGINES))}")
 
 
 def _decode(text: c_void_p) -> dict[str, Any]:
