@@ -74,6 +74,11 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	var busy []suspect
+	if len(stalled) == 0 {
+		busy = g.slowHosts(slices.Concat(slow, long))
+		slow = s.withoutBusy(slow, busy)
+	}
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
 	for i := range links {
 		switch x := &links[i]; {
@@ -83,11 +88,16 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = hitsOfTwo
 		}
 	}
-	all := slices.Concat(stalled, links)
-	if len(stalled) == 0 {
-		all = append(all, g.slowHosts(links)...)
+	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
+}
+
+// withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
+// end sends waits.
+func (s *State) withoutBusy(slow, busy []suspect) []suspect {
+	isBusy := func(name string) bool {
+		return name != "" && (s.memory.reports(SlowHost, name) || slices.ContainsFunc(busy, func(x suspect) bool { return x.host == name }))
 	}
-	return append(all, g.wrongInterfaces()...)
+	return slices.DeleteFunc(slow, func(x suspect) bool { return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer)) })
 }
 
 // measurable tells whether the view could have shown what a key stands for.

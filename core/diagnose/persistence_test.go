@@ -2,7 +2,9 @@ package diagnose
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -326,4 +328,24 @@ func BenchmarkJob(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestThresholds_documented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/findings.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "## Thresholds")
+	require.True(t, found)
+	for _, want := range []string{
+		fmt.Sprintf("%g of the others' median or of its own mean before; between two hosts %g", slowRatio, slowRatioOfTwo),
+		fmt.Sprintf("%g ms at least, and %g times the shortest", queueSeconds*1e3, queueRatio),
+		fmt.Sprintf("%d KiB and %g of the busiest", activeBytes>>10, activeRatio),
+		fmt.Sprintf("%g %% and %d,", lossRatio*100, lossSegments),
+		fmt.Sprintf("%g ms, and three times", latencySeconds*1e3),
+		fmt.Sprintf("%g %% of the collectives; others wait %g ms and half the transfer", lastRatio*100, waitingSeconds*1e3),
+		fmt.Sprintf("%g s, and %g times", pendingSeconds, pendingToUsual),
+		fmt.Sprintf("%d segments or %d MiB in three views; below %g %% sent again, %g %% of probes", cleanSegments, cleanBytes>>20, lossRatio*100, loadedProbeLoss*100),
+	} {
+		assert.Contains(t, table, want)
+	}
+	assert.Equal(t, []float64{3, 3, 0.5, 4}, []float64{recentViews, latencyRatio, waitingToTransfer, lossContrast}, "written as words")
 }

@@ -1,6 +1,6 @@
 package diagnose
 
-// The thresholds of all findings. docs/findings.md has the same table, a test compares them.
+// The thresholds of all findings. docs/findings.md describes those that decide; TestThresholds_documented compares.
 const (
 	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance. Where many
 	// numbers agree in each view, two are enough: within 10 s somebody wants to know.
@@ -81,9 +81,10 @@ const (
 	ownWaitingRatio   = 0.3 // of what others wait
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
-	outsideRatio       = 1.5
+	outsideRatio       = 1.4
 	outsideLeast       = 0.03 // of the time
-	ownWaitingToOthers = 0.5
+	ownWaitingToOthers = 0.6
+	waitingLeast       = 0.1 // of the transfer
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4
 	busyShare      = 0.3

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ._types import _build, _Named
+from ._types import Finding, _build, _Named
+
+T = TypeVar("T")
+
+_SCHEMA = "netmon.cluster/1"
+_FIELDS = (
+    "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -270,9 +277,9 @@ class ClusterView:
         return self._section("skew", lambda row: None if row is None else _build(ClusterSkew, row))
 
     @property
-    def findings(self) -> tuple[Mapping[str, Any], ...]:
+    def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the job's network, or that it is clean."""
-        return self._section("findings", lambda rows: tuple(MappingProxyType(row) for row in rows or ()))
+        return self._section("findings", lambda rows: tuple(_build(Finding, row) for row in rows or ()))
 
     @property
     def unavailable(self) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from ._types import (
     BandwidthTest,
     Collective,
+    Finding,
     Interface,
     Interfaces,
     Path,
@@ -102,6 +103,7 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
     for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample), *_waiting(sample)):
         lines += [f"{name:<9} {said}"] if said else []
     lines += _transport(sample)
+    lines += _findings(sample.findings or ())
     if sample.interfaces:
         lines += ["", *_table(sample.interfaces, None if all_interfaces else _MOST_ROWS, sample.self.uptime_seconds)]
     if sample.rdma:
@@ -193,6 +195,15 @@ def _transport(sample: Sample) -> Iterable[str]:
     said += [] if transport.advice is None else [f"advice: {transport.advice}"]
     for i, sentence in enumerate(said):
         yield _wrapped(printable(sentence), f"{'' if i else 'transport':<9} ", " " * 10)
+
+
+def _findings(findings: Sequence[Finding]) -> Iterable[str]:
+    """Say what is wrong, with what to do about it."""
+    for i, finding in enumerate(findings):
+        said = finding.text if finding.class_ == "network_clean" else f"{finding.severity}: {finding.text}"
+        yield _wrapped(printable(said), f"{'' if i else 'findings':<9} ", " " * 10)
+        if finding.class_ != "network_clean" and finding.advice:
+            yield _wrapped(printable(finding.advice), " " * 10, " " * 10)
 
 
 def _wrapped(text: str, first: str, other: str) -> str:

@@ -397,6 +397,36 @@ class BandwidthTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that holds the job up, or that nothing does: whose, since when, how sure, by which numbers, what to do.
+
+    ``class_`` is ``slow_link``, ``lossy_link``, ``high_latency``, ``slow_host``, ``stalled_rank``, ``wrong_interface`` or
+    ``network_clean``; ``direction`` (``transmit`` or ``receive``) is the host's. ``evidence`` maps names with units to numbers.
+    docs/findings.md says what each class means, and what it cannot tell.
+    """
+
+    class_: str
+    severity: str
+    host: str | None
+    rank: int | None
+    interface: str | None
+    peer: str | None
+    direction: str | None
+    onset_seconds: float
+    confidence: float
+    evidence: Mapping[str, float] = field(hash=False)
+    advice: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``findings``."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.confidence * 100:.0f} % sure). {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
 class FineSampling:
     """For how long counters are read between samples too, and how often."""
 
@@ -942,9 +972,9 @@ class Sample:
         return self._list("bandwidth_tests", tuple, BandwidthTest)
 
     @property
-    def findings(self) -> None:
-        """Not measured by this version."""
-        return None
+    def findings(self) -> tuple[Finding, ...] | None:
+        """What this process's own connections show to be wrong, or that nothing is. Those of the job: ``cluster().findings``."""
+        return self._list("findings", tuple, Finding)
 
     @property
     def self(self) -> SelfCost:
