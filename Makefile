@@ -73,6 +73,10 @@ bench-truth: build ## Measure in the lab how true round trips and loss are, and 
 campaign: build ## Put faults into a job in the lab, score what is found, and renew docs/findings.md; half an hour
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.campaign --json build/campaign.jsonl --report docs/findings.md
 
+.PHONY: bench-ddp
+bench-ddp: build ## Measure what netmon adds to a step of DDP, and renew it in docs/collectives.md
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.ddp
+
 .PHONY: lint
 lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
 	test -z "$$(gofmt -l $(go_folders))"

@@ -39,8 +39,9 @@ type Aggregator struct {
 	numbers   numbers // of the view that is made
 	processes map[place]*member
 	nodes     map[uint64]*node
-	named     uint64    // nodes so far
-	retired   [2]uint64 // bytes of nodes that were forgotten, received and transmitted
+	names     map[string]bool // of nodes
+	heard     uint64          // nodes so far
+	retired   [2]uint64       // bytes of nodes that were forgotten, received and transmitted
 }
 
 // place is whom an Aggregator tells apart: a rank, or a process that has none.
@@ -53,7 +54,8 @@ type member struct {
 	restarts uint64
 	joined   uint64
 	before   identity // the process before this one, at its last digest
-	gone     uint64   // the process that is said to have ended, 0 for none
+	ended    bool     // somebody said so, of the process whose number follows
+	gone     uint64
 	state    string
 	parts    [2]offset // of the node's totals
 }
@@ -78,7 +80,7 @@ type node struct {
 
 // NewAggregator returns one that knows nobody.
 func NewAggregator() *Aggregator {
-	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node)}
+	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool)}
 }
 
 // The states of ranks and nodes, the best first.
@@ -199,6 +201,7 @@ func (a *Aggregator) take(now time.Duration, at place, d *Digest) (ok bool) {
 	if d.Interval <= 0 {
 		d.Interval = usualInterval
 	}
+	d.Interval = min(d.Interval, mostInterval)
 	m := a.processes[at]
 	says := identity{d.Process, d.Sequence}
 	switch {
@@ -242,13 +245,13 @@ func (a *Aggregator) judge(now time.Duration, gone []int64) {
 		ended[uint64(rank)] = true
 	}
 	for at, m := range a.processes {
-		if at.rank == None || !ended[at.rank] {
-			m.gone = 0
-		} else if m.gone == 0 {
-			m.gone = m.digest.Process
+		if said := at.rank != None && ended[at.rank]; said && !m.ended {
+			m.ended, m.gone = true, m.digest.Process
+		} else if !said {
+			m.ended = false
 		}
 		m.state = stateAt(now-m.changed, m.digest.Interval)
-		if m.gone == m.digest.Process { // and not one that was started since
+		if m.ended && m.gone == m.digest.Process { // and not one that was started since
 			m.state = Gone
 		}
 	}
@@ -292,10 +295,9 @@ func (a *Aggregator) addUp(members []*member) {
 	for _, m := range members {
 		n := a.nodes[m.digest.Node]
 		if n == nil {
-			a.named++
-			n = &node{number: a.named}
+			a.heard++
+			n = &node{number: a.heard, name: a.nameFor(&m.digest)}
 			a.nodes[m.digest.Node] = n
-			n.name = a.nameFor(&m.digest, n)
 		}
 		n.members = append(n.members, m)
 	}
@@ -305,6 +307,7 @@ func (a *Aggregator) addUp(members []*member) {
 				a.retired[way] = saturated(a.retired[way], total)
 			}
 			delete(a.nodes, id)
+			delete(a.names, n.name)
 			continue
 		}
 		for way := range n.totals {
@@ -314,21 +317,16 @@ func (a *Aggregator) addUp(members []*member) {
 }
 
 // nameFor is a name for a node that no other one has.
-func (a *Aggregator) nameFor(d *Digest, of *node) string {
-	taken := make(map[string]bool, len(a.nodes))
-	for _, n := range a.nodes {
-		if n != of {
-			taken[n.name] = true
-		}
-	}
+func (a *Aggregator) nameFor(d *Digest) string {
 	base := d.Hostname
 	if base == "" {
 		base = "unknown"
 	}
 	name := base
-	for i := 2; taken[name]; i++ {
+	for i := 2; a.names[name]; i++ {
 		name = fmt.Sprintf("%s#%d", base, i)
 	}
+	a.names[name] = true
 	return name
 }
 
@@ -464,8 +462,9 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 		row := Rank{
 			Rank: a.numbers.number(d.Rank), LocalRank: a.numbers.number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
 			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence),
-			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal), CollectiveBytes: a.numbers.count(d.CollectiveBytes),
-			BusBWBytesPerSecond: a.numbers.real(d.BusBW), PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
+			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
+			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
+			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
 			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {

@@ -311,7 +311,7 @@ func TestAggregate_totalsOverRestarts(t *testing.T) {
 // Totals never decrease, and are never more than what there was, whatever is started anew and when.
 func TestAggregate_totalsRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
-	for range 60 {
+	for range 20 {
 		j := newJob(t, 3)
 		truth, last := uint64(0), uint64(0)
 		since := map[string]uint64{}
@@ -457,7 +457,7 @@ func TestAggregate_bounded(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	a := NewAggregator()
 	world := int64(16)
-	for i := range 3000 {
+	for i := range 800 {
 		d := usual(uint64(random.IntN(6000)))
 		if i%3 == 0 {
 			d.Rank = None
@@ -471,18 +471,19 @@ func TestAggregate_bounded(t *testing.T) {
 
 // Who has gone makes room for who is new.
 func TestAggregate_evicts(t *testing.T) {
-	j := newJob(t, 0)
+	all := Request{}
 	for i := range uint64(MostProcesses) {
 		d := UnknownDigest()
 		d.Rank, d.Process, d.Sequence = i, 1, 1
-		j.also = append(j.also, d.Encode())
+		all.Digests = append(all.Digests, d.Encode())
 	}
-	j.view()
-	j.also = j.also[5:6]
-	j.start("late", 70_000, 1, "host")
-	v := j.after(time.Minute, "late")
-	assert.NotContains(t, states(v), "70000 live", "nobody was known to have gone yet")
-	v = j.after(time.Second, "late")
+	a := NewAggregator()
+	a.Aggregate(0, time.Unix(0, 0), all)
+	d := UnknownDigest()
+	d.Rank, d.Process, d.Sequence = 70_000, 1, 1
+	late := Request{Digests: [][]byte{d.Encode()}}
+	assert.NotContains(t, states(a.Aggregate(time.Minute, time.Unix(0, 0), late)), "70000 live", "nobody was known to have gone yet")
+	v := a.Aggregate(61*time.Second, time.Unix(0, 0), late)
 	assert.Contains(t, states(v), "70000 live")
 	assert.Len(t, v.Ranks, MostProcesses)
 }
@@ -502,6 +503,33 @@ func TestAggregate_tooMany(t *testing.T) {
 	v = NewAggregator().Aggregate(0, time.Unix(0, 0), Request{WorldSize: &huge})
 	assert.Len(t, v.Ranks, MostProcesses)
 	assert.Contains(t, v.Unavailable["ranks"], "ranks from 4096 on are beyond the 4096 that are listed")
+}
+
+// Whoever says that it will be silent for ever is late after three hours.
+func TestAggregate_absurdIntervals(t *testing.T) {
+	j := newJob(t, 2)
+	j.start("0", 0, 0, "host").Interval = 1 << 62
+	j.start("1", 1, 0, "host").Interval = NoTime
+	j.said["0"].Process, j.said["1"].Process = 0, 0
+	assert.Equal(t, []string{"0 live", "1 live"}, states(j.after(0, "0", "1")))
+	assert.Equal(t, []string{"0 live", "1 late"}, states(j.after(7*time.Second)))
+	assert.Equal(t, []string{"0 late", "1 gone"}, states(j.after(4*time.Hour)))
+}
+
+func TestAggregate_manyNodesOfOneName(t *testing.T) {
+	r := Request{}
+	for i := range uint64(MostProcesses) {
+		d := UnknownDigest()
+		d.Rank, d.Process, d.Sequence, d.Node, d.Hostname = i, 1, 1, i, fmt.Sprintf("host%d", i%8)
+		r.Digests = append(r.Digests, d.Encode())
+	}
+	v := NewAggregator().Aggregate(0, time.Unix(0, 0), r)
+	names := map[string]bool{}
+	for _, n := range v.Nodes {
+		names[n.Name] = true
+	}
+	assert.Len(t, names, MostProcesses)
+	assert.True(t, names["host7#512"])
 }
 
 // Numbers that only a hostile digest has do not spoil sums.

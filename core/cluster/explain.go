@@ -90,6 +90,7 @@ func rankFields() []lacking[Rank] {
 	)
 	return []lacking[Rank]{
 		{"rank", "not known to the process", func(r *Rank) bool { return r.Rank == nil }},
+		{"digest_sequence", notTold, func(r *Rank) bool { return r.DigestSequence == nil }},
 		{"local_rank", notTold, func(r *Rank) bool { return r.LocalRank == nil }},
 		{"collective_ratio", unwatched, func(r *Rank) bool { return r.CollectiveRatio == nil }},
 		{"collectives_total", unwatched, func(r *Rank) bool { return r.CollectivesTotal == nil }},
@@ -135,8 +136,8 @@ func wayFields() []lacking[Rank] {
 			any(func(w *Way) bool { return w.DeliveryBytesPerSecond == nil })},
 		{"probe_rtt_min_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTMinSeconds == nil })},
 		{"probe_rtt_last_seconds", unprobed, any(func(w *Way) bool { return w.ProbeRTTLastSeconds == nil })},
-		{"probe_lost", "that address is not probed", any(func(w *Way) bool { return w.ProbeLost == nil })},
 		{"probe_sent", "that address is not probed", any(func(w *Way) bool { return w.ProbeSent == nil })},
+		{"probe_lost", "that address is not probed", any(func(w *Way) bool { return w.ProbeLost == nil })},
 		{"probe_loss_ratio", "that address is not probed", any(func(w *Way) bool { return w.ProbeLossRatio == nil })},
 	}
 }

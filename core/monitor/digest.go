@@ -32,17 +32,20 @@ type digests struct {
 
 // newDigests names process and node.
 func newDigests(m *Monitor) digests {
-	return digests{process: uint64(m.clock.Wall().UnixNano()), node: nodeOf(m.host)}
+	process := uint64(m.clock.Wall().UnixNano())
+	return digests{process: process, node: nodeOf(m.host, process)}
 }
 
-// nodeOf is a number for a network namespace of a running system.
-func nodeOf(h *sample.Host) uint64 {
+// nodeOf is a number for a network namespace of a running system; where neither has a name, the process is a node of its own.
+func nodeOf(h *sample.Host, process uint64) uint64 {
 	of := fnv.New64a()
-	for _, text := range []*string{h.BootID, h.Hostname} { // the name says little, and all where there is no number
-		if text != nil {
-			of.Write([]byte(*text))
-			break
-		}
+	switch {
+	case h.BootID != nil:
+		of.Write([]byte(*h.BootID))
+	case h.Hostname != nil:
+		of.Write([]byte(*h.Hostname))
+	default:
+		fmt.Fprintf(of, "%d", process)
 	}
 	if h.NetworkNamespace != nil {
 		fmt.Fprintf(of, " %d", *h.NetworkNamespace)

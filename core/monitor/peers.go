@@ -687,16 +687,17 @@ func (p *peersPart) readNow() (view *peer.View, why string) {
 	done := false
 	func() {
 		defer p.mu.Unlock()
-		p.guard(func() { done = p.read(mostReading) })
+		p.guard(func() {
+			// One that a sample has begun is of an earlier moment.
+			if done = !p.started || p.read(mostReading); done {
+				done = p.read(mostReading)
+			}
+		})
 		if p.table.Nameless() {
 			p.wantRoutes.CompareAndSwap(0, 1)
 		}
 	}()
-	if !done {
-		p.aside = true
-		p.wantOwn.Store(true)
-	}
-	if p.wantOwn.Load() || p.wantRoutes.Load() > 0 {
+	if p.wantRoutes.Load() > 0 {
 		p.wake()
 	}
 	if failure := p.failure.Load(); failure != nil {

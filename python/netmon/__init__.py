@@ -38,6 +38,7 @@ from ._errors import (
 )
 from ._loader import get_cmake_dir, get_include, get_library, get_pkgconfig_dir
 from ._monitor import Monitor
+from ._phase import PhaseRun
 from ._types import (
     IP,
     RDMAGID,
@@ -64,6 +65,8 @@ from ._types import (
     PCIe,
     Peer,
     Peers,
+    Phase,
+    Phases,
     Probe,
     Probes,
     RDMAPort,
@@ -120,6 +123,9 @@ __all__ = [  # noqa: RUF022 - plainly sorted
     "Peer",
     "Peers",
     "PermissionDeniedError",
+    "Phase",
+    "PhaseRun",
+    "Phases",
     "Probe",
     "Probes",
     "RDMAGID",

@@ -20,6 +20,7 @@ from ._alerts import _CLOSE_SECONDS, Alert, AlertCallback, rules_of
 from ._cluster_types import ClusterView
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
+from ._phase import PhaseRun
 from ._types import AlertEvent, Alerts, BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
@@ -527,6 +528,32 @@ class Monitor:
         digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
         self._request(self._library.aggregate, {**request, "digests": digests}, text)
         return self._take(text)
+
+    def phase(self, name: str) -> PhaseRun:
+        """Name a part of the job, to know what the network did meanwhile and whether the link held it up.
+
+        Beginning and end read the counters, some 50 µs each, so that bytes are exact. Phases may be nested, overlap, and
+        run in any thread; each counts all that moved meanwhile. Totals by name are in ``sample.phases``; docs/phases.md says
+        how it is measured. Nothing is ever raised: one that cannot be begun does nothing, and says why in ``problem``, and
+        in ``health()``. An exception of the job ends the phase and passes unchanged.
+
+        Args:
+            name: what the job does, 1 to 64 bytes; at most 64 names are kept apart.
+
+        Returns:
+            A context manager, which yields itself and has the numbers of this one phase after its end.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     with monitor.phase("weight_sync") as phase:
+            ...         pass                            # the job's own work
+            ...     monitor.sample().phases["weight_sync"].count
+            1
+            >>> phase.seconds is not None
+            True
+        """
+        return PhaseRun(self._library, self._handle, name)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).

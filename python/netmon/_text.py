@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ._phase import PhaseRun
 from ._types import (
     BandwidthTest,
     Collective,
@@ -15,6 +16,7 @@ from ._types import (
     Path,
     Peer,
     Peers,
+    Phases,
     Probe,
     Probes,
     RDMAPort,
@@ -70,6 +72,18 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
+def volume(count: int | None) -> str:
+    """Write bytes, in powers of a thousand."""
+    if count is None:
+        return _NONE
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{_three_digits(value)} {unit}"
+        value /= 1000
+    return f"{_three_digits(value)} GB"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time in the unit that suits it."""
     if seconds is None:
@@ -114,6 +128,8 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
         lines += ["", *_probes(sample.probes)]
     if sample.collectives:
         lines += ["", *_collectives(sample.collectives, None if all_interfaces else _MOST_ROWS, sample.collective_ratio)]
+    if sample.phases:
+        lines += ["", *_phases(sample.phases)]
     cost = sample.self
     lines += ["", f"{'netmon':<9} {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} µs"]
     unknown = list(_unknown(sample))
@@ -245,6 +261,38 @@ def _probes(probes: Probes) -> list[str]:
     head, *lines = _columns(rows, words=2)
     errors = (f"  {printable(p.error)}" if p.error else "" for p in probes)
     return [head, *(line + error for line, error in zip(lines, errors, strict=True))]
+
+
+def _phases(phases: Phases) -> list[str]:
+    rows: list[tuple[str, ...]] = [("phase", "held up by", "times", "took", "received", "sent", "peak", "busy", "of capacity")]
+    for p in phases:
+        rows.append(
+            (
+                printable(p.name),
+                (p.verdict or _NONE) + (", running" if p.running else ""),
+                str(p.count),
+                duration(p.seconds_total),
+                volume(p.receive_bytes_total),
+                volume(p.transmit_bytes_total),
+                bits_rate(p.peak_bytes_per_second),
+                percent(p.busy_ratio),
+                percent(p.utilization_ratio),
+            )
+        )
+    return _columns(rows, words=2)
+
+
+def describe_run(run: PhaseRun) -> str:
+    """Write what came of one phase, for people to read."""
+    if run.seconds is None:
+        return f"{printable(run.name)}: {printable(run.problem or 'running' if run.running or run.problem else 'not begun')}"
+    figures = [duration(run.seconds)]
+    figures += [] if run.verdict is None else [run.verdict]
+    figures += [] if run.receive_bytes is None else [f"{volume(run.receive_bytes)} received, {volume(run.transmit_bytes)} sent"]
+    figures += [] if run.peak_bytes_per_second is None else [f"peak {bits_rate(run.peak_bytes_per_second)}"]
+    figures += [] if run.utilization_ratio is None else [f"{percent(run.utilization_ratio)} of the capacity"]
+    figures += [] if run.retransmit_ratio is None else [f"{percent(run.retransmit_ratio)} of the segments retransmitted"]
+    return f"{printable(run.name)}: {', '.join(figures)}"
 
 
 def _rdma(ports: RDMAPorts) -> list[str]:

@@ -490,6 +490,40 @@ class CollectivePending:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """What the network did in all parts of the job of one name (``Monitor.phase``) that have ended."""
+
+    name: str
+    count: int
+    running: int
+    seconds_total: float
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    rdma_bytes_total: int | None
+    loopback_bytes_total: int | None
+    tcp_bytes_total: int | None
+    peak_bytes_per_second: float | None
+    peak_ratio: float | None
+    utilization_ratio: float | None
+    busy_ratio: float | None
+    full_ratio: float | None
+    plateau_bytes_per_second: float | None
+    steady_ratio: float | None
+    waiting_ratio: float | None
+    segments_sent_total: int | None
+    segments_retransmitted_total: int | None
+    retransmit_ratio: float | None
+    verdict: str | None
+    last_seconds: float | None
+    last_receive_bytes: int | None
+    last_transmit_bytes: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the document has it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What the monitor itself cost."""
 
@@ -807,6 +841,23 @@ class RDMAPorts(_Named[RDMAPort]):
         return tuple(self._by_name)
 
 
+class Phases(_Named[Phase]):
+    """The phases of a sample, in the order of their first beginning, found by place or by name."""
+
+    __slots__ = ()
+
+    _what = "phase"
+
+    @staticmethod
+    def _name(item: Phase) -> str:
+        return item.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The phases' names."""
+        return tuple(self._by_name)
+
+
 class Sample:
     """What was measured at one moment: the sample document with types.
 
@@ -957,9 +1008,9 @@ class Sample:
         return self._section("collective_pending", CollectivePending)
 
     @property
-    def phases(self) -> None:
-        """Not measured by this version."""
-        return None
+    def phases(self) -> Phases | None:
+        """The parts of the job that were given names: ``sample.phases["weight_sync"].verdict``. Empty where there are none."""
+        return self._list("phases", Phases, Phase)
 
     @property
     def transport(self) -> Transport | None:
@@ -973,7 +1024,7 @@ class Sample:
 
     @property
     def findings(self) -> tuple[Finding, ...] | None:
-        """What this process's own connections show to be wrong, or that nothing is. Those of the job: ``cluster().findings``."""
+        """What own connections show to be wrong, or that nothing is. Those of the job: ``cluster().findings``."""
         return self._list("findings", tuple, Finding)
 
     @property

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytest.importorskip("psutil", reason="the bench compares netmon with psutil")
 
-from bench import namespace, report, sockets, timing  # noqa: E402
+from bench import ddp, namespace, report, sockets, timing  # noqa: E402
 
 
 def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
@@ -137,3 +137,19 @@ def test_cost_of_a_connection_is_said_with_what_it_is_compared_with() -> None:
     assert lines[3].startswith("| 1,000 | 2,200 µs | 2.2 µs (2.2 to 2.2) | ≤ 2 µs | **missed by 10 %** |")
     assert lines[-1] == "| 1,000 connections, read 7 times | 30.0 MiB | 20.0 MiB | +10.0 MiB |"
     assert report._sockets({"missing": "not allowed"}) == ["Not measured: not allowed."]
+
+
+def test_what_a_step_of_ddp_costs():
+    """The slowdown is told apart from chance, and the page has the place for it."""
+    seconds = {"A": 0.100, "B": 0.101, "C": 0.100}
+    rounds = [[(kind, seconds[kind] + i / 1e6, 0.05) for kind in ddp._ORDER] for i in range(20)]
+    found = {"rounds": rounds, "source": "torch hooks", "collectives": 5.0, "call": 4e-6, "torch": "2.15.0"}
+    report = ddp._report(found)
+    assert "| without netmon | 100.0 ms | 50.0 ms |" in report
+    assert "| with netmon | +1.00 % (+1.00 to +1.00 %) |" in report
+    assert "| without, once more | +0.00 % (+0.00 to +0.00 %) |" in report
+    assert "so 0.020 % of a step" in " ".join(report.split())
+    assert sorted(ddp._ORDER) == sorted("ABC" * 2)
+    assert list(ddp._ORDER) == list(reversed(ddp._ORDER)), "a drift falls on all alike"
+    page = ddp.PAGE.read_text(encoding="utf-8")
+    assert page.count(ddp.BEGIN) == page.count(ddp.END) == 1

@@ -71,3 +71,19 @@ def test_sparse_tensors(tmp_path: Path, way: tuple[str, str]) -> None:
         assert found["total"] == [2, 0, 2, 0]
         assert found["problem"] is None
         assert found["records"] == [["all_reduce", 2 * (FLOAT + 8)]], "values and indices"
+
+
+def test_a_measurement_that_one_rank_cannot_do(tmp_path: Path) -> None:
+    one, other = run(tmp_path, HOOKS, "measuring")
+    assert one["rows"] == [[op, None, "another rank could not prepare it"] for op in ("all_reduce", "broadcast")]
+    assert [(op, seconds) for op, seconds, _ in other["rows"]] == [("all_reduce", None), ("broadcast", None)]
+    assert "not enough memory" in other["rows"][0][2]
+    for found in (one, other):
+        assert found["after"] == 1
+
+
+def test_a_rank_that_dies_before_there_is_a_group(tmp_path: Path) -> None:
+    found, _ = run(tmp_path, HOOKS, "lost_early", returncodes=[0, 7])
+    kind, sentence = found["error"]
+    assert kind == "UnreachableError"
+    assert "a rank may be gone" in sentence

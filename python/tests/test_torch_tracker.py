@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from netmon.integrations.torch import _tracker
+from netmon.integrations.torch._agree import Meeting
+from netmon.integrations.torch._cuda import Graphs
+from netmon.integrations.torch._hooks import Hooks
 from netmon.integrations.torch._tracker import OP, RECORD, Tracker, now
 
 
@@ -142,3 +147,126 @@ def test_a_monitor_that_raises_does_not_hide_the_others() -> None:
     tracker.flush()
     assert sink.ends == [2]
     assert sink.told == [1]
+
+
+class Store:
+    """A store in which the other rank is there already."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key.endswith("/1") or key in self.kept for key in keys)
+
+    def get(self, key: str) -> bytes:
+        return self.kept.get(key, "it").encode()
+
+    def compare_set(self, key: str, _before: str, after: str) -> bytes:
+        return self.kept.setdefault(key, after).encode()
+
+
+def test_who_has_given_up_lets_nobody_go() -> None:
+    """The store answered too late: the caller has its error, and the others would wait for it in a collective."""
+    for given_up in (False, True):
+        meeting = Meeting(0, 2, "it", "measure_collectives")
+        meeting._given_up = given_up
+        store = Store()
+        assert meeting._host(store, time.monotonic() + 60) is not given_up
+        assert [value for key, value in store.kept.items() if key.endswith("outcome")] == ["off" if given_up else "go"]
+
+
+class Group:
+    """A group of torch's, as far as the hooks of it look at one."""
+
+    group_desc, group_name = "default_pg", "0"
+
+    def size(self) -> int:
+        return 2
+
+
+class Hooked:
+    """A call as hooks see it, during whose post hook something happens."""
+
+    async_op, op_id = True, 0
+
+    def __init__(self, meanwhile: Any) -> None:
+        self.name = type("Name", (), {"value": 0})
+        self.input_tensors = [type("Tensor", (), {"nbytes": 4})]
+        self._meanwhile = meanwhile
+
+    @property
+    def work(self) -> Work:
+        self._meanwhile()
+        return Work()
+
+
+def test_closed_between_call_and_note() -> None:
+    """Another thread closes while a call is being noted: its Work, and its tensors, must not be kept for ever."""
+    tracker = tracker_with(Sink())
+    hooks = object.__new__(Hooks)
+    hooks._tracker, hooks._table, hooks._home, hooks._foreign = tracker, [(OP["all_reduce"], 0)], threading.get_ident(), set()
+
+    def close() -> None:
+        tracker.sinks.clear()
+        tracker.live.clear()
+
+    pre, post = hooks._pair(1, 2, None)
+    call = Hooked(close)
+    pre(call)
+    post(call)
+    assert not tracker.live
+    assert tracker.problem is None
+
+
+def test_attached_while_a_graph_is_captured() -> None:
+    class Graph:
+        def capture_begin(self) -> None:
+            pass
+
+        def capture_end(self) -> None:
+            pass
+
+    graphs, graph = Graphs(), Graph()
+    graphs.watch(Graph, capturing=True)
+    assert graphs.capturing
+    graph.capture_end()
+    assert not graphs.capturing
+    graph.capture_begin()
+    graphs.unwatch()
+    graph.capture_end()  # not seen
+    graphs.watch(Graph, capturing=False)
+    assert not graphs.capturing
+    graph.capture_end()  # of one that began before
+    graph.capture_begin()
+    assert graphs.capturing
+    graphs.unwatch()
+
+
+def test_a_thread_that_is_late_to_end_ends() -> None:
+    """stop waits half a second for it, and start may come before it has seen that it was to end."""
+    tracker = tracker_with(Sink())
+    looked, go_on = threading.Event(), threading.Event()
+
+    class Late(Work):
+        def is_completed(self) -> bool:
+            looked.set()
+            assert go_on.wait(30)
+            return True
+
+    tracker.began(Late(), call())
+    before = threading.active_count()
+    tracker.start(Work)
+    assert looked.wait(30)
+    tracker.stop()
+    tracker.start(Work)
+    assert threading.active_count() == before + 2
+    go_on.set()
+    limit = time.monotonic() + 30
+    while threading.active_count() > before + 1 and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert threading.active_count() == before + 1
+    tracker.stop()
+    assert threading.active_count() == before

@@ -25,6 +25,7 @@ using netmon::Status;
 // Owners can be moved, not copied.
 static_assert(!std::is_copy_constructible_v<Monitor> && !std::is_copy_assignable_v<Monitor>);
 static_assert(std::is_nothrow_move_constructible_v<Monitor> && std::is_nothrow_move_assignable_v<Monitor>);
+static_assert(!std::is_copy_constructible_v<netmon::Phase> && std::is_nothrow_move_constructible_v<netmon::Phase>);
 static_assert(!std::is_copy_constructible_v<netmon::Text> && std::is_nothrow_move_constructible_v<netmon::Text>);
 static_assert(!std::is_copy_constructible_v<netmon::Error> && std::is_nothrow_move_constructible_v<netmon::Error>);
 static_assert(sizeof(Monitor) == sizeof(netmon_handle));
@@ -177,6 +178,41 @@ void threads() {
   for (auto &caller : callers) caller.join();
 }
 
+void phases() {
+  Monitor monitor = open(R"({"interfaces": ["lo"]})");
+  netmon::PhaseNumbers inner_numbers;
+  {
+    auto outer = monitor.phase("step");
+    auto inner = monitor.phase(std::string("weight_sync"));
+    CHECK(!outer.problem() && !inner.problem());
+    CHECK(monitor.probe(R"({"target": "127.0.0.1"})")); // some bytes
+    inner_numbers = inner.end();
+    CHECK(!inner.end().duration);
+    auto moved = std::move(outer);
+    auto sample = monitor.sample();
+    CHECK(sample && contains(*sample, R"({"name":"step","count":0,"running":1,)"));
+  }
+  CHECK(inner_numbers.duration && inner_numbers.duration->count() > 0 && inner_numbers.transmit_bytes);
+  CHECK(*inner_numbers.transmit_bytes > 0 && !inner_numbers.utilization_ratio); // loopback has no capacity
+  auto sample = monitor.sample();
+  CHECK(sample && contains(*sample, R"({"name":"step","count":1,"running":0,)"));
+  auto refused = monitor.phase("");
+  CHECK(refused.problem() && refused.problem()->status() == Status::invalid_argument && !refused.end().duration);
+  CHECK(contains(refused.problem()->sentence(), "empty"));
+  CHECK(monitor.phase(nullptr).problem());
+  try {
+    auto phase = monitor.phase("failing");
+    throw 7;
+  } catch (int) {
+  }
+  sample = monitor.sample();
+  CHECK(sample && contains(*sample, R"({"name":"failing","count":1,"running":0,)"));
+  auto late = monitor.phase("late");
+  monitor.close();
+  CHECK(!late.end().duration);
+  CHECK(monitor.phase("p").problem()->status() == Status::closed);
+}
+
 void children() {
   Monitor monitor = open(R"({"interval_seconds": 0.01})");
   const pid_t child = fork();
@@ -242,6 +278,7 @@ int main() {
   errors();
   moves();
   threads();
+  phases();
   children();
   collectives();
 }

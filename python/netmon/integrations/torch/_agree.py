@@ -98,7 +98,7 @@ class Meeting:
                     _decide(store, meeting, f"rank {rank} wants {wants}, rank 0 wants {self._what}")
                     raise self._different(f"rank {rank} wants {wants}, rank 0 wants {self._what}")
             waited_for = [rank for rank in waited_for if rank not in came]
-            if not waited_for:
+            if not waited_for and not self._given_up:
                 return _decide(store, meeting, _GO) == _GO
             if self._is_over(deadline):
                 self._missing = _ranks(waited_for)

@@ -45,7 +45,7 @@ class _Process:
                 self._attached = True
                 cuda: Any = importlib.import_module("torch.cuda")
                 if cuda.is_available():
-                    self.graphs.watch(cuda.CUDAGraph)
+                    self.graphs.watch(cuda.CUDAGraph, cuda.is_current_stream_capturing())
                 self.tracker.start(self._work_class)
             self.seeing.attach()
         except BaseException:

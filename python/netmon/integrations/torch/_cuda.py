@@ -22,8 +22,9 @@ class Graphs:
         self._capturing = 0
         self._restore: list[Callable[[], None]] = []
 
-    def watch(self, graph_class: Any) -> None:
-        """See when captures begin and end."""
+    def watch(self, graph_class: Any, capturing: bool = False) -> None:
+        """See when captures begin and end. One may be under way already, by the calling thread."""
+        self._capturing = int(capturing)  # what began before, and when nobody watched, does not count
         begin, end = graph_class.capture_begin, graph_class.capture_end
 
         def capture_begin(self_: Any, *arguments: Any, **options: Any) -> Any:
@@ -41,7 +42,7 @@ class Graphs:
                 return end(self_, *arguments, **options)
             finally:
                 with self._lock:
-                    self._capturing -= 1
+                    self._capturing = max(self._capturing - 1, 0)
 
         for name, ours in (("capture_begin", capture_begin), ("capture_end", capture_end)):
             original = graph_class.__dict__.get(name)

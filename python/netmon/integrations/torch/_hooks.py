@@ -178,6 +178,8 @@ class Hooks:
                 # What began does, without calling it where nothing is the matter.
                 if work is None or live.setdefault(work, entry) is not entry or (free and tracker.dozing):
                     began(work, entry)
+                if not sinks:  # closed meanwhile
+                    live.pop(work, None)
             except Exception as error:  # noqa: BLE001
                 tracker.problem = repr(error)
 

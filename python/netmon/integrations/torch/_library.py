@@ -136,6 +136,8 @@ class Operators:
                 entry = (op, number, length, enter, sequence, free and clock(), marks)
                 if live.setdefault(work, entry) is not entry or (free and tracker.dozing):
                     began(work, entry)
+                if not sinks:  # closed meanwhile
+                    live.pop(work, None)
             except Exception as error:  # noqa: BLE001
                 tracker.problem = repr(error)
             return answer

@@ -102,9 +102,10 @@ def measure_collectives(
     what = f"ops={','.join(chosen)} sizes={','.join(map(str, lengths))}"
     if size > 1:
         Meeting(rank, size, what, _NAME).attend(timeout)
-    group = _new_group(distributed, list(range(size)))
+    group: Any = None
     kept: list[Any] = []
     try:
+        group = _new_group(distributed, list(range(size)))
         device = _device(distributed, group)
         rows = [_measure(distributed, group, rank, size, device, op, length, kept) for op in chosen for length in lengths]
         distributed.barrier(group=group)
@@ -112,8 +113,9 @@ def measure_collectives(
     except RuntimeError as error:
         raise UnreachableError(f"{_NAME}: a collective of the measurement failed, a rank may be gone: {error}") from error
     finally:
-        with contextlib.suppress(Exception):
-            distributed.destroy_process_group(group)
+        if group is not None:
+            with contextlib.suppress(Exception):
+                distributed.destroy_process_group(group)
         # Old torch waits for a group's threads with the interpreter lock held, and a thread that frees a tensor of Python's
         # waits for that lock: none of them must be the last to have one.
         del group
@@ -167,7 +169,6 @@ def _measure(
     torch: Any = importlib.import_module("torch")
     share = max(1, length // (_ELEMENT_BYTES * ranks))
     size = share * ranks * _ELEMENT_BYTES
-    call = _call(distributed, torch, group, rank, ranks, device, op, share)
     wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
 
     def agree(values: Sequence[float]) -> list[float]:
@@ -192,6 +193,12 @@ def _measure(
         return CollectiveMeasurement(op, size, ranks, runs, seconds, algbw, busbw, error)
 
     failure = None
+    try:
+        call = _call(distributed, torch, group, rank, ranks, device, op, share)
+    except RuntimeError as error:  # no memory
+        failure = str(error).splitlines()[0]
+    if agree([float(failure is not None)])[0]:
+        return row(0, None, failure or "another rank could not prepare it")
     try:
         call()  # what is made on first use is made, and what the backend does not have is found out
     except (RuntimeError, NotImplementedError, ValueError) as error:

@@ -90,8 +90,7 @@ class Tracker:
         self._telling = threading.Lock()
         self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
         self._wake = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None  # the one that looks; others end
 
     def after_fork(self) -> None:
         """Begin anew in a child.
@@ -268,17 +267,17 @@ class Tracker:
 
     def start(self, work_class: Any) -> None:
         """Begin to look for ends, by the thread and at waits."""
-        self._stopping = False
         self._restore = [self._wrap_wait(cls) for cls in _that_wait(work_class)]
-        self._thread = threading.Thread(target=self._run, name="netmon-collectives", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="netmon-collectives", daemon=True)
+        self._thread = thread
+        thread.start()
 
     def stop(self) -> None:
         """End looking for ends, and let go of what is under way."""
-        self._stopping = True
+        thread, self._thread = self._thread, None
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(0.5)
+        if thread is not None and thread.ident is not None:
+            thread.join(0.5)
         while self._restore:
             self._restore.pop()()
         for key in list(self.live):
@@ -289,8 +288,8 @@ class Tracker:
         self.flush()
 
     def _run(self) -> None:
-        pause = _IDLE_NS
-        while not self._stopping:
+        pause, this = _IDLE_NS, threading.current_thread()
+        while self._thread is this:
             self._wake.clear()
             self.dozing = pause > _LEAST_NS
             # A call between the last look and this woke nobody.
