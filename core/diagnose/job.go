@@ -73,7 +73,14 @@ func (s *State) judge(g *graph) []suspect {
 			w.now, w.loaded = false, false
 		}
 	}
+	g.standstill = len(stalled) > 0
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	for i := range slow {
+		// TCP needs some time to fill a way that became longer: until then it looks slow.
+		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) {
+			x.needs = cmp.Or(x.needs, hitsToReport) + 1
+		}
+	}
 	var busy []suspect
 	if len(stalled) == 0 {
 		busy = g.slowHosts(slices.Concat(slow, long))
@@ -389,7 +396,7 @@ func (g *graph) lean(p pair) float64 {
 func (g *graph) held(name string, without func(*way) bool) float64 {
 	var loaded, probed []float64
 	for _, w := range g.of[name] {
-		if without != nil && without(w) || g.at-w.seenAt > heldSeconds {
+		if without != nil && without(w) || !g.fresh(w) {
 			continue
 		}
 		if w.loaded && !math.IsNaN(w.queue) {
@@ -412,7 +419,7 @@ func (g *graph) longWays() (suspects []suspect) {
 	var ways []*way
 	quickest := make(map[string]float64)
 	for _, w := range g.ways {
-		if w.now && !math.IsNaN(w.floor) {
+		if g.fresh(w) && !math.IsNaN(w.floor) {
 			ways = append(ways, w)
 			for _, h := range []string{w.from, w.to} {
 				if q, has := quickest[h]; !has || w.floor < q {
@@ -439,7 +446,7 @@ func (g *graph) longWays() (suspects []suspect) {
 		}
 		c := culprit{host: name, sure: true}
 		for _, w := range g.of[name] {
-			if w.now && !math.IsNaN(w.floor) {
+			if g.fresh(w) && !math.IsNaN(w.floor) {
 				c.bad = append(c.bad, w)
 			}
 		}
@@ -447,7 +454,7 @@ func (g *graph) longWays() (suspects []suspect) {
 			// One other end only: it may be the other's.
 			c.sure, c.peer = false, other(c.bad[0], name)
 		}
-		if hardFloor(c.bad, q) {
+		if n := probesOf(c.bad); (n == 0 || n >= latencyProbes) && hardFloor(c.bad, q) {
 			suspects = append(suspects, g.longWay(c, q, usual))
 		}
 	}
@@ -473,6 +480,42 @@ func (g *graph) longWayOfTwo(ways []*way) []suspect {
 		return nil
 	}
 	return []suspect{g.longWay(c, q, path)}
+}
+
+// fresh tells whether what is known of a way is of lately: not all hosts say something new for every view.
+func (g *graph) fresh(w *way) bool {
+	return w.now || !g.standstill && g.at-w.seenAt <= heldSeconds
+}
+
+// maybeLong tells whether the newest probes of a host were all long, and not those of others: too few to say that its ways are.
+func (g *graph) maybeLong(name string) bool {
+	newest := func(name string) float64 {
+		return least(collect(g.of[name], func(w *way) float64 {
+			if !g.fresh(w) {
+				return math.NaN()
+			}
+			return w.recent[0].probeLast
+		}))
+	}
+	var all []float64
+	for _, host := range g.names {
+		if q := newest(host); !math.IsNaN(q) {
+			all = append(all, q)
+		}
+	}
+	if len(all) < 3 {
+		return false
+	}
+	q, usual := newest(name), medianOfLow(sorted(all))
+	return q >= usual+latencySeconds && q >= latencyRatio*usual
+}
+
+// probesOf is how many newest round trips of probes are known of ways.
+func probesOf(ways []*way) (n int) {
+	for _, w := range ways {
+		n += len(w.each(func(f *facts) float64 { return f.probeLast }))
+	}
+	return n
 }
 
 // hardFloor tells whether round trips of probes are near the lowest often, as where the path is long, not a queue.

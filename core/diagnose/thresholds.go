@@ -67,8 +67,9 @@ const (
 	latencyRatio   = 3.0
 	mostLong       = 8 // hosts in a view
 	// A longer path has a hard floor: so many of the newest probes of the host are near the lowest. Those through a queue are anywhere.
-	floorShare = 0.1
-	floorWidth = 1.15
+	floorShare    = 0.1
+	latencyProbes = 6 // newest ones in all: of fewer, the lowest may be one that stood in a queue
+	floorWidth    = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4
 

@@ -176,6 +176,8 @@ type graph struct {
 	ranks  []*cluster.Rank
 	hostOf map[int64]string
 	of     map[string][]*way // those that begin or end at a host
+	// standstill: a rank is stalled, and what is known of ways is of before.
+	standstill bool
 }
 
 // read takes a view's numbers into the memory.
