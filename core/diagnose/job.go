@@ -91,6 +91,8 @@ func (s *State) judge(g *graph) []suspect {
 		switch x := &links[i]; {
 		case x.peer != "" && len(g.names) > 2:
 			x.needs = viewsToJudge // the next views may tell which end it is
+		case x.class == SlowLink && x.direction == "" && len(g.names) > 2:
+			x.needs = hitsToReport + 1 // ... or which direction
 		case x.class == SlowLink && len(g.names) == 2:
 			x.needs = hitsOfTwo
 		}

@@ -216,8 +216,10 @@ func (s *State) read(v *cluster.View) *graph {
 	}
 	for p, f := range all {
 		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
-		if s.apart > 0 && f.sent/s.apart > f.delivery {
-			f.delivery = f.sent / s.apart // the estimate of a moment; more was carried all the time
+		if h := g.hosts[p.from]; h != nil {
+			if carried := f.sent / positive(h.node.WindowSeconds); carried > f.delivery {
+				f.delivery = carried // the estimate of a moment; more was carried all the time
+			}
 		}
 		w := s.ways[p]
 		if w == nil {
