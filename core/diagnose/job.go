@@ -73,21 +73,40 @@ func (s *State) judge(g *graph) []suspect {
 			w.now, w.loaded = false, false
 		}
 	}
+	g.standstill = len(stalled) > 0
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	for i := range slow {
+		// TCP needs some time to fill a way that became longer: until then it looks slow.
+		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) {
+			x.needs = cmp.Or(x.needs, hitsToReport) + 1
+		}
+	}
+	var busy []suspect
+	if len(stalled) == 0 {
+		busy = g.slowHosts(slices.Concat(slow, long))
+		slow = s.withoutBusy(slow, busy)
+	}
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
 	for i := range links {
 		switch x := &links[i]; {
 		case x.peer != "" && len(g.names) > 2:
 			x.needs = viewsToJudge // the next views may tell which end it is
+		case x.class == SlowLink && x.direction == "" && len(g.names) > 2:
+			x.needs = hitsToReport + 1 // ... or which direction
 		case x.class == SlowLink && len(g.names) == 2:
 			x.needs = hitsOfTwo
 		}
 	}
-	all := slices.Concat(stalled, links)
-	if len(stalled) == 0 {
-		all = append(all, g.slowHosts(links)...)
+	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
+}
+
+// withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
+// end sends waits.
+func (s *State) withoutBusy(slow, busy []suspect) []suspect {
+	isBusy := func(name string) bool {
+		return name != "" && (s.memory.reports(SlowHost, name) || slices.ContainsFunc(busy, func(x suspect) bool { return x.host == name }))
 	}
-	return append(all, g.wrongInterfaces()...)
+	return slices.DeleteFunc(slow, func(x suspect) bool { return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer)) })
 }
 
 // measurable tells whether the view could have shown what a key stands for.
@@ -379,7 +398,7 @@ func (g *graph) lean(p pair) float64 {
 func (g *graph) held(name string, without func(*way) bool) float64 {
 	var loaded, probed []float64
 	for _, w := range g.of[name] {
-		if without != nil && without(w) || g.at-w.seenAt > heldSeconds {
+		if without != nil && without(w) || !g.fresh(w) {
 			continue
 		}
 		if w.loaded && !math.IsNaN(w.queue) {
@@ -402,7 +421,7 @@ func (g *graph) longWays() (suspects []suspect) {
 	var ways []*way
 	quickest := make(map[string]float64)
 	for _, w := range g.ways {
-		if w.now && !math.IsNaN(w.floor) {
+		if g.fresh(w) && !math.IsNaN(w.floor) {
 			ways = append(ways, w)
 			for _, h := range []string{w.from, w.to} {
 				if q, has := quickest[h]; !has || w.floor < q {
@@ -429,7 +448,7 @@ func (g *graph) longWays() (suspects []suspect) {
 		}
 		c := culprit{host: name, sure: true}
 		for _, w := range g.of[name] {
-			if w.now && !math.IsNaN(w.floor) {
+			if g.fresh(w) && !math.IsNaN(w.floor) {
 				c.bad = append(c.bad, w)
 			}
 		}
@@ -437,7 +456,7 @@ func (g *graph) longWays() (suspects []suspect) {
 			// One other end only: it may be the other's.
 			c.sure, c.peer = false, other(c.bad[0], name)
 		}
-		if hardFloor(c.bad, q) {
+		if n := probesOf(c.bad); (n == 0 || n >= latencyProbes) && hardFloor(c.bad, q) {
 			suspects = append(suspects, g.longWay(c, q, usual))
 		}
 	}
@@ -463,6 +482,42 @@ func (g *graph) longWayOfTwo(ways []*way) []suspect {
 		return nil
 	}
 	return []suspect{g.longWay(c, q, path)}
+}
+
+// fresh tells whether what is known of a way is of lately: not all hosts say something new for every view.
+func (g *graph) fresh(w *way) bool {
+	return w.now || !g.standstill && g.at-w.seenAt <= heldSeconds
+}
+
+// maybeLong tells whether the newest probes of a host were all long, and not those of others: too few to say that its ways are.
+func (g *graph) maybeLong(name string) bool {
+	newest := func(name string) float64 {
+		return least(collect(g.of[name], func(w *way) float64 {
+			if !g.fresh(w) {
+				return math.NaN()
+			}
+			return w.recent[0].probeLast
+		}))
+	}
+	var all []float64
+	for _, host := range g.names {
+		if q := newest(host); !math.IsNaN(q) {
+			all = append(all, q)
+		}
+	}
+	if len(all) < 3 {
+		return false
+	}
+	q, usual := newest(name), medianOfLow(sorted(all))
+	return q >= usual+latencySeconds && q >= latencyRatio*usual
+}
+
+// probesOf is how many newest round trips of probes are known of ways.
+func probesOf(ways []*way) (n int) {
+	for _, w := range ways {
+		n += len(w.each(func(f *facts) float64 { return f.probeLast }))
+	}
+	return n
 }
 
 // hardFloor tells whether round trips of probes are near the lowest often, as where the path is long, not a queue.

@@ -67,8 +67,9 @@ const (
 	latencyRatio   = 3.0
 	mostLong       = 8 // hosts in a view
 	// A longer path has a hard floor: so many of the newest probes of the host are near the lowest. Those through a queue are anywhere.
-	floorShare = 0.1
-	floorWidth = 1.15
+	floorShare    = 0.1
+	latencyProbes = 6 // newest ones in all: of fewer, the lowest may be one that stood in a queue
+	floorWidth    = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4
 
@@ -81,9 +82,10 @@ const (
 	ownWaitingRatio   = 0.3 // of what others wait
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
-	outsideRatio       = 1.5
+	outsideRatio       = 1.4
 	outsideLeast       = 0.03 // of the time
-	ownWaitingToOthers = 0.5
+	ownWaitingToOthers = 0.6
+	waitingLeast       = 0.1 // of the transfer
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4
 	busyShare      = 0.3

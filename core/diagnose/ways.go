@@ -176,6 +176,8 @@ type graph struct {
 	ranks  []*cluster.Rank
 	hostOf map[int64]string
 	of     map[string][]*way // those that begin or end at a host
+	// standstill: a rank is stalled, and what is known of ways is of before.
+	standstill bool
 }
 
 // read takes a view's numbers into the memory.
@@ -214,8 +216,10 @@ func (s *State) read(v *cluster.View) *graph {
 	}
 	for p, f := range all {
 		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
-		if s.apart > 0 && f.sent/s.apart > f.delivery {
-			f.delivery = f.sent / s.apart // the estimate of a moment; more was carried all the time
+		if h := g.hosts[p.from]; h != nil {
+			if carried := f.sent / positive(h.node.WindowSeconds); carried > f.delivery {
+				f.delivery = carried // the estimate of a moment; more was carried all the time
+			}
 		}
 		w := s.ways[p]
 		if w == nil {
