@@ -1,8 +1,8 @@
 """One rank of a job that trains, watched by netmon or not. It answers each line on its standard input with a line of JSON.
 
 cluster_rank.py RANK WORLD_SIZE STORE [OPTION...]: STORE is HOST:PORT of a store that runs already; rank -1
-is that store. Options: ``without`` netmon; ``steps=N`` ends after so many; ``interval=S`` of the digests; ``fake``: no other rank is
-needed; ``bare``: it does not train;
+is that store. Options: ``without`` netmon; ``steps=N`` ends after so many; ``interval=S`` of the digests;
+``fake``: no other rank is needed; ``bare``: it does not train;
 ``attempt=NAME`` tells the groups of two attempts on one store apart; ``linger``: do not destroy the group in the end;
 ``rldk``: rldk's collectors run too.
 """
@@ -75,7 +75,7 @@ def answer(line: str, training: Training, monitor: Any, collectors: Any) -> dict
     if line == "rldk":
         collector, nodes = collectors
         latest = collector.get_latest_metrics()
-        found["latest"] = None if latest is None else vars(latest)
+        found["latest"] = None if latest is None else {**vars(latest), "unmeasured": latest.unmeasured}
         found["nodes"] = {name: vars(node) for name, node in collector.node_metrics.items()}
         found["aggregated"] = [dict(row) for row in nodes.get_aggregated_metrics()[-1:]]
         found["node_metrics"] = {name: dict(row) for name, row in nodes.get_node_metrics().items()}
