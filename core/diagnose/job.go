@@ -117,7 +117,7 @@ func (g *graph) measurable(k key) bool {
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
-		return g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || g.sharesKnown()
+		return g.news[k.host] && (g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || g.sharesKnown())
 	default:
 		return true
 	}
