@@ -235,7 +235,7 @@ func TestABI_python(t *testing.T) {
 				kinds[i] = "pointer"
 			}
 			kinds[i] = strings.ReplaceAll(kinds[i], "uint64_t", "netmon_handle") // which is one
-			if kinds[i] == "const netmon_collective *" { // packed records are bytes
+			if kinds[i] == "const netmon_collective *" {                         // packed records are bytes
 				kinds[i] = "const char *"
 			}
 		}

@@ -40,6 +40,7 @@ type Aggregator struct {
 	processes map[place]*member
 	nodes     map[uint64]*node
 	names     map[string]bool // of nodes
+	next      map[string]int  // by a host's name: the number to try for one more node of it; may be missing
 	heard     uint64          // nodes so far
 	retired   [2]uint64       // bytes of nodes that were forgotten, received and transmitted
 }
@@ -80,7 +81,7 @@ type node struct {
 
 // NewAggregator returns one that knows nobody.
 func NewAggregator() *Aggregator {
-	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool)}
+	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool), next: make(map[string]int)}
 }
 
 // The states of ranks and nodes, the best first.
@@ -308,6 +309,7 @@ func (a *Aggregator) addUp(members []*member) {
 			}
 			delete(a.nodes, id)
 			delete(a.names, n.name)
+			clear(a.next)
 			continue
 		}
 		for way := range n.totals {
@@ -323,8 +325,9 @@ func (a *Aggregator) nameFor(d *Digest) string {
 		base = "unknown"
 	}
 	name := base
-	for i := 2; a.names[name]; i++ {
+	for i := max(2, a.next[base]); a.names[name]; i++ {
 		name = fmt.Sprintf("%s#%d", base, i)
+		a.next[base] = i + 1
 	}
 	a.names[name] = true
 	return name

@@ -22,7 +22,6 @@ _FIELDS = (
     "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
 )  # fmt: skip
 
-T = TypeVar("T")
 
 _SCHEMA = "netmon.cluster/1"
 _FIELDS = (
