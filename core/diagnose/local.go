@@ -344,8 +344,8 @@ func (s *LocalState) localClean(h *Here, ways []*localWay, wrong bool) (f sample
 	}
 	x := e.clean(0)
 	x.host, x.rank, x.confidence = h.Host, h.Rank, min(x.confidence, localConfidence)
-	x.text = fmt.Sprintf("network clean from here: on %d ways %s of %.0f TCP segments were sent again, the longest of the lowest round trips is %s",
-		e.ways, percent(e.lossRatio), e.segments, unknownOr(e.longest, ms))
+	x.text = fmt.Sprintf("network clean from here: on %s %s of %.0f TCP segments were sent again, the longest of the lowest round trips is %s",
+		wayCount(e.ways), percent(e.lossRatio), e.segments, unknownOr(e.longest, ms))
 	x.advice = "what other hosts see is in the view of the job (monitor.cluster())"
 	delete(x.evidence, "hosts")
 	return x.finding(s.cleanSince), true

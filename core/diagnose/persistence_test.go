@@ -342,6 +342,7 @@ func TestThresholds_documented(t *testing.T) {
 		fmt.Sprintf("%g %% and %d,", lossRatio*100, lossSegments),
 		fmt.Sprintf("%g ms, and three times", latencySeconds*1e3),
 		fmt.Sprintf("%g %% of the collectives; others wait %g ms and half the transfer", lastRatio*100, waitingSeconds*1e3),
+		fmt.Sprintf("%g times the others' and %g %% of the time more", outsideRatio, outsideLeast*100),
 		fmt.Sprintf("%g s, and %g times", pendingSeconds, pendingToUsual),
 		fmt.Sprintf("%d segments or %d MiB in three views; below %g %% sent again, %g %% of probes", cleanSegments, cleanBytes>>20, lossRatio*100, loadedProbeLoss*100),
 	} {

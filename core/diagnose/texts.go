@@ -263,6 +263,13 @@ func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64,
 	return x
 }
 
+func wayCount(n int) string {
+	if n == 1 {
+		return "1 way"
+	}
+	return strconv.Itoa(n) + " ways"
+}
+
 func unknownOr(value float64, text func(float64) string) string {
 	if math.IsNaN(value) {
 		return "an unknown time"
@@ -397,8 +404,8 @@ func (e *summary) clean(hosts int) suspect {
 	n.add("slowest_delivery_bytes_per_second", e.slowest)
 	x.evidence = n
 	x.confidence = confident(0.6, e.probes > 0, e.segments >= 10*cleanSegments, !math.IsNaN(e.usual))
-	x.text = fmt.Sprintf("network clean: on %d ways between %d hosts %s of %.0f TCP segments were sent again, the median of the lowest round trips is %s, the longest %s",
-		e.ways, hosts, percent(e.lossRatio), e.segments, unknownOr(e.rtt, ms), unknownOr(e.longest, ms))
+	x.text = fmt.Sprintf("network clean: on %s between %d hosts %s of %.0f TCP segments were sent again, the median of the lowest round trips is %s, the longest %s",
+		wayCount(e.ways), hosts, percent(e.lossRatio), e.segments, unknownOr(e.rtt, ms), unknownOr(e.longest, ms))
 	if e.probes > 0 {
 		x.text += fmt.Sprintf(", %.0f of %.0f probes were lost", e.lost, e.probes)
 	}

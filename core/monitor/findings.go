@@ -22,7 +22,8 @@ type findingsPart struct {
 	made  bool
 	at    time.Duration
 	found []sample.Finding
-	bytes int
+	// Why there are none, and as samples say it.
+	why, reason string
 
 	here   diagnose.Here // room for one
 	probed map[netip.Addr]*reach.Result
@@ -34,7 +35,10 @@ func newFindingsPart(m *Monitor) *findingsPart { return &findingsPart{m: m} }
 func (p *findingsPart) fill(d *document, now *occasion) (bytes int) {
 	wrong := d.Transport != nil && d.Transport.WrongInterface != nil
 	if (p.m.peers == nil || p.m.peers.current == nil) && !wrong {
-		d.lack("findings", "the job's connections are not known: "+or(p.m.never["peers"], or(d.reasonOf("peers"), "peers were not read")))
+		if why := or(p.m.never["peers"], or(d.reasonOf("peers"), "peers were not read")); p.why != why {
+			p.why, p.reason = why, "the job's connections are not known: "+why
+		}
+		d.lack("findings", p.reason)
 		return 0
 	}
 	// Samples on demand come as often as somebody likes; only those of the loop are looked at.
