@@ -138,7 +138,6 @@ class Member:
         self._asked = float("-inf")
         self._next_digest = 0.0
         self._last_round = self._rests_until = 0.0
-        self._view_bytes = 0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
         self._told: int | None = None  # who knows the rank, by id
 
@@ -181,7 +180,7 @@ class Member:
         kept, board = self._kept, self.board
         engine = board.engine if board is not None else None
         problem = self._problem
-        if board is not None and problem is None:
+        if board is not None:
             since = board.waiting_since
             if since is not None and now - since >= min(_SILENT_SECONDS, 2 * self.interval):
                 problem = f"the {engine} has not answered for {now - since:.1f} s"
@@ -278,23 +277,24 @@ class Member:
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
         election.see(lease, now)
         if now >= self._rests_until:
-            self._take_part(board, speaker, election, now)
+            self._take_part(board, speaker, election)
         if not election.holds and election.lease is not None and self._is_wanted(election.lease.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
-    def _take_part(self, board: Board, speaker: Speaker, election: Election, now: float) -> None:
-        claim = election.claim(self._view_bytes, self._heirs(board.number, now))
-        holds = claim is not None and election.claimed(board.replace(*claim), time.monotonic())
-        if holds:
+    def _take_part(self, board: Board, speaker: Speaker, election: Election) -> None:
+        if not election.is_due():
+            if election.next_in_line:
+                self._made(board, speaker)  # so that its memory of all is as old as that of the one whom it would follow
+            return
+        packed = zlib.compress(self._made(board, speaker), 1)
+        now = time.monotonic()
+        lease = election.claim(len(packed), self._heirs(board.number, now))
+        if election.claimed(board.replace(*lease), now):
             assert election.lease is not None
             order = (election.lease.term, election.lease.beat)
-            packed = zlib.compress(self._made(board, speaker), 1)
-            self._view_bytes = len(packed)
             board.write_view(b"%d %d\n" % order + packed)
             self._keep(packed, order)
-        elif election.next_in_line:
-            self._made(board, speaker)  # so that its memory of all processes is as old as that of the one that it follows
 
     def _made(self, board: Board, speaker: Speaker) -> bytes:
         """Return a view of what all say now."""

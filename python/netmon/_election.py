@@ -87,13 +87,15 @@ class Election:
             self._still += min(now - self._seen, self._interval)
         self._seen = now
 
-    def claim(self, view_bytes: int, heirs: tuple[int, ...]) -> tuple[bytes, bytes] | None:
-        """Return what to replace by what, where this process goes on, or takes over; None: it follows."""
+    def is_due(self) -> bool:
+        """Tell whether this process goes on, or takes over; else it follows."""
+        return self.holds or self._still >= self._waits() - _EARLY * self._interval
+
+    def claim(self, view_bytes: int, heirs: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """Return what to replace by what."""
         assert self._text is not None
         term, beat = (self.lease.term, self.lease.beat + 1) if self.lease is not None else (0, 1)
         if not self.holds:
-            if self._still < self._waits() - _EARLY * self._interval:
-                return None
             term, beat = term + 1, 1
         self._claim = Lease(term, self._number, self._process, beat, view_bytes, heirs[:MOST_HEIRS])
         return self._text, self._claim.text()

@@ -1,7 +1,8 @@
 """One rank of a job that trains, watched by netmon or not. It answers each line on its standard input with a line of JSON.
 
-cluster_rank.py RANK WORLD_SIZE STORE [OPTION...]: STORE is HOST:PORT of a store that runs already. Options: ``without`` netmon;
-``steps=N`` ends after so many; ``interval=S`` of the digests; ``fake``: no other rank is needed; ``bare``: no thread that trains;
+cluster_rank.py RANK WORLD_SIZE STORE [OPTION...]: STORE is HOST:PORT of a store that runs already; rank -1
+is that store. Options: ``without`` netmon; ``steps=N`` ends after so many; ``interval=S`` of the digests;
+``fake``: no other rank is needed; ``bare``: it does not train;
 ``attempt=NAME`` tells the groups of two attempts on one store apart; ``linger``: do not destroy the group in the end;
 ``rldk``: rldk's collectors run too.
 """
@@ -27,7 +28,7 @@ PAUSE = 0.05
 def serve() -> None:
     """Keep a store until the input ends, as the agent of torchrun does."""
     port = int(place.rpartition(":")[2])
-    store = dist.TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)  # noqa: S104 - of a lab
+    store = dist.TCPStore("0.0.0.0", port, is_master=True, wait_for_workers=False)
     print("ready", flush=True)
     sys.stdin.read()
     del store
@@ -74,7 +75,7 @@ def answer(line: str, training: Training, monitor: Any, collectors: Any) -> dict
     if line == "rldk":
         collector, nodes = collectors
         latest = collector.get_latest_metrics()
-        found["latest"] = None if latest is None else vars(latest)
+        found["latest"] = None if latest is None else {**vars(latest), "unmeasured": latest.unmeasured}
         found["nodes"] = {name: vars(node) for name, node in collector.node_metrics.items()}
         found["aggregated"] = [dict(row) for row in nodes.get_aggregated_metrics()[-1:]]
         found["node_metrics"] = {name: dict(row) for name, row in nodes.get_node_metrics().items()}

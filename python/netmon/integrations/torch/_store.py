@@ -9,6 +9,7 @@ these do is left alone.
 
 from __future__ import annotations
 
+import os
 import secrets
 import select
 import socket
@@ -96,7 +97,7 @@ class Connection:
                 self._wait(select.POLLOUT, _CONNECT_SECONDS)
                 number = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if number:
-                    raise OSError(number, "cannot connect") from None
+                    raise OSError(number, os.strerror(number)) from None
         except BaseException:
             self.close()
             raise
