@@ -81,7 +81,8 @@ func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 		slow = w.last >= lastRatio && w.own <= ownWaitingRatio*waited && !(waited < waitingToTransfer*transfer) &&
 			(len(links) == 0 || waited >= clearlyWaiting*transfer)
 	}
-	if !slow || waited < waitingSeconds {
+	// What it says again is no second sign.
+	if !slow || waited < waitingSeconds || !g.news[worst] {
 		return suspect{}, false
 	}
 	return g.slowHost(worst, w, waited, usual, transfer, len(all)), true

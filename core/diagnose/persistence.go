@@ -80,6 +80,8 @@ func (h *holding) hit(at float64, x suspect) {
 	h.newest = most.newest
 }
 
+func (h *holding) isReported() bool { return h != nil && h.reported }
+
 const hitsMask = 1<<viewsToJudge - 1
 
 func (h *holding) count() int { return bits.OnesCount(h.hits & hitsMask) }

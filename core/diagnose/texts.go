@@ -101,7 +101,7 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	e.add("ways", float64(len(c.bad)))
 	x.evidence = e
 	reference := highest(than, was)
-	if c.sure && strong {
+	if c.sure && strong && x.ratio < strongRatio {
 		x.needs = strongHits
 	}
 	if x.delivery < 0.25*reference {

@@ -176,13 +176,15 @@ type graph struct {
 	ranks  []*cluster.Rank
 	hostOf map[int64]string
 	of     map[string][]*way // those that begin or end at a host
+	news   map[string]bool   // hosts that say something new in this view
 	// standstill: a rank is stalled, and what is known of ways is of before.
 	standstill bool
 }
 
 // read takes a view's numbers into the memory.
 func (s *State) read(v *cluster.View) *graph {
-	g := &graph{at: v.TimestampSeconds, view: v, hosts: make(map[string]*host), hostOf: make(map[int64]string), of: make(map[string][]*way)}
+	g := &graph{at: v.TimestampSeconds, view: v, hosts: make(map[string]*host), hostOf: make(map[int64]string), of: make(map[string][]*way),
+		news: make(map[string]bool)}
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
 		if g.hosts[n.Name] == nil {
@@ -261,6 +263,7 @@ func (s *State) facts(g *graph) map[pair]facts {
 		if r.State != "live" || r.Node == nil || !s.isNew(r) {
 			continue
 		}
+		g.news[*r.Node] = true
 		for i := range r.Peers {
 			peer := &r.Peers[i]
 			to := ""
