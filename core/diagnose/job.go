@@ -93,20 +93,11 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = viewsToJudge // the next views may tell which end it is
 		case x.class == SlowLink && x.direction == "" && len(g.names) > 2:
 			x.needs = hitsToReport + 1 // ... or which direction
-		case x.class == SlowLink && s.memory.held[key{SlowLink, x.host, opposite(x.direction)}].isReported():
-			x.needs = viewsToJudge // acknowledgements stand in the same queue, so the other direction seems slow now and then
 		case x.class == SlowLink && len(g.names) == 2:
 			x.needs = hitsOfTwo
 		}
 	}
 	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
-}
-
-func opposite(direction string) string {
-	if direction == Transmit {
-		return Receive
-	}
-	return Transmit
 }
 
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
