@@ -79,6 +79,15 @@ type phaseName struct {
 	running uint64
 	account phase.Account
 	last    *sample.PhaseNumbers // of the newest that ended; only the fields of last
+	// settling is how many have ended whose RDMA bytes are not known yet.
+	settling int
+}
+
+// known is the account as far as it is known: while some are not settled, RDMA bytes of it are yet to come.
+func (n *phaseName) known() phase.Account {
+	a := n.account
+	a.RDMABlind = a.RDMABlind || n.settling > 0
+	return a
 }
 
 type runningPhase struct {
@@ -390,7 +399,9 @@ func (p *phases) end(number uint64, r *phase.Reading) (figures PhaseFigures, err
 	settled := p.knowRDMA(account, running, r.At)
 	running.name.account.Add(account)
 	if !settled {
+		running.name.settling++
 		p.settling = append(p.settling, settlingPhase{name: running.name, begin: running.rdma, end: nearReading{to: r.At}})
+		account.RDMABlind = true
 	}
 	figures = p.figures(account)
 	running.name.last = &sample.PhaseNumbers{
@@ -482,7 +493,6 @@ func (p *phases) knowRDMA(account *phase.Account, running *runningPhase, now tim
 		account.MissRDMA(notReadNear, true)
 		return true
 	}
-	account.RDMABlind = true // until it is settled
 	return false
 }
 
@@ -518,6 +528,7 @@ func (p *phases) settle(now time.Duration) {
 		default:
 			return false
 		}
+		s.name.settling--
 		return true
 	})
 }
@@ -551,7 +562,8 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	}
 	var why phaseReasons
 	for i, n := range p.names {
-		figures := p.figures(&n.account)
+		account := n.known()
+		figures := p.figures(&account)
 		if n.last != nil {
 			figures.LastSeconds, figures.LastReceive, figures.LastTransmit = n.last.LastSeconds, n.last.LastReceive, n.last.LastTransmit
 		}
@@ -594,7 +606,8 @@ func (w *phaseReasons) lack(amount *phase.Amount, name string, fields ...string)
 }
 
 func (w *phaseReasons) of(n *phaseName, row *sample.Phase, best [2]float64) {
-	a := &n.account
+	known := n.known()
+	a := &known
 	if a.Ended == 0 {
 		w.add("none has ended yet", n.name, "receive_bytes_total", "transmit_bytes_total", "rdma_bytes_total", "loopback_bytes_total",
 			"tcp_bytes_total", "peak_bytes_per_second", "peak_ratio", "utilization_ratio", "busy_ratio", "full_ratio",

@@ -352,7 +352,8 @@ func TestPhases_rdma(t *testing.T) {
 		defer p.mu.Unlock()
 		p.settle(x.clock.Monotonic())
 		row := &sample.Phase{}
-		figures := p.figures(&p.names[len(p.names)-1].account)
+		account := p.names[len(p.names)-1].known()
+		figures := p.figures(&account)
 		row.Set(&figures.PhaseNumbers)
 		return row
 	}
@@ -365,7 +366,10 @@ func TestPhases_rdma(t *testing.T) {
 	put(point(now+900*milli, 6000))
 	assert.Equal(t, uint64(sample.UnknownCount), x.end(number).RDMA, "the newest reading is 0.1 s old")
 	assert.Nil(t, sampled().RDMABytesTotal)
+	assert.Nil(t, sampled().Verdict, "ports may have moved much")
 	put(point(now+1004*milli, 7000))
+	require.NotNil(t, sampled().Verdict, "now they are known not to have")
+	assert.Equal(t, "idle", *sampled().Verdict)
 	assert.EqualValues(t, 3*6000, *sampled().RDMABytesTotal, "it is settled when ports have been read again")
 
 	// A driver that does not answer.
