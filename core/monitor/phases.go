@@ -249,7 +249,7 @@ func (p *phases) measure(r *phase.Reading) {
 		top = m.currentTopology(sections, &at)
 	}
 	r.At = at.monotonic
-	r.Sharp = r.At-began <= defaultFineInterval/heldUpShare
+	r.Sharp = isSharp(r.At - began)
 	if m.config.Sources&Interfaces != 0 {
 		if m.reading.interfacesErr == nil || len(m.reading.interfaces) > 0 {
 			m.interfaces.update(&m.reading, top, m.readings, at)
@@ -275,6 +275,9 @@ func (p *phases) measure(r *phase.Reading) {
 		r.NoSockets = m.never["peers"]
 	}
 }
+
+// isSharp tells whether counters that took so long to read are of the moment at which that ended, closely enough for rates.
+func isSharp(took time.Duration) bool { return took <= defaultFineInterval/heldUpShare }
 
 // fillBytes copies what interfaces have counted by now.
 func (p *phases) fillBytes(r *phase.Reading, top *topology, err error) {
@@ -539,7 +542,7 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	defer p.mu.Unlock()
 	p.findTrack()
 	if len(p.under) > 0 {
-		r := phase.Reading{At: now.monotonic, Sharp: true}
+		r := phase.Reading{At: now.monotonic, Sharp: isSharp(p.m.readTook)}
 		if top := now.topology; top != nil && p.m.config.Sources&Interfaces != 0 {
 			p.fillBytes(&r, top, p.m.reading.interfacesErr)
 		} else {
