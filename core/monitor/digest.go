@@ -338,11 +338,11 @@ func digestCollectives(d *cluster.Digest, window []*sample.Sample) {
 		return
 	}
 	type row struct {
-		op, group    string
-		size, bucket uint64
+		op, group, source string
+		size, bucket      uint64
 	}
 	before := make(map[row]uint64, len(base.Collectives))
-	of := func(c *sample.Collective) row { return row{c.Op, c.Group, c.GroupSize, c.SizeBucketBytes} }
+	of := func(c *sample.Collective) row { return row{c.Op, c.Group, c.Source, c.GroupSize, c.SizeBucketBytes} }
 	for i := range base.Collectives {
 		before[of(&base.Collectives[i])] = base.Collectives[i].BytesTotal
 	}

@@ -217,6 +217,24 @@ func TestDigest_collectives(t *testing.T) {
 	assert.Empty(t, digest(t, m).Marks)
 }
 
+// Two who record the same group are two rows of it.
+func TestDigest_twoSources(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for i, source := range []string{"torch hooks", "a plugin"} {
+		group, err := m.CollectiveGroup(fmt.Appendf(nil, `{"name": "default_pg", "size": 4, "source": %q}`, source))
+		require.NoError(t, err)
+		for range 1 + i {
+			w.put(collective.Record{Op: collective.AllReduce, Group: group, End: collective.EndExact, Bytes: 1 << 20, Duration: 1})
+		}
+	}
+	clock.Advance(time.Second)
+	m.Tick()
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.EqualValues(t, 0, digest(t, m).CollectiveBytes)
+}
+
 // The busy share of a window that is longer than those of samples is whole.
 func TestDigest_longWindow(t *testing.T) {
 	var w waiting
