@@ -36,8 +36,9 @@ type Table struct {
 	places   map[place]*row
 	unlisted uint64
 	busy     busy
-	recent   []Record // a ring of the newest
-	next     int      // in recent, once it is full
+	since    time.Duration // busy is whole from here on
+	recent   []Record      // a ring of the newest
+	next     int           // in recent, once it is full
 }
 
 // place is what a row is of.
@@ -219,4 +220,10 @@ func (t *Table) Recent(most int) []Record {
 func (t *Table) Busy(begin, end time.Duration) time.Duration { return t.busy.between(begin, end) }
 
 // Forget drops what Busy needs for moments before this one.
-func (t *Table) Forget(before time.Duration) { t.busy.forget(before) }
+func (t *Table) Forget(before time.Duration) {
+	t.busy.forget(before)
+	t.since = max(t.since, before)
+}
+
+// Since is the moment from which on Busy knows all: what was before was forgotten.
+func (t *Table) Since() time.Duration { return t.since }

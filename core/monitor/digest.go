@@ -445,7 +445,8 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		return
 	}
 	c.drain(now)
-	if end > begin {
+	// Of a window that is longer than what is kept, the newer part speaks for all of it.
+	if begin = max(begin, c.table.Since()); end > begin {
 		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
 	}
 	d.Marks = c.marks.choose(now, interval)

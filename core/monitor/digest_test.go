@@ -253,6 +253,22 @@ func TestDigest_longWindow(t *testing.T) {
 	assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
 }
 
+// Who asks more rarely than the configuration says does not get what was forgotten meanwhile as time without collectives.
+func TestDigest_askedForRarely(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"], "cluster_interval_seconds": 2}`, &w)
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+	require.NoError(t, err)
+	digest(t, m)
+	for i := range 60 {
+		clock.Advance(time.Second)
+		w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1,
+			Enter: clock.Monotonic() - 500*time.Millisecond, Duration: 500 * time.Millisecond, Sequence: uint64(i)})
+		m.Tick()
+	}
+	assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
+}
+
 func TestMarkRing_bounded(t *testing.T) {
 	var r markRing
 	group := &collective.Group{Name: "default_pg", Size: 2}
