@@ -107,7 +107,8 @@ func (t *Table) Add(r Record) (ok bool) {
 	if r.Group == 0 || int(r.Group) > len(t.groups) {
 		return false
 	}
-	known := r.Duration != Unknown && r.End != EndUnknown && r.End != EndFailed
+	// What cannot be is not known: Unknown is negative, and an end that no clock will show is.
+	known := r.Enter >= 0 && r.Duration >= 0 && r.Enter+r.Duration >= 0 && r.End != EndUnknown && r.End != EndFailed
 	if !known {
 		r.Duration, r.DurationError = Unknown, Unknown
 	}
@@ -126,7 +127,9 @@ func (t *Table) Add(r Record) (ok bool) {
 		return true
 	}
 	of.Count++
-	of.Bytes += r.Bytes
+	if sum := of.Bytes + r.Bytes; sum >= of.Bytes {
+		of.Bytes = sum // and not where it runs over: totals never go back
+	}
 	if !known {
 		of.Unfinished++
 		return true

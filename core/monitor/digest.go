@@ -409,6 +409,9 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 		return
 	}
 	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
+	if c.Enter < 0 || made.end < made.duration {
+		return // no clock shows that
+	}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
