@@ -288,6 +288,25 @@ func forEachRank(v *cluster.View, f func(*cluster.Rank)) {
 	}
 }
 
+// Digests that come more often than samples count the same losses again and again: they are counted once.
+func TestJob_sameSampleAgain(t *testing.T) {
+	lost := func(again int) (segments, retransmitted float64) {
+		j := newJob(4)
+		j.change = func(v *cluster.View) {
+			each(v, func(from, to string, w *cluster.Way) { w.SegmentsRetransmitted = pointer(uint64(2)) })
+			forEachRank(v, func(r *cluster.Rank) { r.Sampled = pointer(uint64(7)) })
+		}
+		for range again {
+			Job(j.view(), &j.state)
+		}
+		w := j.state.ways[pair{"host0", "host1"}]
+		return w.segments, w.again
+	}
+	segments, retransmitted := lost(1)
+	manySegments, manyRetransmitted := lost(5)
+	assert.Equal(t, []float64{segments, retransmitted}, []float64{manySegments, manyRetransmitted})
+}
+
 // What is remembered is bounded.
 func TestJob_bounded(t *testing.T) {
 	var s State

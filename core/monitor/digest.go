@@ -89,7 +89,7 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	}
 	window := digestWindow(samples, of.newest)
 	newest := window[len(window)-1]
-	of.newest = newest.MonotonicSeconds
+	of.newest, d.Sampled = newest.MonotonicSeconds, newest.Sequence
 	digestNode(&d, window)
 	digestPeers(&d, window)
 	digestCollectives(&d, window)

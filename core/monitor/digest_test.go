@@ -266,7 +266,12 @@ func TestDigest_askedForRarely(t *testing.T) {
 			Enter: clock.Monotonic() - 500*time.Millisecond, Duration: 500 * time.Millisecond, Sequence: uint64(i)})
 		m.Tick()
 	}
-	assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
+	d := digest(t, m)
+	assert.InDelta(t, 0.5, d.CollectiveRatio, 1e-6)
+	assert.Equal(t, d.Sampled, digest(t, m).Sampled, "nothing was sampled in between")
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.Equal(t, d.Sampled+1, digest(t, m).Sampled)
 }
 
 func TestMarkRing_bounded(t *testing.T) {
