@@ -252,11 +252,14 @@ func (a *Aggregator) judge(now time.Duration, gone []int64) {
 			m.ended = false
 		}
 		m.state = stateAt(now-m.changed, m.digest.Interval)
-		if m.ended && m.gone == m.digest.Process { // and not one that was started since
+		if m.saidEnded() {
 			m.state = Gone
 		}
 	}
 }
+
+// saidEnded tells whether somebody said that the process has ended, and not one before it.
+func (m *member) saidEnded() bool { return m.ended && m.gone == m.digest.Process }
 
 func stateAt(age, interval time.Duration) string {
 	switch {
@@ -468,7 +471,7 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
 			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
 			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
-			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
+			Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
 			row.Peers[i] = where.way(&d.Peers[i], &a.numbers)
