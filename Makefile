@@ -69,6 +69,10 @@ bench: build ## Measure the cost of everything and renew docs/overhead.md
 bench-truth: build ## Measure in the lab how true round trips and loss are, and renew docs/accuracy.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.truth
 
+.PHONY: campaign
+campaign: build ## Put faults into a job in the lab, score what is found, and renew docs/findings.md; half an hour
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.campaign --json build/campaign.jsonl --report docs/findings.md
+
 .PHONY: bench-ddp
 bench-ddp: build ## Measure what netmon adds to a step of DDP, and renew it in docs/collectives.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.ddp

@@ -175,7 +175,7 @@ func TestABI_goSnapshot(t *testing.T) {
 const describeMirror = `
 import ctypes, json, struct, sys
 sys.path.insert(0, sys.argv[1])
-from netmon import _abi, _errors, _types
+from netmon import _abi, _errors, _phase, _types
 names = {ctypes.c_int32: "int32_t", ctypes.c_uint64: "netmon_handle", ctypes.c_char_p: "const char *", None: "void",
          ctypes.c_void_p: "pointer", ctypes.POINTER(ctypes.c_uint64): "netmon_handle *",
          ctypes.POINTER(ctypes.c_void_p): "char **", ctypes.c_uint32: "uint32_t",
@@ -187,11 +187,16 @@ print(json.dumps({
     "fields": [[name.lstrip("_"), getattr(s, name).offset, getattr(s, name).size, kind.__name__] for name, kind in s._fields_],
     "collective": [[name, struct.calcsize("=" + "".join(code for _, code in _abi.COLLECTIVE_FIELDS[:i])), struct.calcsize("=" + code)]
                    for i, (name, code) in enumerate(_abi.COLLECTIVE_FIELDS)],
+    "phase": [[name, getattr(_abi.PhaseStruct, name).offset, getattr(_abi.PhaseStruct, name).size, kind.__name__]
+              for name, kind in _abi.PhaseStruct._fields_],
+    "run": [f for f in dir(_phase.PhaseRun) if not f.startswith("_")],
     "public": [f for f in dir(_types.Snapshot) if not f.startswith("_") and f != "struct_size"],
     "constants": {"NETMON_ABI_VERSION": _abi.ABI_VERSION, "NETMON_OK": _abi.OK, "NETMON_ERR_CLOSED": _abi.CLOSED,
                   "NETMON_UNKNOWN_U64": str(_abi.UNKNOWN_U64), "NETMON_DIGEST_BYTES": _abi.DIGEST_BYTES,
                   **{"NETMON_COLLECTIVE_" + name.upper(): value for name, value in _abi.COLLECTIVES.items()},
-                  **{"NETMON_END_" + name.upper(): value for name, value in _abi.ENDS.items()}},
+                  **{"NETMON_END_" + name.upper(): value for name, value in _abi.ENDS.items()},
+                  **{"NETMON_VERDICT_" + (name or "unknown").upper().replace("-", "_"): value
+                     for value, name in enumerate(_abi.VERDICTS)}},
     "statuses": sorted(status for status in _errors._BY_STATUS),
 }))`
 
@@ -202,6 +207,8 @@ func TestABI_python(t *testing.T) {
 		Size       int
 		Fields     [][]any
 		Collective [][]any
+		Phase      [][]any
+		Run        []string
 		Public     []string
 		Constants  map[string]any
 		Statuses   []int
@@ -221,13 +228,14 @@ func TestABI_python(t *testing.T) {
 		}
 		// In ctypes a text that has to be freed, and a struct that is handed over by address, are pointers to nothing.
 		for i := 1; i < len(kinds); i++ {
-			if kinds[i] == "char *" || kinds[i] == "netmon_snapshot *" {
+			if kinds[i] == "char *" || kinds[i] == "netmon_snapshot *" || kinds[i] == "netmon_phase *" {
 				kinds[i] = "pointer"
 			}
 			if kinds[i] == "void *" { // a buffer
 				kinds[i] = "pointer"
 			}
-			if kinds[i] == "const netmon_collective *" { // packed records are bytes
+			kinds[i] = strings.ReplaceAll(kinds[i], "uint64_t", "netmon_handle") // which is one
+			if kinds[i] == "const netmon_collective *" {                         // packed records are bytes
 				kinds[i] = "const char *"
 			}
 		}
@@ -235,7 +243,8 @@ func TestABI_python(t *testing.T) {
 	}
 	assert.Equal(t, want, mirror.Functions)
 
-	var fields, collective [][]any
+	var fields, collective, phase [][]any
+	ctypes := map[string]string{"uint32_t": "c_uint", "uint64_t": "c_ulong", "double": "c_double"}
 	size := 0
 	var statuses []int
 	constants := make(map[string]string)
@@ -247,11 +256,14 @@ func TestABI_python(t *testing.T) {
 			_, err := fmt.Sscanf(line, "field netmon_collective.%s offset %d size %d", &name, &offset, &bytes)
 			require.NoError(t, err, line)
 			collective = append(collective, []any{name, float64(offset), float64(bytes)})
+		case strings.HasPrefix(line, "field netmon_phase."):
+			_, err := fmt.Sscanf(line, "field netmon_phase.%s offset %d size %d %s", &name, &offset, &bytes, &kind)
+			require.NoError(t, err, line)
+			phase = append(phase, []any{name, float64(offset), float64(bytes), ctypes[kind]})
 		case strings.HasPrefix(line, "field "):
 			_, err := fmt.Sscanf(line, "field netmon_snapshot.%s offset %d size %d %s", &name, &offset, &bytes, &kind)
 			require.NoError(t, err, line)
-			ctype := map[string]string{"uint32_t": "c_uint", "uint64_t": "c_ulong", "double": "c_double"}[kind]
-			fields = append(fields, []any{name, float64(offset), float64(bytes), ctype})
+			fields = append(fields, []any{name, float64(offset), float64(bytes), ctypes[kind]})
 		case strings.HasPrefix(line, "struct netmon_snapshot "):
 			_, err := fmt.Sscanf(line, "struct netmon_snapshot size %d", &size)
 			require.NoError(t, err, line)
@@ -268,6 +280,10 @@ func TestABI_python(t *testing.T) {
 	assert.Equal(t, size, mirror.Size)
 	assert.Equal(t, fields, mirror.Fields)
 	assert.Equal(t, collective, mirror.Collective)
+	assert.Equal(t, phase, mirror.Phase)
+	for _, f := range phase[2:] {
+		assert.Contains(t, mirror.Run, strings.ReplaceAll(f[0].(string), "duration_ns", "seconds"), "netmon.PhaseRun has no %s", f[0])
+	}
 	for name, value := range mirror.Constants {
 		assert.Equal(t, constants[name], fmt.Sprint(value), name)
 	}

@@ -93,10 +93,12 @@ func statusOf(err error, wrongText C.int32_t) C.int32_t {
 		return wrongText
 	case errors.Is(err, monitor.ErrClosed):
 		return C.NETMON_ERR_CLOSED
+	case errors.Is(err, monitor.ErrNoPhase):
+		return C.NETMON_ERR_INVALID_ARGUMENT
 	case errors.Is(err, monitor.ErrNoCollectives):
 		return C.NETMON_ERR_UNSUPPORTED
 	case errors.Is(err, errNoMemory), errors.Is(err, monitor.ErrBusy), errors.Is(err, monitor.ErrBusyTest),
-		errors.Is(err, collective.ErrTooManyGroups),
+		errors.Is(err, collective.ErrTooManyGroups), errors.Is(err, monitor.ErrTooManyPhases),
 		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
 		return C.NETMON_ERR_RESOURCES

@@ -60,6 +60,16 @@ func TestHost_collectives(t *testing.T) {
 		"pending", "tellers "+times(100000))
 }
 
+func TestHost_cluster(t *testing.T) {
+	program := compile(t, host("cluster"), "cluster", linked(t)...)
+	runCases(t, program, "arguments", "view", "closed "+times(30), "forked")
+}
+
+func TestHost_phases(t *testing.T) {
+	program := compile(t, host("phases"), "phases", linked(t)...)
+	runCases(t, program, "arguments", "account", "threads "+times(2000), "closed "+times(30), "flat "+times(6000), "forked")
+}
+
 func TestHost_signals(t *testing.T) {
 	program := compile(t, host("signals"), "signals")
 	loading(t, program, "probing", "pipe default", "pipe ignored", "pipe handled", "mask none", "mask some", "mask all", "threads-mask",

@@ -463,6 +463,70 @@ int32_t netmon_collective_pending(netmon_handle handle, const netmon_collective 
   return netmon_ring_tell(at.slot, handle, oldest_or_null, count_pending);
 }
 
+// locate_here finds where a call goes that a child makes only once it has used the handle otherwise: it loads nothing.
+static int32_t locate_here(netmon_handle handle, target *target_out, char **error_out) {
+  entry *e = find(handle);
+  if (e == NULL) return no_monitor(handle, error_out);
+  netmon_process process = {0};
+  int forked = netmon_process_is_fresh_child() || netmon_process_enter(&process, NULL) != NETMON_OK;
+  target_out->copy = atomic_load(&e->copy);
+  target_out->inner = atomic_load(&e->inner);
+  if (atomic_load(&e->handle) != handle) return no_monitor(handle, error_out); // given up, and perhaps taken for another
+  if (!forked && target_out->copy == process.copy) return NETMON_OK;
+  return netmon_fail(error_out, NETMON_ERR_FORKED,
+                     "handle: the monitor is the parent's; take a sample first to open it anew in this forked child");
+}
+
+int32_t netmon_phase_begin(netmon_handle handle, const char *name, uint64_t *phase_out, char **error_out) {
+  if (phase_out != NULL) *phase_out = 0;
+  if (error_out != NULL) *error_out = NULL;
+  if (phase_out == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "phase_out: NULL; pass where to write the phase's number");
+  }
+  if (name == NULL) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "name: NULL; pass what the job does, as \"weight_sync\"");
+  }
+  target to;
+  int32_t status = locate_here(handle, &to, error_out);
+  if (status != NETMON_OK) return status;
+  if (to.copy != NULL) return to.copy->phase_begin(to.inner, name, phase_out, error_out);
+  sigset_t before;
+  enter_go(&before);
+  status = goNetmonPhaseBegin(to.inner, (char *)name, strnlen(name, NETMON_MOST_NAME + 1), phase_out, error_out);
+  leave_go(&before);
+  return status;
+}
+
+// The values of a netmon_phase behind its first 8 bytes are 8 bytes each.
+static void hand_phase(const netmon_phase *from, netmon_phase *phase_inout) {
+  if (phase_inout == NULL) return;
+  size_t size = phase_inout->struct_size < sizeof *from ? phase_inout->struct_size : sizeof *from;
+  const size_t first = offsetof(netmon_phase, verdict);
+  memcpy((char *)phase_inout + first, (const char *)from + first, (size & ~(size_t)7) - first);
+}
+
+int32_t netmon_phase_end(netmon_handle handle, uint64_t phase, netmon_phase *phase_inout, char **error_out) {
+  if (error_out != NULL) *error_out = NULL;
+  if (phase_inout != NULL && phase_inout->struct_size < offsetof(netmon_phase, duration_ns)) {
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "phase_inout: struct_size is %u; set it to sizeof(netmon_phase)",
+                       phase_inout->struct_size);
+  }
+  netmon_phase of;
+  memset(&of, 0xff, sizeof of); // unknown
+  of.verdict = NETMON_VERDICT_UNKNOWN;
+  target to;
+  int32_t status = phase == 0 ? NETMON_OK : locate_here(handle, &to, error_out);
+  if (phase != 0 && status == NETMON_OK) {
+    if (to.copy != NULL) return to.copy->phase_end(to.inner, phase, phase_inout, error_out);
+    sigset_t before;
+    enter_go(&before);
+    status = goNetmonPhaseEnd(to.inner, phase, &of, error_out);
+    leave_go(&before);
+  }
+  hand_phase(&of, phase_inout);
+  return status;
+}
+
 int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout) {
   if (snapshot_inout == NULL || snapshot_inout->struct_size < offsetof(netmon_snapshot, sequence)) {
     return NETMON_ERR_INVALID_ARGUMENT;

@@ -283,6 +283,8 @@ static const netmon_api *load_copy(loading *l) {
       {"netmon_digest", &api->digest},
       {"netmon_aggregate", &api->aggregate},
       {"netmon_collective_pending", &api->collective_pending},
+      {"netmon_phase_begin", &api->phase_begin},
+      {"netmon_phase_end", &api->phase_end},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

@@ -10,6 +10,8 @@
 
 // Monitors that one process can have open at once.
 #define NETMON_MOST_MONITORS 64
+// The longest name of a phase.
+#define NETMON_MOST_NAME 64u
 // The longest configuration, job or request text.
 #define NETMON_MOST_TEXT (1u << 20)
 // The longest request that holds the digests of a job.
@@ -35,6 +37,9 @@ int32_t goNetmonSetJob(uint64_t id, char *job, size_t length, char **error_out);
 int32_t goNetmonCollectiveGroup(uint64_t id, char *group, size_t length, uint32_t *group_out, char **error_out);
 int32_t goNetmonDigest(uint64_t id, void *buffer, uint32_t capacity, uint32_t *length_out, char **error_out);
 int32_t goNetmonAggregate(uint64_t id, char *request, size_t length, char **json_out, char **error_out);
+
+int32_t goNetmonPhaseBegin(uint64_t id, char *name, size_t length, uint64_t *phase_out, char **error_out);
+int32_t goNetmonPhaseEnd(uint64_t id, uint64_t phase, netmon_phase *phase_out, char **error_out);
 
 // snapshot.c: the shared region that netmon_latest reads. Slots hold a snapshot each.
 
@@ -97,6 +102,8 @@ typedef struct netmon_api {
   int32_t (*digest)(netmon_handle, void *, uint32_t, uint32_t *, char **);
   int32_t (*aggregate)(netmon_handle, const char *, char **, char **);
   int32_t (*collective_pending)(netmon_handle, const netmon_collective *, uint32_t);
+  int32_t (*phase_begin)(netmon_handle, const char *, uint64_t *, char **);
+  int32_t (*phase_end)(netmon_handle, uint64_t, netmon_phase *, char **);
 } netmon_api;
 
 // Where calls go in this process.

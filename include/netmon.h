@@ -210,7 +210,7 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //   {"view": "stats", "metric": "totals.receive_bytes_per_second", "seconds": 60}
 //       an object: metric, window_seconds, count, min, max, mean, stddev, p50, p95, p99, in the metric's unit, null if count is
 //       0. Metrics are named as in the document, interfaces and targets by name: "tcp.retransmit_ratio",
-//       "interfaces.eth0.receive_drops_total", "probes.10.0.0.2.rtt_p50_seconds"
+//       "interfaces.eth0.receive_drops_total", "probes.10.0.0.2.rtt_p50_seconds", "phases.weight_sync.count"
 //   {"view": "collectives", "limit": 256}
 //       an object: "groups" (name, size, source) and "recent", the records taken in last (section 9; at most 256), oldest first: op,
 //       group, group_size, bytes, enter_seconds, duration_seconds, duration_error_seconds, sequence, end ("exact", "polled",
@@ -427,6 +427,59 @@ NETMON_API int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t ca
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for a request that is not understood), _ERR_CLOSED, _ERR_FORKED, _ERR_RESOURCES (no
 // memory), _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out);
+
+// 11. Phases
+
+// A phase is a part of the job that is given a name, as "weight_sync" or "forward": how much of what the network did belongs to it,
+// and whether the link held it up. Begin and end read the counters, so its bytes are exact however short it is, and take 20 to 60
+// us each. Phases may be nested, overlap, and be of any thread; each counts all that moved meanwhile, whoever moved it. What
+// comes of all phases of a name is in the samples' "phases"; docs/phases.md says how it is measured.
+
+// The values of verdict: what the network has to do with the time a phase took.
+#define NETMON_VERDICT_UNKNOWN 0        // that cannot be told; the samples' "unavailable" says why
+#define NETMON_VERDICT_IDLE 1           // hardly anything moved
+#define NETMON_VERDICT_SOFTWARE_BOUND 2 // data moved, and the link had room for more
+#define NETMON_VERDICT_LINK_BOUND 3     // there was more to move than the link took
+
+// The numbers of one phase. What is not known is NETMON_UNKNOWN_U64, or NaN. The struct grows only at its end.
+typedef struct netmon_phase {
+  uint32_t struct_size;    // set by the caller to sizeof(netmon_phase); at least 8
+  uint32_t verdict;        // NETMON_VERDICT_
+  uint64_t duration_ns;    // CLOCK_MONOTONIC
+  uint64_t receive_bytes;  // counted interfaces
+  uint64_t transmit_bytes; //
+  uint64_t tcp_bytes;      // of this process's own connections to other hosts, both directions
+  uint64_t loopback_bytes; // of those inside this host
+  uint64_t rdma_bytes;     // all RDMA ports of this node, both directions; mostly known later only, in samples
+  uint64_t segments_sent;  // TCP, of the network namespace
+  uint64_t segments_retransmitted;
+  double retransmit_ratio;
+  double utilization_ratio;        // of the capacity, mean of the direction that moved more
+  double peak_bytes_per_second;    // highest rate of a direction in some 20 ms
+  double peak_ratio;               // of the capacity
+  double busy_ratio;               // share of the time in which the link carried 1 % of the rate it was seen to carry
+  double full_ratio;               // ... 80 % of the capacity
+  double plateau_bytes_per_second; // the rate at which the direction that moved more stayed longest
+  double steady_ratio;             // share of the time in which it did
+  double waiting_ratio;            // share of the time in which own connections had data that the network did not take
+} netmon_phase;
+
+// netmon_phase_begin begins a phase, and writes the number that ends it; 0, which ends nothing, where it was not begun. name is
+// UTF-8 text of 1 to 64 bytes without control characters. At most 64 names are used and 256 phases are under way. What keeps
+// one from beginning is told by health too, so that nobody has to look at the status.
+// It waits for a sample under way, 0.1 s at most; then the phase has its time, and no bytes.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL, a name that cannot be one, a handle never issued), _ERR_RESOURCES (names or
+// phases are too many), _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not use the handle otherwise yet), _ERR_INTERNAL.
+// Since 0.1.
+NETMON_API int32_t netmon_phase_begin(netmon_handle handle, const char *name, uint64_t *phase_out, char **error_out);
+
+// netmon_phase_end ends a phase, from any thread, and writes its numbers where phase_inout is not NULL: as many as fit into its
+// struct_size. On failure all are unknown. Phase 0 is NETMON_OK, and unknown.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (no phase of this number is under way, struct_size below 8, a handle never issued),
+// _ERR_CLOSED, _ERR_FORKED (as above), _ERR_INTERNAL. Since 0.1.
+NETMON_API int32_t netmon_phase_end(netmon_handle handle, uint64_t phase, netmon_phase *phase_inout, char **error_out);
 
 #ifdef __cplusplus
 }

@@ -75,6 +75,38 @@ private:
   std::unique_ptr<char, Free> text_;
 };
 
+// Digest is what netmon_digest wrote: bytes that may be zero. Since 0.1.
+class Digest {
+public:
+  // The bytes. Valid as long as this object.
+  std::string_view view() const noexcept { return std::string_view(reinterpret_cast<const char *>(bytes_), length_); }
+  operator std::string_view() const noexcept { return view(); }
+
+  // The bytes in base64, as netmon_aggregate takes them.
+  std::string base64() const {
+    static constexpr char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::uint32_t i = 0; i < length_; i += 3) {
+      const std::uint32_t left = length_ - i;
+      const std::uint32_t word = static_cast<std::uint32_t>(bytes_[i]) << 16 |
+                                 (left > 1 ? static_cast<std::uint32_t>(bytes_[i + 1]) << 8 : 0) |
+                                 (left > 2 ? static_cast<std::uint32_t>(bytes_[i + 2]) : 0);
+      text += letters[word >> 18];
+      text += letters[word >> 12 & 63];
+      text += left > 1 ? letters[word >> 6 & 63] : '=';
+      text += left > 2 ? letters[word & 63] : '=';
+    }
+    return text;
+  }
+
+private:
+  friend class Monitor;
+  Digest() noexcept = default;
+
+  unsigned char bytes_[NETMON_DIGEST_BYTES] = {};
+  std::uint32_t length_ = 0;
+};
+
 // TextArgument is a text handed in: nullptr, "literal" or std::string. It ends at its first zero byte and is read during the
 // call only. Since 0.1.
 class TextArgument {
@@ -286,7 +318,111 @@ struct Collective {
   }
 };
 
-// 7. Monitors
+// 7. Phases
+
+// Verdict is what the network has to do with the time a phase took. More may be appended. Since 0.1.
+enum class Verdict : std::uint32_t {
+  unknown = NETMON_VERDICT_UNKNOWN,
+  idle = NETMON_VERDICT_IDLE,
+  software_bound = NETMON_VERDICT_SOFTWARE_BOUND,
+  link_bound = NETMON_VERDICT_LINK_BOUND,
+};
+
+// PhaseNumbers are those of one phase that has ended, as netmon_phase has them. An empty value was not measured. Since 0.1.
+struct PhaseNumbers {
+  Verdict verdict = Verdict::unknown;
+  std::optional<std::chrono::nanoseconds> duration; // CLOCK_MONOTONIC
+  std::optional<std::uint64_t> receive_bytes;       // counted interfaces
+  std::optional<std::uint64_t> transmit_bytes;
+  std::optional<std::uint64_t> tcp_bytes;      // of this process's own connections to other hosts, both directions
+  std::optional<std::uint64_t> loopback_bytes; // of those inside this host
+  std::optional<std::uint64_t> rdma_bytes;     // all RDMA ports of this node; mostly known later only, in samples
+  std::optional<std::uint64_t> segments_sent;  // TCP, of the network namespace
+  std::optional<std::uint64_t> segments_retransmitted;
+  std::optional<double> retransmit_ratio;
+  std::optional<double> utilization_ratio;        // of the capacity, mean of the direction that moved more
+  std::optional<double> peak_bytes_per_second;    // highest rate of a direction in some 20 ms
+  std::optional<double> peak_ratio;               // of the capacity
+  std::optional<double> busy_ratio;               // share of the time in which the link was busy
+  std::optional<double> full_ratio;               // ... in which it carried 80 % of the capacity
+  std::optional<double> plateau_bytes_per_second; // the rate at which the direction that moved more stayed longest
+  std::optional<double> steady_ratio;             // share of the time in which it did
+  std::optional<double> waiting_ratio;            // share of the time in which own connections waited for the network
+};
+
+// Phase is a part of the job under way; it ends with this object, or by end(). Move-only. One that could not be begun does
+// nothing, and its numbers are empty: problem() says why, and the monitor's health too. The monitor may be closed before. Since 0.1.
+class [[nodiscard]] Phase {
+public:
+  ~Phase() { (void)end(); }
+  Phase(Phase &&other) noexcept
+      : monitor_(other.monitor_), number_(std::exchange(other.number_, 0)), problem_(std::move(other.problem_)) {}
+  Phase &operator=(Phase &&other) noexcept {
+    if (this != &other) {
+      (void)end();
+      monitor_ = other.monitor_;
+      number_ = std::exchange(other.number_, 0);
+      problem_ = std::move(other.problem_);
+    }
+    return *this;
+  }
+  Phase(const Phase &) = delete;
+  Phase &operator=(const Phase &) = delete;
+
+  // Ends the phase and gives its numbers (netmon_phase_end); all are empty the second time, and where there are none.
+  PhaseNumbers end() noexcept {
+    netmon_phase raw;
+    std::memset(&raw, 0xff, sizeof raw); // unknown, as what an older library leaves alone
+    raw.struct_size = sizeof raw;
+    raw.verdict = NETMON_VERDICT_UNKNOWN;
+    netmon_phase_end(monitor_, std::exchange(number_, 0), &raw, nullptr);
+    PhaseNumbers n;
+    n.verdict = static_cast<Verdict>(raw.verdict);
+    if (auto duration = count(raw.duration_ns)) {
+      n.duration = std::chrono::nanoseconds(static_cast<std::chrono::nanoseconds::rep>(*duration));
+    }
+    n.receive_bytes = count(raw.receive_bytes);
+    n.transmit_bytes = count(raw.transmit_bytes);
+    n.tcp_bytes = count(raw.tcp_bytes);
+    n.loopback_bytes = count(raw.loopback_bytes);
+    n.rdma_bytes = count(raw.rdma_bytes);
+    n.segments_sent = count(raw.segments_sent);
+    n.segments_retransmitted = count(raw.segments_retransmitted);
+    n.retransmit_ratio = real(raw.retransmit_ratio);
+    n.utilization_ratio = real(raw.utilization_ratio);
+    n.peak_bytes_per_second = real(raw.peak_bytes_per_second);
+    n.peak_ratio = real(raw.peak_ratio);
+    n.busy_ratio = real(raw.busy_ratio);
+    n.full_ratio = real(raw.full_ratio);
+    n.plateau_bytes_per_second = real(raw.plateau_bytes_per_second);
+    n.steady_ratio = real(raw.steady_ratio);
+    n.waiting_ratio = real(raw.waiting_ratio);
+    return n;
+  }
+
+  // Why it was not begun; empty where it was.
+  const std::optional<Error> &problem() const noexcept { return problem_; }
+
+private:
+  friend class Monitor;
+  Phase(netmon_handle monitor, std::uint64_t number, std::optional<Error> problem) noexcept
+      : monitor_(monitor), number_(number), problem_(std::move(problem)) {}
+
+  static std::optional<std::uint64_t> count(std::uint64_t value) noexcept {
+    if (value == NETMON_UNKNOWN_U64) return std::nullopt;
+    return value;
+  }
+  static std::optional<double> real(double value) noexcept {
+    if (value != value) return std::nullopt; // NaN
+    return value;
+  }
+
+  netmon_handle monitor_;
+  std::uint64_t number_; // 0: not under way
+  std::optional<Error> problem_;
+};
+
+// 8. Monitors
 
 // Monitor owns a monitor of netmon.h and closes it. Move-only; one that was moved from answers with
 // Status::invalid_argument. Since 0.1.
@@ -405,6 +541,38 @@ public:
     const std::int32_t status = netmon_bandwidth(handle_, request.c_str(), &json, &error);
     if (status != NETMON_OK) return failed(status, error);
     return Text(json);
+  }
+
+  // Says what this process has to say of itself and its node, for aggregate in another process (netmon_digest).
+  //
+  // Fails with Status::closed, forked, internal.
+  Result<Digest> digest() const noexcept {
+    Digest made;
+    char *error = nullptr;
+    const std::int32_t status = netmon_digest(handle_, made.bytes_, sizeof made.bytes_, &made.length_, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return made;
+  }
+
+  // Makes one view of the digests of a job's processes, a JSON request and answer (netmon_aggregate).
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
+  Result<Text> aggregate(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_aggregate(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
+  // Begins a phase (netmon_phase_begin), which ends with the object. One that cannot be begun does nothing.
+  //
+  //     { auto phase = monitor.phase("weight_sync"); sync_weights(); }
+  Phase phase(TextArgument name) const noexcept {
+    std::uint64_t number = 0;
+    char *error = nullptr;
+    const std::int32_t status = netmon_phase_begin(handle_, name.c_str(), &number, &error);
+    if (status != NETMON_OK) return Phase(handle_, 0, failed(status, error));
+    return Phase(handle_, number, std::nullopt);
   }
 
   // Tells the monitor what became known of the training job (netmon_set_job), a JSON object.

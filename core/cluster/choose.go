@@ -112,5 +112,5 @@ func mixed(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// usualInterval is what a digest without an interval is taken to have.
-const usualInterval = 2 * time.Second
+// usualInterval is what a digest without an interval is taken to have, mostInterval the longest that is believed.
+const usualInterval, mostInterval = 2 * time.Second, time.Hour

@@ -40,6 +40,9 @@ const (
 	NVLink
 
 	allSections = NVLink<<1 - 1
+
+	// segments is no section: it has the file read that counts TCP's segments, and none beside it.
+	segments Section = 1 << 15
 )
 
 func sectionNames() []string {

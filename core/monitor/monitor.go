@@ -110,6 +110,8 @@ type Monitor struct {
 	passing    document  // room for a sample on demand, which is written and forgotten
 
 	collectives *collectives // one of parts, nil where it is not in sources
+	phases      *phases      // one of parts
+	rdma        *rdmaPart    // one of parts, nil where it is not in sources
 }
 
 type jobState struct {
@@ -209,11 +211,6 @@ func master(j *jobState) string {
 	return *j.document.MasterAddress
 }
 
-// notMeasured are sections and fields that this version does not have.
-func notMeasured() []string {
-	return []string{"phases", "findings"}
-}
-
 func (m *Monitor) describeHost() {
 	id := inventory.Host(*m.options.FS)
 	m.host = &sample.Host{
@@ -225,9 +222,6 @@ func (m *Monitor) describeHost() {
 	m.never = make(map[string]string)
 	for field, reason := range id.Reasons {
 		m.never["host."+field] = reason
-	}
-	for _, section := range notMeasured() {
-		m.never[section] = "not measured by this version"
 	}
 	for i, name := range sectionNames() {
 		if m.config.Sources&(1<<i) == 0 {
@@ -474,7 +468,7 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	at := moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	top := m.noTopology
 	if m.topology != nil {
-		top = m.currentTopology(&at)
+		top = m.currentTopology(m.config.Sources, &at)
 	}
 	elapsed := at.monotonic - m.readAt
 	m.readAt, m.wall = at.monotonic, at.wall
@@ -518,7 +512,7 @@ const documentBytes = 3 << 10 // of a document, as the allocator rounds it
 
 // currentTopology is the topology that fits the counters just read. When links changed they are read anew, and then the
 // counters too, so that names mean the same in both.
-func (m *Monitor) currentTopology(at *moment) *topology {
+func (m *Monitor) currentTopology(sections Section, at *moment) *topology {
 	changed := m.topology.source.Changed() != 0
 	changed = m.fine.linksChanged() || changed
 	top := m.topology.current.Load()
@@ -526,7 +520,7 @@ func (m *Monitor) currentTopology(at *moment) *topology {
 		return top
 	}
 	m.topology.refresh(patience)
-	m.reader.read(m.config.Sources, false, &m.reading)
+	m.reader.read(sections, false, &m.reading)
 	*at = moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	return m.topology.current.Load()
 }

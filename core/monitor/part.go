@@ -43,5 +43,8 @@ func (m *Monitor) newParts() (parts []part) {
 	}
 	parts = append(parts, m.hardwareParts()...)
 	parts = append(parts, m.exercises)
-	return append(parts, newTransportPart(m)) // the last: it tells of what others found
+	m.phases = newPhases(m)
+	parts = append(parts, m.phases)
+	// The last: they tell of what others found.
+	return append(parts, newTransportPart(m), newFindingsPart(m))
 }

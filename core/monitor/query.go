@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"netmon/core/alert"
@@ -199,7 +201,9 @@ func (m *Monitor) healthReport() sample.Health {
 	now := m.clock.Monotonic()
 	samples, bytes, span, newest := m.history.extent()
 	age := units.Seconds(now - newest)
-	problems := *m.health.Load()
+	// Why a phase was not begun is told without waiting for the next sample.
+	problems := slices.DeleteFunc(slices.Clone(*m.health.Load()), func(text string) bool { return strings.HasPrefix(text, aboutPhases) })
+	problems = append(problems, m.phases.problems()...)
 	answer := sample.Health{
 		Status: "ok", Problems: problems, IntervalSeconds: units.Seconds(m.config.Interval),
 		UptimeSeconds: units.Seconds(now - m.started), SamplesTotal: m.samples.Load(), DroppedTotal: m.dropped.Load(),

@@ -11,7 +11,7 @@ import (
 // Metric reads one number out of samples by the name it has in the document: "totals.receive_bytes_per_second",
 // "tcp.retransmit_ratio", "interfaces.eth0.mtu", "probes.10.0.0.2.rtt_p50_seconds", "peers.10.0.0.2.rtt_seconds",
 // "rdma.mlx5_0.1.receive_bytes_per_second", "rdma.mlx5_0.1.counters_per_second.out_of_sequence", "nvlink.0.receive_bytes_per_second",
-// "findings.slow_link.count" (how many of a class there are), "window_seconds".
+// "findings.slow_link.count" (how many of a class there are), "phases.weight_sync.seconds_total", "window_seconds".
 type Metric struct {
 	name          string
 	section       int    // field of Sample
@@ -25,10 +25,11 @@ type Metric struct {
 	ofGPU         bool // set for the section nvlink, with gpu
 	gpu           int64
 	class         string // set for the section findings
+	phase         string // set for the section phases
 	field         []int  // in the section, nil for a number of Sample itself
 }
 
-// FindMetric looks a name up. Names of interfaces and targets may hold dots themselves.
+// FindMetric looks a name up. Names of interfaces, targets and phases may hold dots themselves.
 // Errors: a sentence that names what is not known and what is.
 func FindMetric(name string) (Metric, error) {
 	m := Metric{name: name}
@@ -72,6 +73,13 @@ func FindMetric(name string) (Metric, error) {
 		}
 		m.ofGPU, m.gpu, rest = true, number, field
 		kind = reflect.TypeOf(NVLink{})
+	case section == "phases":
+		dot := strings.LastIndexByte(rest, '.')
+		if dot < 1 {
+			return m, fmt.Errorf("metric %q: phases are named as in \"phases.weight_sync.seconds_total\"", name)
+		}
+		m.phase, rest = rest[:dot], rest[dot+1:]
+		kind = reflect.TypeOf(Phase{})
 	case section == "findings":
 		class, found := strings.CutSuffix(rest, ".count")
 		if !found || !slices.Contains(findingClasses(), class) {
@@ -247,6 +255,13 @@ func (m Metric) ValueIn(s *Sample, room *Room) (value float64, ok bool) {
 			return 0, false
 		}
 		v = reflect.ValueOf(&s.NVLink[i])
+	}
+	if m.phase != "" {
+		i := slices.IndexFunc(s.Phases, func(p Phase) bool { return p.Name == m.phase })
+		if i < 0 {
+			return 0, false
+		}
+		v = reflect.ValueOf(&s.Phases[i])
 	}
 	if m.field != nil {
 		if v.IsNil() {

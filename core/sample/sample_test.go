@@ -290,13 +290,20 @@ func TestKeepProbes(t *testing.T) {
 }
 
 func FuzzFindMetric(f *testing.F) {
-	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "probes.10.0.0.2.sent", "...", "self."} {
+	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "probes.10.0.0.2.sent", "...", "self.", "findings.slow_link.count",
+		"nvlink.0.gpu", "rdma.mlx5_0.1.counters.symbol_error"} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(_ *testing.T, name string) {
+	f.Fuzz(func(t *testing.T, name string) {
 		if m, err := FindMetric(name); err == nil {
-			m.Value(full())
-			m.Value(&Sample{})
+			var room Room
+			for _, s := range []*Sample{full(), {}} {
+				value, known := m.Value(s)
+				again, still := m.ValueIn(s, &room)
+				require.Equal(t, [2]any{value, known}, [2]any{again, still})
+				m.GoesOn(s)
+				m.Reason(s)
+			}
 		}
 	})
 }

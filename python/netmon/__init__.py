@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+from ._alerts import Alert, AlertCallback
 from ._cluster_types import (
     ClusterNode,
     ClusterNodes,
@@ -37,15 +38,20 @@ from ._errors import (
 )
 from ._loader import get_cmake_dir, get_include, get_library, get_pkgconfig_dir
 from ._monitor import Monitor
+from ._phase import PhaseRun
 from ._types import (
     IP,
     RDMAGID,
     TCP,
     UDP,
+    AlertEvent,
+    AlertRule,
+    Alerts,
     BandwidthTest,
     Collective,
     CollectivePending,
     Event,
+    Finding,
     FineSampling,
     Health,
     Hop,
@@ -59,6 +65,8 @@ from ._types import (
     PCIe,
     Peer,
     Peers,
+    Phase,
+    Phases,
     Probe,
     Probes,
     RDMAPort,
@@ -73,6 +81,11 @@ from ._types import (
 )
 
 __all__ = [  # noqa: RUF022 - plainly sorted
+    "Alert",
+    "AlertCallback",
+    "AlertEvent",
+    "AlertRule",
+    "Alerts",
     "BandwidthTest",
     "ClosedError",
     "ClusterNode",
@@ -88,6 +101,7 @@ __all__ = [  # noqa: RUF022 - plainly sorted
     "ConfigError",
     "Error",
     "Event",
+    "Finding",
     "FineSampling",
     "ForkedProcessError",
     "Health",
@@ -109,6 +123,9 @@ __all__ = [  # noqa: RUF022 - plainly sorted
     "Peer",
     "Peers",
     "PermissionDeniedError",
+    "Phase",
+    "PhaseRun",
+    "Phases",
     "Probe",
     "Probes",
     "RDMAGID",

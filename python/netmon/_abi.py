@@ -34,6 +34,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "netmon_digest": (c_int32, [c_uint64, c_void_p, c_uint32, POINTER(c_uint32), POINTER(c_void_p)]),
     "netmon_aggregate": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "netmon_collective_pending": (c_int32, [c_uint64, c_char_p, c_uint32]),
+    "netmon_phase_begin": (c_int32, [c_uint64, c_char_p, POINTER(c_uint64), POINTER(c_void_p)]),
+    "netmon_phase_end": (c_int32, [c_uint64, c_uint64, c_void_p, POINTER(c_void_p)]),
 }
 
 # The fields of netmon_snapshot after struct_size and the reserved bytes.
@@ -95,6 +97,34 @@ COLLECTIVES = {
 }
 # The values of end: NETMON_END_ and the name in capitals.
 ENDS = {"unknown": 0, "exact": 1, "polled": 2, "bound": 3, "failed": 4}
+
+# The fields of netmon_phase after struct_size and verdict.
+PHASE_FIELDS: tuple[tuple[str, Any], ...] = (
+    ("duration_ns", c_uint64),
+    ("receive_bytes", c_uint64),
+    ("transmit_bytes", c_uint64),
+    ("tcp_bytes", c_uint64),
+    ("loopback_bytes", c_uint64),
+    ("rdma_bytes", c_uint64),
+    ("segments_sent", c_uint64),
+    ("segments_retransmitted", c_uint64),
+    ("retransmit_ratio", c_double),
+    ("utilization_ratio", c_double),
+    ("peak_bytes_per_second", c_double),
+    ("peak_ratio", c_double),
+    ("busy_ratio", c_double),
+    ("full_ratio", c_double),
+    ("plateau_bytes_per_second", c_double),
+    ("steady_ratio", c_double),
+    ("waiting_ratio", c_double),
+)
+VERDICTS = (None, "idle", "software-bound", "link-bound")  # by the values of verdict
+
+
+class PhaseStruct(ctypes.Structure):
+    """netmon_phase."""
+
+    _fields_ = [("struct_size", c_uint32), ("verdict", c_uint32), *PHASE_FIELDS]
 
 
 class SnapshotStruct(ctypes.Structure):

@@ -5,13 +5,28 @@ Everything that nobody knows is None, never 0.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from ._types import _build, _Named
+from ._types import Finding, _build, _Named
+
+T = TypeVar("T")
+
+_SCHEMA = "netmon.cluster/1"
+_FIELDS = (
+    "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
+)  # fmt: skip
+
+
+_SCHEMA = "netmon.cluster/1"
+_FIELDS = (
+    "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +109,12 @@ class ClusterNode:
 class ClusterTotals:
     """Nodes added up, each once."""
 
-    nodes: int
-    live_ranks: int
-    late_ranks: int
-    gone_ranks: int
-    missing_ranks: int
-    unranked_processes: int
+    nodes: int | None
+    live_ranks: int | None
+    late_ranks: int | None
+    gone_ranks: int | None
+    missing_ranks: int | None
+    unranked_processes: int | None
     receive_bytes_total: int | None
     transmit_bytes_total: int | None
     receive_bytes_per_second: float | None
@@ -145,40 +160,131 @@ class ClusterNodes(_Named[ClusterNode]):
         return item.name
 
 
-@dataclass(frozen=True, slots=True)
 class ClusterView:
-    """The whole job as its processes said it, made by ``aggregator_rank``.
+    """The whole job as its processes said it, made by ``aggregator_rank``. Sections are decoded when they are first asked for.
 
-    ``ranks`` are in their order, processes without a rank last.
+    Where there is no view, ``sequence`` is 0, nodes and ranks are none, what else there is is None, and ``problem`` says why.
     """
 
-    schema: str
-    sequence: int
-    timestamp_seconds: float
-    engine: str | None
-    aggregator_rank: int | None
-    world_size: int | None
-    nodes: ClusterNodes
-    ranks: tuple[ClusterRank, ...]
-    totals: ClusterTotals
-    spread: Mapping[str, ClusterSpread]
-    skew: ClusterSkew | None
-    findings: tuple[Mapping[str, Any], ...]
-    unavailable: Mapping[str, str]
-    _raw: Mapping[str, Any] = field(repr=False, compare=False)
+    __slots__ = ("_age", "_document", "_packed", "_problem", "_sections")
+
+    def __init__(self, packed: bytes | None, age: float | None, problem: str | None, engine: str | None = None) -> None:
+        self._packed = packed
+        self._age = age
+        self._problem = problem
+        self._sections: dict[str, Any] = {}
+        self._document: Mapping[str, Any] | None = None
+        if packed is None:
+            self._document = {**dict.fromkeys(_FIELDS), "schema": _SCHEMA, "sequence": 0, "engine": engine, "unavailable": {}}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> ClusterView:
         """Make a view of the document that ``to_dict`` returns."""
-        values: dict[str, Any] = {f.name: document.get(f.name) for f in fields(cls) if f.name != "_raw"}
-        values["nodes"] = ClusterNodes(_build(ClusterNode, node) for node in document["nodes"])
-        values["ranks"] = tuple(_rank(rank) for rank in document["ranks"])
-        values["totals"] = _build(ClusterTotals, document["totals"])
-        values["spread"] = MappingProxyType({name: _build(ClusterSpread, of) for name, of in document["spread"].items()})
-        values["skew"] = None if document["skew"] is None else _build(ClusterSkew, document["skew"])
-        values["findings"] = tuple(MappingProxyType(finding) for finding in document["findings"])
-        values["unavailable"] = MappingProxyType(document["unavailable"])
-        return cls(**values, _raw=document)
+        view = cls(None, None, document["unavailable"].get("view"))
+        view._document = document
+        return view
+
+    def again(self, age: float | None, problem: str | None) -> ClusterView:
+        """Return the same view as of now. What was decoded is not decoded twice."""
+        view = ClusterView(self._packed, age, problem)
+        view._document, view._sections = self._document, self._sections
+        return view
+
+    def _decoded(self) -> Mapping[str, Any]:
+        if self._document is None:
+            assert self._packed is not None
+            document: Mapping[str, Any] = json.loads(zlib.decompress(self._packed))
+            self._document = document
+        return self._document
+
+    def _section(self, name: str, make: Callable[[Any], T]) -> T:
+        try:
+            section: T = self._sections[name]
+        except KeyError:
+            section = self._sections[name] = make(self._decoded()[name])
+        return section
+
+    @property
+    def age_seconds(self) -> float | None:
+        """For how long this process had had this view, and no newer one, when ``Monitor.cluster`` returned it."""
+        return self._age
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no view, or none that is new; None: nothing is wrong."""
+        return self._problem
+
+    @property
+    def schema(self) -> str:
+        """The form of the document: ``netmon.cluster/1``."""
+        return str(self._decoded()["schema"])
+
+    @property
+    def sequence(self) -> int:
+        """The number of this view among those of its aggregator, from 1; 0: there is no view."""
+        return int(self._decoded()["sequence"])
+
+    @property
+    def timestamp_seconds(self) -> float | None:
+        """When it was made, by the wall clock of the process that made it."""
+        when: float | None = self._decoded()["timestamp_seconds"]
+        return when
+
+    @property
+    def engine(self) -> str | None:
+        """How the digests came: ``"c10d store"`` or ``"ray"``."""
+        engine: str | None = self._decoded()["engine"]
+        return engine
+
+    @property
+    def aggregator_rank(self) -> int | None:
+        """The rank that made it, None for a process without one."""
+        rank: int | None = self._decoded()["aggregator_rank"]
+        return rank
+
+    @property
+    def world_size(self) -> int | None:
+        """How many ranks the job has."""
+        size: int | None = self._decoded()["world_size"]
+        return size
+
+    @property
+    def nodes(self) -> ClusterNodes:
+        """The nodes, each once."""
+        return self._section("nodes", lambda rows: ClusterNodes(_build(ClusterNode, row) for row in rows or ()))
+
+    @property
+    def ranks(self) -> tuple[ClusterRank, ...]:
+        """The ranks in their order, also those that are gone or missing; processes without a rank last."""
+        return self._section("ranks", lambda rows: tuple(_rank(row) for row in rows or ()))
+
+    @property
+    def totals(self) -> ClusterTotals:
+        """How many ranks are in which state, and nodes added up."""
+        return self._section("totals", lambda row: _build(ClusterTotals, row or {}))
+
+    @property
+    def spread(self) -> Mapping[str, ClusterSpread]:
+        """The least, the middle and the largest of what nodes (``"node.<field>"``) and ranks (``"rank.<field>"``) say."""
+        return self._section(
+            "spread", lambda rows: MappingProxyType({name: _build(ClusterSpread, row) for name, row in (rows or {}).items()})
+        )
+
+    @property
+    def skew(self) -> ClusterSkew | None:
+        """How far apart ranks come to collectives."""
+        return self._section("skew", lambda row: None if row is None else _build(ClusterSkew, row))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the job's network, or that it is clean."""
+        return self._section("findings", lambda rows: tuple(_build(Finding, row) for row in rows or ()))
+
+    @property
+    def unavailable(self) -> Mapping[str, str]:
+        """Why something is None; ``"view"``: the ``problem``."""
+        reasons = dict(self._decoded()["unavailable"])
+        return MappingProxyType(reasons if self._problem is None else {**reasons, "view": self._problem})
 
     def rank(self, number: int) -> ClusterRank:
         """Return a rank.
@@ -193,10 +299,20 @@ class ClusterView:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document, also what a newer library has added to it."""
-        return deepcopy(dict(self._raw))
+        return {**deepcopy(dict(self._decoded())), "unavailable": dict(self.unavailable)}
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, ClusterView) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not self.sequence:
+            return f"<netmon ClusterView: none: {self.problem}>"
+        return f"<netmon ClusterView {self.sequence}: {len(self.nodes)} nodes, {self.totals.live_ranks} ranks live>"
 
     def __reduce__(self) -> tuple[Callable[[Mapping[str, Any]], ClusterView], tuple[Mapping[str, Any]]]:
-        return ClusterView.from_dict, (self._raw,)
+        return ClusterView.from_dict, (self.to_dict(),)
 
 
 def _rank(document: Mapping[str, Any]) -> ClusterRank:

@@ -24,7 +24,7 @@ _NEEDED_THREADS = 8
 class Library:
     """The functions of the library.
 
-    Those that never block keep the interpreter lock (PyDLL): giving it up would cost up to a switch interval to get it back.
+    Those that hardly block keep the interpreter lock (PyDLL): giving it up would cost up to a switch interval to get it back.
     All others release it (CDLL).
     """
 
@@ -60,6 +60,9 @@ class Library:
             self.digest = _prototype(releasing, "netmon_digest")
             self.aggregate = _prototype(releasing, "netmon_aggregate")
             self.collective_pending = _prototype(holding, "netmon_collective_pending")
+            # They wait for a sample under way, some 0.1 ms as a rule: less than getting the lock back may take.
+            self.phase_begin = _prototype(holding, "netmon_phase_begin")
+            self.phase_end = _prototype(holding, "netmon_phase_end")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from ctypes import byref, c_uint32, c_uint64, c_void_p
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _abi, _loader
+from ._alerts import _CLOSE_SECONDS, Alert, AlertCallback, rules_of
+from ._cluster_types import ClusterView
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
-from ._types import BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
+from ._phase import PhaseRun
+from ._types import AlertEvent, Alerts, BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
+
+    from . import _cluster
 
 _SNAPSHOT_SIZE = ctypes.sizeof(Snapshot)
 
@@ -36,10 +43,11 @@ class Monitor:
     """Samples the network counters of this machine in the background and on demand.
 
     It probes the training peers and the targets it is given, and nobody else: without them it sends no packet, but to the
-    system's resolver where the job's master address is a name. It opens no port unasked, starts no Python thread, and needs
-    no privilege. What it measures is that of the network namespace of the thread that creates it. All methods may be called
-    from any thread. After a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the
-    child, with totals from zero.
+    system's resolver where the job's master address is a name, and to the job's store where it takes part in the view of its
+    job (``cluster``). It opens no port unasked, starts no Python thread but the one for that view, and needs no privilege. What
+    it measures is that of the network namespace of the thread that creates it. All methods may be called from any thread. After
+    a fork, ``latest`` reads what the parent measures; the other methods open the monitor anew in the child, with totals from
+    zero.
 
     Args:
         interval: seconds between two samples of the background loop, 0.01 to 3600.
@@ -58,6 +66,12 @@ class Monitor:
             ``sample.transport``). No packet is sent for it, and nothing done to a socket.
         bandwidth_server: let other monitors measure throughput to here (``measure_bandwidth``), within limits that are fixed:
             ``True`` on loopback, port 29542, or ``{"address": "10.0.0.1", "port": 29542}``. Default: no port is opened.
+        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
+        cluster: whether this process takes part in the view of its job (``cluster()``): ``True`` from now on, ``None`` from the
+            first call of ``cluster()`` or ``netmon.integrations.torch.attach`` on, ``False`` never; ``"store"`` or ``"ray"``:
+            from now on, by that only.
+        cluster_interval: seconds between two digests of this process for the view, 0.1 to 3600. All processes of a job should
+            have the same.
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -85,13 +99,21 @@ class Monitor:
         udp_responder: bool | Mapping[str, Any] = False,
         peers: bool = True,
         bandwidth_server: bool | Mapping[str, Any] = False,
+        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
+        cluster: bool | str | None = None,
+        cluster_interval: float = 2.0,
     ) -> None:
+        self._hold: _cluster.Hold | None = None
+        self._cluster = _engine(cluster)
+        self._cluster_interval = cluster_interval
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
+        self._callbacks: list[AlertCallback] = []
         config: dict[str, Any] = {
             "interval_seconds": interval,
             "probe_interval_seconds": probe_interval,
             "probe_timeout_seconds": probe_timeout,
+            "cluster_interval_seconds": cluster_interval,
         }
         if udp_responder is not False:
             config["udp_responder"] = udp_responder
@@ -101,6 +123,8 @@ class Monitor:
             if value is not None:
                 # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
                 config[name] = value if isinstance(value, str) else list(value)
+        if alerts is not None:
+            config["alerts"] = rules_of(alerts)
         if not peers:
             config["sources"] = _without_peers(config.get("sources"))
         config["job"] = {"environment": job_variables(), **(job or {})}
@@ -110,6 +134,8 @@ class Monitor:
         self._finally = partial(self._library.close, self._handle)
         error = c_void_p()
         self._check(self._library.init(text, byref(self._handle), byref(error)), error)
+        if cluster:
+            self._hold = self._join()
 
     def _check(self, status: int, error: c_void_p) -> None:
         if status != _abi.OK:
@@ -211,7 +237,58 @@ class Monitor:
 
     def health(self) -> Health:
         """Return how the monitor is doing: problems, cost, dropped samples, and what happened to interfaces and counters."""
-        return _build(Health, json.loads(self._query({"view": "health"})))
+        health = _build(Health, json.loads(self._query({"view": "health"})))
+        problems = [callback.problem for callback in self._callbacks if callback.problem and not callback.closed]
+        return replace(health, status="degraded", problems=(*health.problems, *problems)) if problems else health
+
+    def alerts(self, after_sequence: int = 0) -> Alerts:
+        """Return the alert rules as they stand, and what fired and resolved, oldest first.
+
+        Args:
+            after_sequence: leave out events up to this one; the newest 1,024 are kept.
+        """
+        answer = page = self._alerts(after_sequence)
+        events = list(page.events)
+        while len(page.events) == _MOST_PAGE:
+            page = self._alerts(page.events[-1].sequence, events_only=True)
+            events.extend(page.events)
+        return replace(answer, events=tuple(events), events_total=page.events_total)
+
+    def set_alerts(self, alerts: Iterable[Alert | Mapping[str, Any]]) -> Alerts:
+        """Replace the alert rules from now on.
+
+        A rule that stays the same goes on as it stands. An alert that is on, and whose rule is gone or was changed, resolves.
+
+        Raises:
+            InvalidArgumentError: a rule is wrong; the text says which and why. The old ones stay.
+        """
+        return _build(Alerts, json.loads(self._query({"view": "alerts", "rules": rules_of(alerts)})))
+
+    def on_alert(self, callback: Callable[[AlertEvent], Any]) -> AlertCallback:
+        """Have a function called with each event, on a daemon thread of its own: first with what is on already.
+
+        It may take its time: neither samples nor other callbacks wait for it, and it is not called twice at once. What it
+        raises is caught and told by ``health``, until a later call raises nothing. A forked child has none of this.
+
+        Returns:
+            What ends it by ``close``; the monitor's ``close`` does too. It need not be kept.
+
+        Raises:
+            ClosedError: the monitor was closed.
+            ResourceError: no thread can be started.
+        """
+        interval: float = self.health().interval_seconds
+        one = AlertCallback(self, callback, interval)
+        self._callbacks.append(one)
+        return one
+
+    def _alerts(self, after_sequence: int, events_only: bool = False) -> Alerts:
+        request = {"view": "alerts", "after_sequence": after_sequence, "limit": _MOST_PAGE, "events_only": events_only}
+        return _build(Alerts, json.loads(self._query(request)))
+
+    def _forget_callback(self, callback: AlertCallback) -> None:
+        with contextlib.suppress(ValueError):
+            self._callbacks.remove(callback)
 
     def sample_finely(self, seconds: float = 10.0, interval: float = 0.02) -> FineSampling:
         """Read the counters of interfaces also between samples for a while, so that samples know peaks.
@@ -393,6 +470,37 @@ class Monitor:
         status = function(self._handle.value or self._gone(), _encode(request), byref(text_out), byref(error))
         self._check(status, error)
 
+    def cluster(self) -> ClusterView:
+        """Return the newest view of the whole job: nodes, ranks, totals, who is slow, and who is late or gone.
+
+        It returns at once what a thread in the background fetches. That thread starts with the first call, where
+        ``cluster=True`` or ``attach`` did not start it before. Nobody has to wait for anybody, and no collective is called.
+        Every process of the job that is to be seen has to take part. Where there is no view yet, the one returned has
+        ``sequence`` 0 and a ``problem``.
+
+        Raises:
+            ClosedError: the monitor was closed.
+        """
+        if self._hold is None:
+            if self.closed:
+                self._gone()
+            if self._cluster is False:
+                return ClusterView(None, None, "the monitor was made with cluster=False")
+            self._hold = self._join()
+        return self._hold.view()
+
+    def _join(self) -> _cluster.Hold:
+        """Have this process take part in the view of its job, as long as what is returned is not released."""
+        from . import _cluster
+
+        return _cluster.join(self, self._cluster if isinstance(self._cluster, str) else None, self._cluster_interval)
+
+    def _tell_rank(self, rank: int, world_size: int | None) -> None:
+        """Take over what an engine knows, where neither the configuration nor the environment said it."""
+        job = self.sample().job
+        if job is None or job.rank is None or job.world_size is None:
+            self.set_job(rank=rank, world_size=world_size, source="torch.distributed")
+
     def _digest(self) -> bytes:
         """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
 
@@ -406,8 +514,8 @@ class Monitor:
         self._check(status, error)
         return buffer.raw[: length.value]
 
-    def _aggregate(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one view of the digests of a job's processes: the document that ``ClusterView`` takes.
+    def _aggregate(self, request: Mapping[str, Any]) -> bytes:
+        """Return one view of the digests of a job's processes, as text: the document of ``ClusterView``.
 
         Args:
             request: ``digests``, a list of bytes, and whatever else ``netmon_aggregate`` takes.
@@ -416,8 +524,36 @@ class Monitor:
             InvalidArgumentError: the request is wrong; the text names the key.
             ClosedError: the monitor was closed.
         """
+        text = c_void_p()
         digests = [b64encode(digest).decode() for digest in request.get("digests", ())]
-        return self._answer(self._library.aggregate, {**request, "digests": digests})
+        self._request(self._library.aggregate, {**request, "digests": digests}, text)
+        return self._take(text)
+
+    def phase(self, name: str) -> PhaseRun:
+        """Name a part of the job, to know what the network did meanwhile and whether the link held it up.
+
+        Beginning and end read the counters, some 50 µs each, so that bytes are exact. Phases may be nested, overlap, and
+        run in any thread; each counts all that moved meanwhile. Totals by name are in ``sample.phases``; docs/phases.md says
+        how it is measured. Nothing is ever raised: one that cannot be begun does nothing, and says why in ``problem``, and
+        in ``health()``. An exception of the job ends the phase and passes unchanged.
+
+        Args:
+            name: what the job does, 1 to 64 bytes; at most 64 names are kept apart.
+
+        Returns:
+            A context manager, which yields itself and has the numbers of this one phase after its end.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     with monitor.phase("weight_sync") as phase:
+            ...         pass                            # the job's own work
+            ...     monitor.sample().phases["weight_sync"].count
+            1
+            >>> phase.seconds is not None
+            True
+        """
+        return PhaseRun(self._library, self._handle, name)
 
     def to_pandas(self, seconds: float | None = None) -> pandas.DataFrame:
         """Return the history as a DataFrame: a row per sample, a column per metric, indexed by time (UTC).
@@ -452,10 +588,19 @@ class Monitor:
         self._check(status, error)
 
     def close(self) -> None:
-        """Stop the background loop. Closing twice is fine."""
+        """Stop the background loop, and calling functions with alerts. Closing twice is fine."""
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback._end()
+        hold = self._hold
+        if hold is not None:
+            hold.release()
         if self._handle.value:
             self._library.close(self._handle)
             self._handle.value = 0
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for callback in callbacks:
+            callback._join(deadline)
 
     def __enter__(self) -> Monitor:
         return self
@@ -477,6 +622,17 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"<netmon.Monitor {'closed' if self.closed else f'0x{self.handle:x}'}>"
+
+
+def _engine(cluster: object) -> bool | str | None:
+    """Check the argument ``cluster``."""
+    if cluster is None or isinstance(cluster, bool):
+        return cluster
+    from ._cluster import ENGINES
+
+    if isinstance(cluster, str) and cluster in ENGINES:
+        return cluster
+    raise ConfigError(f"cluster {cluster!r}: True, False, None, or one of {', '.join(map(repr, ENGINES))}")
 
 
 def _decode(text: c_void_p) -> dict[str, Any]:

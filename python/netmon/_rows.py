@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from ._types import IP, TCP, UDP, Interface, Job, NVLink, Peer, Probe, RDMAPort, SelfCost, Sockets, Totals, Transport
+from ._types import IP, TCP, UDP, Interface, Job, NVLink, Peer, Phase, Probe, RDMAPort, SelfCost, Sockets, Totals, Transport
 
 _SECTIONS: Mapping[str, type[Any]] = {
     "job": Job,
@@ -25,6 +25,7 @@ _LISTS: Mapping[str, tuple[type[Any], Callable[[Mapping[str, Any]], str]]] = {
     "peers": (Peer, lambda row: str(row["address"])),
     "rdma": (RDMAPort, lambda row: f"{row['device']}.{row['port']}"),
     "nvlink": (NVLink, lambda row: str(row["gpu"])),
+    "phases": (Phase, lambda row: str(row["name"])),
 }
 # The fields that never hold a number: where they are None, there is none either.
 _WORDS: Mapping[type[Any], frozenset[str]] = {

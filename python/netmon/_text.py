@@ -6,14 +6,17 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ._phase import PhaseRun
 from ._types import (
     BandwidthTest,
     Collective,
+    Finding,
     Interface,
     Interfaces,
     Path,
     Peer,
     Peers,
+    Phases,
     Probe,
     Probes,
     RDMAPort,
@@ -69,6 +72,18 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
+def volume(count: int | None) -> str:
+    """Write bytes, in powers of a thousand."""
+    if count is None:
+        return _NONE
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{_three_digits(value)} {unit}"
+        value /= 1000
+    return f"{_three_digits(value)} GB"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time in the unit that suits it."""
     if seconds is None:
@@ -102,6 +117,7 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
     for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample), *_waiting(sample)):
         lines += [f"{name:<9} {said}"] if said else []
     lines += _transport(sample)
+    lines += _findings(sample.findings or ())
     if sample.interfaces:
         lines += ["", *_table(sample.interfaces, None if all_interfaces else _MOST_ROWS, sample.self.uptime_seconds)]
     if sample.rdma:
@@ -112,6 +128,8 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
         lines += ["", *_probes(sample.probes)]
     if sample.collectives:
         lines += ["", *_collectives(sample.collectives, None if all_interfaces else _MOST_ROWS, sample.collective_ratio)]
+    if sample.phases:
+        lines += ["", *_phases(sample.phases)]
     cost = sample.self
     lines += ["", f"{'netmon':<9} {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} µs"]
     unknown = list(_unknown(sample))
@@ -195,6 +213,15 @@ def _transport(sample: Sample) -> Iterable[str]:
         yield _wrapped(printable(sentence), f"{'' if i else 'transport':<9} ", " " * 10)
 
 
+def _findings(findings: Sequence[Finding]) -> Iterable[str]:
+    """Say what is wrong, with what to do about it."""
+    for i, finding in enumerate(findings):
+        said = finding.text if finding.class_ == "network_clean" else f"{finding.severity}: {finding.text}"
+        yield _wrapped(printable(said), f"{'' if i else 'findings':<9} ", " " * 10)
+        if finding.class_ != "network_clean" and finding.advice:
+            yield _wrapped(printable(finding.advice), " " * 10, " " * 10)
+
+
 def _wrapped(text: str, first: str, other: str) -> str:
     return textwrap.fill(
         text, _WIDTH, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
@@ -234,6 +261,38 @@ def _probes(probes: Probes) -> list[str]:
     head, *lines = _columns(rows, words=2)
     errors = (f"  {printable(p.error)}" if p.error else "" for p in probes)
     return [head, *(line + error for line, error in zip(lines, errors, strict=True))]
+
+
+def _phases(phases: Phases) -> list[str]:
+    rows: list[tuple[str, ...]] = [("phase", "held up by", "times", "took", "received", "sent", "peak", "busy", "of capacity")]
+    for p in phases:
+        rows.append(
+            (
+                printable(p.name),
+                (p.verdict or _NONE) + (", running" if p.running else ""),
+                str(p.count),
+                duration(p.seconds_total),
+                volume(p.receive_bytes_total),
+                volume(p.transmit_bytes_total),
+                bits_rate(p.peak_bytes_per_second),
+                percent(p.busy_ratio),
+                percent(p.utilization_ratio),
+            )
+        )
+    return _columns(rows, words=2)
+
+
+def describe_run(run: PhaseRun) -> str:
+    """Write what came of one phase, for people to read."""
+    if run.seconds is None:
+        return f"{printable(run.name)}: {printable(run.problem or 'running' if run.running or run.problem else 'not begun')}"
+    figures = [duration(run.seconds)]
+    figures += [] if run.verdict is None else [run.verdict]
+    figures += [] if run.receive_bytes is None else [f"{volume(run.receive_bytes)} received, {volume(run.transmit_bytes)} sent"]
+    figures += [] if run.peak_bytes_per_second is None else [f"peak {bits_rate(run.peak_bytes_per_second)}"]
+    figures += [] if run.utilization_ratio is None else [f"{percent(run.utilization_ratio)} of the capacity"]
+    figures += [] if run.retransmit_ratio is None else [f"{percent(run.retransmit_ratio)} of the segments retransmitted"]
+    return f"{printable(run.name)}: {', '.join(figures)}"
 
 
 def _rdma(ports: RDMAPorts) -> list[str]:

@@ -397,6 +397,36 @@ class BandwidthTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that holds the job up, or that nothing does: whose, since when, how sure, by which numbers, what to do.
+
+    ``class_`` is ``slow_link``, ``lossy_link``, ``high_latency``, ``slow_host``, ``stalled_rank``, ``wrong_interface`` or
+    ``network_clean``; ``direction`` (``transmit`` or ``receive``) is the host's. ``evidence`` maps names with units to numbers.
+    docs/findings.md says what each class means, and what it cannot tell.
+    """
+
+    class_: str
+    severity: str
+    host: str | None
+    rank: int | None
+    interface: str | None
+    peer: str | None
+    direction: str | None
+    onset_seconds: float
+    confidence: float
+    evidence: Mapping[str, float] = field(hash=False)
+    advice: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element of the document's ``findings``."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.confidence * 100:.0f} % sure). {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
 class FineSampling:
     """For how long counters are read between samples too, and how often."""
 
@@ -456,6 +486,40 @@ class CollectivePending:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the document has it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the network did in all parts of the job of one name (``Monitor.phase``) that have ended."""
+
+    name: str
+    count: int
+    running: int
+    seconds_total: float
+    receive_bytes_total: int | None
+    transmit_bytes_total: int | None
+    rdma_bytes_total: int | None
+    loopback_bytes_total: int | None
+    tcp_bytes_total: int | None
+    peak_bytes_per_second: float | None
+    peak_ratio: float | None
+    utilization_ratio: float | None
+    busy_ratio: float | None
+    full_ratio: float | None
+    plateau_bytes_per_second: float | None
+    steady_ratio: float | None
+    waiting_ratio: float | None
+    segments_sent_total: int | None
+    segments_retransmitted_total: int | None
+    retransmit_ratio: float | None
+    verdict: str | None
+    last_seconds: float | None
+    last_receive_bytes: int | None
+    last_transmit_bytes: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the document has it."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
@@ -536,12 +600,87 @@ class Stats:
         return _document(self)
 
 
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """A rule, and how it stands. Times are seconds since 1970, None where there is none."""
+
+    name: str
+    metric: str
+    above: float | None
+    below: float | None
+    clear: float
+    for_seconds: float
+    rate: bool
+    increase: bool
+    severity: str
+    state: str
+    value: float | None
+    onset_seconds: float | None
+    fired_seconds: float | None
+    fired_total: int
+    unmeasured_since_seconds: float | None
+    unmeasured_reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the library gave it."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """An alert began (``event`` is ``"fired"``) or ended (``"resolved"``)."""
+
+    sequence: int
+    event: str
+    name: str
+    metric: str
+    severity: str
+    direction: str
+    threshold: float
+    value: float | None
+    onset_seconds: float
+    timestamp_seconds: float
+    monotonic_seconds: float
+    active_seconds: float | None
+    sample_sequence: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as the library gave it."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.name} {self.event}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """The rules of a monitor as they stand, and what happened, oldest first."""
+
+    sample_sequence: int
+    rules: tuple[AlertRule, ...] | None
+    events: tuple[AlertEvent, ...]
+    events_total: int
+    events_dropped_total: int
+
+    @property
+    def on(self) -> tuple[AlertRule, ...]:
+        """The rules whose alert is on."""
+        return tuple(rule for rule in self.rules or () if rule.state == "on")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        return _document(self)
+
+
 # The fields that are tuples of further classes.
 _ELEMENTS: Mapping[tuple[type[Any], str], type[Any]] = {
     (Path, "hops"): Hop,
     (RDMAPort, "gids"): RDMAGID,
     (Transport, "shares"): InterfaceShare,
     (Health, "events"): Event,
+    (Alerts, "rules"): AlertRule,
+    (Alerts, "events"): AlertEvent,
 }
 
 
@@ -702,6 +841,23 @@ class RDMAPorts(_Named[RDMAPort]):
         return tuple(self._by_name)
 
 
+class Phases(_Named[Phase]):
+    """The phases of a sample, in the order of their first beginning, found by place or by name."""
+
+    __slots__ = ()
+
+    _what = "phase"
+
+    @staticmethod
+    def _name(item: Phase) -> str:
+        return item.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The phases' names."""
+        return tuple(self._by_name)
+
+
 class Sample:
     """What was measured at one moment: the sample document with types.
 
@@ -852,9 +1008,9 @@ class Sample:
         return self._section("collective_pending", CollectivePending)
 
     @property
-    def phases(self) -> None:
-        """Not measured by this version."""
-        return None
+    def phases(self) -> Phases | None:
+        """The parts of the job that were given names: ``sample.phases["weight_sync"].verdict``. Empty where there are none."""
+        return self._list("phases", Phases, Phase)
 
     @property
     def transport(self) -> Transport | None:
@@ -867,9 +1023,9 @@ class Sample:
         return self._list("bandwidth_tests", tuple, BandwidthTest)
 
     @property
-    def findings(self) -> None:
-        """Not measured by this version."""
-        return None
+    def findings(self) -> tuple[Finding, ...] | None:
+        """What own connections show to be wrong, or that nothing is. Those of the job: ``cluster().findings``."""
+        return self._list("findings", tuple, Finding)
 
     @property
     def self(self) -> SelfCost:

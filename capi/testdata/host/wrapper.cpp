@@ -25,6 +25,7 @@ using netmon::Status;
 // Owners can be moved, not copied.
 static_assert(!std::is_copy_constructible_v<Monitor> && !std::is_copy_assignable_v<Monitor>);
 static_assert(std::is_nothrow_move_constructible_v<Monitor> && std::is_nothrow_move_assignable_v<Monitor>);
+static_assert(!std::is_copy_constructible_v<netmon::Phase> && std::is_nothrow_move_constructible_v<netmon::Phase>);
 static_assert(!std::is_copy_constructible_v<netmon::Text> && std::is_nothrow_move_constructible_v<netmon::Text>);
 static_assert(!std::is_copy_constructible_v<netmon::Error> && std::is_nothrow_move_constructible_v<netmon::Error>);
 static_assert(sizeof(Monitor) == sizeof(netmon_handle));
@@ -91,6 +92,11 @@ void texts() {
   auto answer = monitor.probe(R"({"target": "127.0.0.1"})");
   CHECK(answer && contains(*answer, "\"done\":true") && contains(*answer, "\"received\":1"));
   CHECK(monitor.set_job(R"({"rank": 3, "world_size": 8})"));
+  auto digest = monitor.digest();
+  CHECK(digest && digest->view().substr(0, 3) == "nmd" && digest->view().size() <= NETMON_DIGEST_BYTES);
+  auto view = monitor.aggregate("{\"digests\": [\"" + digest->base64() + "\"]}");
+  CHECK(view && contains(*view, "\"schema\":\"netmon.cluster/1\"") && contains(*view, "\"live_ranks\":1,"));
+  CHECK(monitor.aggregate(R"({"digests": 1})").status() == Status::invalid_argument);
   sample = monitor.sample();
   CHECK(sample && contains(*sample, "\"rank\":3"));
 }
@@ -124,6 +130,7 @@ void errors() {
   CHECK(monitor.sample().status() == Status::closed && monitor.query(R"({"view": "health"})").status() == Status::closed);
   CHECK(monitor.probe(R"({"target": "127.0.0.1"})").status() == Status::closed);
   CHECK(monitor.bandwidth(R"({"target": "127.0.0.1:1"})").status() == Status::closed);
+  CHECK(monitor.digest().status() == Status::closed && monitor.aggregate("{}").status() == Status::closed);
   auto latest = monitor.latest();
   CHECK(!latest && latest.status() == Status::closed && latest.error().sentence() == "closed");
 }
@@ -169,6 +176,41 @@ void threads() {
   while (monitor.latest()->sequence < 20) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   monitor.close();
   for (auto &caller : callers) caller.join();
+}
+
+void phases() {
+  Monitor monitor = open(R"({"interfaces": ["lo"]})");
+  netmon::PhaseNumbers inner_numbers;
+  {
+    auto outer = monitor.phase("step");
+    auto inner = monitor.phase(std::string("weight_sync"));
+    CHECK(!outer.problem() && !inner.problem());
+    CHECK(monitor.probe(R"({"target": "127.0.0.1"})")); // some bytes
+    inner_numbers = inner.end();
+    CHECK(!inner.end().duration);
+    auto moved = std::move(outer);
+    auto sample = monitor.sample();
+    CHECK(sample && contains(*sample, R"({"name":"step","count":0,"running":1,)"));
+  }
+  CHECK(inner_numbers.duration && inner_numbers.duration->count() > 0 && inner_numbers.transmit_bytes);
+  CHECK(*inner_numbers.transmit_bytes > 0 && !inner_numbers.utilization_ratio); // loopback has no capacity
+  auto sample = monitor.sample();
+  CHECK(sample && contains(*sample, R"({"name":"step","count":1,"running":0,)"));
+  auto refused = monitor.phase("");
+  CHECK(refused.problem() && refused.problem()->status() == Status::invalid_argument && !refused.end().duration);
+  CHECK(contains(refused.problem()->sentence(), "empty"));
+  CHECK(monitor.phase(nullptr).problem());
+  try {
+    auto phase = monitor.phase("failing");
+    throw 7;
+  } catch (int) {
+  }
+  sample = monitor.sample();
+  CHECK(sample && contains(*sample, R"({"name":"failing","count":1,"running":0,)"));
+  auto late = monitor.phase("late");
+  monitor.close();
+  CHECK(!late.end().duration);
+  CHECK(monitor.phase("p").problem()->status() == Status::closed);
 }
 
 void children() {
@@ -236,6 +278,7 @@ int main() {
   errors();
   moves();
   threads();
+  phases();
   children();
   collectives();
 }

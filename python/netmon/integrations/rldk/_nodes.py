@@ -1,4 +1,8 @@
-"""rldk's view of nodes and cluster: this node's own figures. Other nodes' are not gathered yet, and never by a collective."""
+"""rldk's view of nodes and cluster: this process's own figures, and of all nodes what the view of the job has.
+
+That view comes over the job's store or Ray, from a background thread, without a collective. Where there is none, the figures
+are this node's, and ``sources`` says so.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _identity, _reach, _reading, _resources, _units
+from . import _identity, _job_view, _reach, _reading, _resources, _units
 from ._distributed import dataframe
 from ._install import in_use
 from ._measured import Measured, Source, Unmeasured
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     import pandas
 
 MOST_KEPT = 3600
-_NOT_GATHERED = "other nodes' figures are not gathered by this version of netmon"
 
 
 @dataclass
@@ -118,7 +121,10 @@ class _Periodic:
 
 
 class DistributedMetricsCollector:
-    """Collects this node's figures in the background, every ``collect_interval`` seconds, on the package's one thread.
+    """Collects the job's figures in the background, every ``collect_interval`` seconds, on the package's one thread.
+
+    Of the network, and how many nodes and ranks there are, it tells of the whole job, each node once, where the view of the job
+    is there (``Monitor.cluster``). Processor and GPUs are this process's: no other tells of them.
 
     Args:
         collect_interval: seconds.
@@ -203,8 +209,22 @@ class DistributedMetricsCollector:
         return node
 
     def _collect_distributed_metrics(self) -> DistributedMetrics:
-        """Return this node's figures in the shape of the cluster's; ``sources`` says that they are one node's."""
-        return self._convert_to_distributed_metrics([self._collect_current_node_metrics()])
+        """Return the job's figures as the view has them, else this node's; ``sources`` says which are whose."""
+        own = self._collect_current_node_metrics()
+        metrics = self._convert_to_distributed_metrics([own])
+        view = _job_view.newest()
+        if isinstance(view, str) or not self.enable_network_monitoring:
+            return metrics
+        name = _job_view.own_name(view, own.rank)
+        if name is not None and name != own.node_id:
+            self.node_metrics.pop(own.node_id, None)
+            own.node_id = name
+            self.node_metrics[name] = own
+        for node in _job_view.nodes(view):
+            if node.node_id != own.node_id:
+                self.node_metrics[node.node_id] = node
+        _job_view.fill(metrics, view)
+        return metrics
 
     def _convert_to_distributed_metrics(self, node_metrics_list: list[NodeMetrics]) -> DistributedMetrics:
         """Add up ranks and nodes. What belongs to a host, processor and network, is counted once a host, not once a rank.
@@ -229,7 +249,7 @@ class DistributedMetricsCollector:
             "avg_network_latency": _known(ranks, "network_latency"),
             "max_network_latency": _known(ranks, "network_latency"),
         }
-        whose = "this node only: " + _NOT_GATHERED if len(ranks) < world_size else "all ranks given"
+        whose = "this process only: " + _job_view.why() if len(ranks) < world_size else "all ranks given"
         for name, found in values.items():
             if not found:
                 continue
@@ -265,10 +285,10 @@ def _known(nodes: list[NodeMetrics], name: str) -> list[float]:
 
 
 class MultiNodeMonitor:
-    """This node's processor, memory and GPUs, once a second on the package's one thread.
+    """This node's processor, memory and GPUs, and every node's network, once a second on the package's one thread.
 
     Args:
-        master_node: rldk's; kept, and not contacted by this version.
+        master_node: rldk's; kept, and never contacted: nodes are found by the store or Ray that the job has.
         master_port: likewise.
     """
 
@@ -316,7 +336,18 @@ class MultiNodeMonitor:
 
     def _monitoring_loop(self) -> None:
         """Collect once; the package's thread repeats it."""
-        self.node_metrics[_identity.identify(_reading.newest()).node_id] = self._collect_local_metrics()
+        identity = _identity.identify(_reading.newest())
+        own, view = identity.node_id, _job_view.newest()
+        if not isinstance(view, str):
+            name = _job_view.own_name(view, identity.rank)
+            if name is not None and name != own:
+                self.node_metrics.pop(own, None)
+                own = name
+        self.node_metrics[own] = self._collect_local_metrics()
+        if not isinstance(view, str):
+            for name, row in _job_view.rows(view).items():
+                known = self.node_metrics.setdefault(name, Measured({"timestamp": row["timestamp"]}))
+                known.update(row)
         if self._is_master_node():
             self._aggregate_metrics()
 
@@ -349,24 +380,28 @@ class MultiNodeMonitor:
 
     def _aggregate_metrics(self) -> None:
         nodes = dict(self.node_metrics)
-        self.aggregated_metrics.append(
-            Measured(
-                timestamp=time.time(),
-                node_count=len(nodes),
-                total_cpu_utilization=sum(node["cpu_utilization"] for node in nodes.values()),
-                total_memory_used=sum(node["memory_used"] for node in nodes.values()),
-                node_metrics=nodes,
-            ).beside(sources={"node_metrics": _from(f"this node only: {_NOT_GATHERED}")})
+        # Of other nodes nobody tells the processor: the totals are of those that have it, and the sources say whose they are.
+        local = [node for node in nodes.values() if "cpu_utilization" in node]
+        row = Measured(
+            timestamp=time.time(),
+            node_count=len(nodes),
+            total_cpu_utilization=sum(node["cpu_utilization"] for node in local),
+            total_memory_used=sum(node["memory_used"] for node in local),
+            node_metrics=nodes,
         )
+        here = _from("this node only: no other tells of its processor")
+        whose = _from("the view of the job") if len(nodes) > 1 else _from(f"this node only: {_job_view.why()}")
+        sources = {"node_metrics": whose, "total_cpu_utilization": here, "total_memory_used": here}
+        self.aggregated_metrics.append(row.beside(sources=sources))
         if len(self.aggregated_metrics) > MOST_KEPT:
             del self.aggregated_metrics[:-MOST_KEPT]
 
     def get_aggregated_metrics(self) -> list[dict[str, Any]]:
-        """Return what rank 0 collected, oldest first: in this version, of its own node only."""
+        """Return what rank 0 collected, oldest first."""
         return list(self.aggregated_metrics)
 
     def get_node_metrics(self) -> dict[str, dict[str, Any]]:
-        """Return node to what was collected of it last: in this version, this node only."""
+        """Return node to what was collected of it last."""
         return dict(self.node_metrics)
 
 

@@ -40,6 +40,8 @@ def configure(
     udp_responder: bool | dict[str, Any] | None = None,
     peers: bool | None = None,
     bandwidth_server: bool | dict[str, Any] | None = None,
+    cluster: bool | str | None = None,
+    cluster_interval: float | None = None,
 ) -> None:
     """Say how the process's one monitor is to measure, before any object of this module measures.
 
@@ -56,6 +58,8 @@ def configure(
         peers: whether to read the state of this process's own TCP sockets, default True.
         bandwidth_server: let other monitors measure throughput to here: True on loopback, or
             ``{"address": "10.0.0.1", "port": 29542}``.
+        cluster: whether this process takes part in the view of its job, as ``netmon.Monitor`` takes it.
+        cluster_interval: seconds between two digests of this process for that view, default 2.
 
     Raises:
         ConfigError: a value is wrong, or it is too late.
@@ -71,6 +75,8 @@ def configure(
         "udp_responder": udp_responder,
         "peers": peers,
         "bandwidth_server": bandwidth_server,
+        "cluster": cluster,
+        "cluster_interval": cluster_interval,
     }
     try:
         configure_shared(**{name: value for name, value in given.items() if value is not None})

@@ -18,6 +18,7 @@ from ._sink import Sink
 from ._tracker import Tracker
 
 if TYPE_CHECKING:
+    from ..._cluster import Hold
     from ..._monitor import Monitor
 
 
@@ -92,7 +93,8 @@ class Attachment:
         remaining: after ``close``, what could not be taken away, and why; None: nothing.
     """
 
-    def __init__(self, process: _Process, sink: Sink) -> None:
+    def __init__(self, process: _Process, sink: Sink, hold: Hold | None) -> None:
+        self._hold = hold
         self.source = process.source
         self.unseen = process.unseen
         self.remaining: str | None = None
@@ -115,6 +117,9 @@ class Attachment:
         Call it where ``attach`` was called, and while no other thread calls collectives: torch has no lock there. Where it sees
         that others do, hooks stay behind that do nothing, and ``remaining`` says so.
         """
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.release()
         with _lock:
             process, self._process = self._process, None
             if process is not None:
@@ -131,7 +136,7 @@ class Attachment:
         return f"<netmon Attachment: collectives, {state}>"
 
 
-def attach(monitor: Monitor) -> Attachment:
+def attach(monitor: Monitor, *, cluster: bool = True) -> Attachment:
     """Time the collectives that the job runs with torch.distributed, from now on, in every group, also those made later.
 
     They come to be in ``sample.collectives``. Nothing of the training code changes, none of netmon's collectives runs, and
@@ -142,6 +147,8 @@ def attach(monitor: Monitor) -> Attachment:
 
     Args:
         monitor: who is told of them.
+        cluster: whether this process takes part in the view of its job too (``monitor.cluster()``), on a thread of its own that
+            calls no collective; never where the monitor was made with ``cluster=False``.
 
     Returns:
         What switches it off again (``close``, or a ``with`` block).
@@ -162,7 +169,8 @@ def attach(monitor: Monitor) -> Attachment:
             _process = _Process(distributed)
         sink = Sink(monitor, _process.source, _process.unseen)
         _process.add(sink)
-        return Attachment(_process, sink)
+        hold = monitor._join() if cluster and monitor._cluster is not False else None
+        return Attachment(_process, sink, hold)
 
 
 def _at_exit() -> None:

@@ -1,0 +1,172 @@
+"""A named actor of Ray that takes no processor as an engine of the cluster view: it keeps the digests, the lease and the view.
+
+Whoever comes first makes it, in the job's own namespace. It ends with the job, or with the process that made it; then the next
+process that misses it makes another. Its class travels by value, so that netmon need not be installed where it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..._cluster import Abandoned, BoardError
+
+_NAME = "netmon-cluster"
+_SLICE_SECONDS = 0.05
+_LOST_SECONDS = 60.0  # an actor that does not answer for so long is given up
+
+
+def _actor_class() -> type[Any]:
+    # Classes that are made in a function are pickled with their code.
+    class NetmonBoard:
+        def __init__(self) -> None:
+            self.numbers: dict[str, int] = {}
+            self.kept: dict[int, bytes] = {}
+            self.lease = b""
+            self.view: bytes | None = None
+
+        def join(self, process: str) -> int:
+            return self.numbers.setdefault(process, len(self.numbers))
+
+        def exchange(self, number: int, digest: bytes | None) -> bytes:
+            if digest is not None:
+                self.kept[number] = digest
+            return self.lease
+
+        def replace(self, before: bytes, after: bytes) -> bytes:
+            if self.lease == before:
+                self.lease = after
+            return self.lease
+
+        def digests(self) -> dict[int, bytes]:
+            return self.kept
+
+        def write_view(self, view: bytes) -> None:
+            self.view = view
+
+        def read_view(self) -> bytes | None:
+            return self.view
+
+    return NetmonBoard
+
+
+class RayBoard:
+    """A board on the actor of this job.
+
+    Args:
+        ray: the job's module.
+    """
+
+    engine = "ray"
+    numbers_are_ranks = False
+    number = 0
+    rank: int | None = None
+    world_size: int | None = None
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._actor: Any = None
+        self._abandoned = False
+        self._job = _job(ray)
+        self._process = os.urandom(8).hex()
+        self._failed_at: float | None = None
+        self.waiting_since: float | None = None
+
+    def open(self) -> None:
+        """Find the actor, or make it."""
+        make = self._ray.remote(num_cpus=0, max_restarts=0)(_actor_class()).options(name=_NAME, get_if_exists=True)
+        # get_if_exists: whoever else makes it at this moment, there is one.
+        self._actor = self._safely(make.remote)
+        self.number = int(self._call("join", self._process))
+
+    def _safely(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        if self._abandoned:
+            raise Abandoned
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            self._failed_at = time.monotonic()
+            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BoardError(f"Ray: {type(error).__name__}: {text}") from error
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the actor, in slices, so that the wait can be given up."""
+        reference = self._safely(getattr(self._actor, method).remote, *arguments)
+        begun = time.monotonic()
+        try:
+            while not self._safely(self._ray.wait, [reference], timeout=_SLICE_SECONDS)[0]:
+                if self._abandoned:
+                    raise Abandoned
+                self.waiting_since = begun
+                if time.monotonic() - begun > _LOST_SECONDS:
+                    self._failed_at = time.monotonic()
+                    raise BoardError(f"Ray: the actor {_NAME} has not answered for {_LOST_SECONDS:g} s")
+        finally:
+            self.waiting_since = None
+        return self._safely(self._ray.get, reference)
+
+    def exchange(self, digest: bytes | None) -> bytes:
+        """Leave a digest, and return the lease."""
+        return bytes(self._call("exchange", self.number, digest))
+
+    def replace(self, before: bytes, after: bytes) -> bytes:
+        """Replace the lease if it is what is expected."""
+        return bytes(self._call("replace", before, after))
+
+    def digests(self) -> Mapping[int, bytes]:
+        """Return all digests by number."""
+        found: Mapping[int, bytes] = self._call("digests")
+        return found
+
+    def write_view(self, view: bytes) -> None:
+        """Leave a view."""
+        self._call("write_view", view)
+
+    def read_view(self) -> bytes | None:
+        """Return the newest view."""
+        view: bytes | None = self._call("read_view")
+        return view
+
+    def leave(self) -> None:
+        """Say so, without waiting for an answer."""
+        if self._actor is not None and not self._abandoned and self._ray.is_initialized():
+            with contextlib.suppress(Exception):
+                self._actor.exchange.remote(self.number, b"")
+        self._actor = None
+
+    def abandon(self) -> None:
+        """Have what waits give up."""
+        self._abandoned = True
+
+    def forget(self) -> None:
+        """Let go of the actor."""
+        self._actor = None
+
+    def is_over(self) -> bool:
+        """Tell whether the job has shut Ray down, or an actor that failed has been given time to be replaced."""
+        if self._failed_at is not None:
+            return time.monotonic() - self._failed_at > 2.0
+        return _job(self._ray) != self._job
+
+
+def _job(ray: Any) -> str | None:
+    """Return which job of Ray this process is of, None where it is of none."""
+    try:
+        return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else None
+    except Exception:  # noqa: BLE001 - it may be shut down at this moment
+        return None
+
+
+def find() -> RayBoard | str:
+    """Return a board on Ray, not yet open, or why there is none."""
+    ray = sys.modules.get("ray")
+    try:
+        if ray is None or not ray.is_initialized():
+            return "ray is not initialised"
+        return RayBoard(ray)
+    except Exception as error:  # noqa: BLE001 - another thread may be importing it at this moment
+        return f"ray: {type(error).__name__}: {error}"
