@@ -195,7 +195,9 @@ func runHosts(t *testing.T, kind, name string, flags []string) {
 	threads := compile(t, host("threads"), "threads_"+name, flags...)
 	runCases(t, threads, "close 10", "close-at-once 10", "whole 30")
 	collectives := compile(t, host("collectives"), "collectives_"+name, flags...)
-	runCases(t, collectives, "arguments", "overflow", "producers 2000", "closed 5")
+	runCases(t, collectives, "arguments", "overflow", "producers 2000", "closed 5", "pending", "tellers 20000")
+	cluster := compile(t, host("cluster"), "cluster_"+name, flags...)
+	runCases(t, cluster, "arguments", "view", "closed 5")
 	handles := compile(t, host("handles"), "handles_"+name, flags...)
 	runCases(t, handles, "limit", "crowd 2")
 	if kind != "thread" {

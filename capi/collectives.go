@@ -27,14 +27,27 @@ func (r *ring) Drain(now time.Duration, into []collective.Record) (got int, lost
 	most := min(len(into), len(r.room))
 	got = int(C.netmon_ring_drain(r.slot, r.owner, C.uint64_t(now), &r.room[0], C.uint32_t(most), &gone))
 	for i := range got {
-		c := &r.room[i]
-		into[i] = collective.Record{
-			Op: collective.Op(c.op), Group: uint32(c.group), End: collective.End(c.end), Bytes: uint64(c.bytes),
-			Enter: timeOf(c.enter_ns), Duration: timeOf(c.duration_ns), DurationError: timeOf(c.duration_error_ns),
-			Sequence: uint64(c.sequence),
-		}
+		into[i] = recordOf(&r.room[i])
 	}
 	return got, uint64(gone)
+}
+
+// Pending implements monitor.CollectiveSource.
+func (r *ring) Pending() (oldest collective.Record, count int, told bool) {
+	var c C.netmon_collective
+	var many C.uint32_t
+	if C.netmon_ring_pending(r.slot, r.owner, &c, &many) == 0 {
+		return oldest, 0, false
+	}
+	return recordOf(&c), int(many), true
+}
+
+func recordOf(c *C.netmon_collective) collective.Record {
+	return collective.Record{
+		Op: collective.Op(c.op), Group: uint32(c.group), End: collective.End(c.end), Bytes: uint64(c.bytes),
+		Enter: timeOf(c.enter_ns), Duration: timeOf(c.duration_ns), DurationError: timeOf(c.duration_error_ns),
+		Sequence: uint64(c.sequence),
+	}
 }
 
 // timeOf is a time in nanoseconds; NETMON_UNKNOWN_U64, and what no clock shows, are unknown.

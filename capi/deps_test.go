@@ -101,8 +101,11 @@ var layers = map[string]rule{
 	"job":        {layer: 3},
 	"transport":  {layer: 3, beside: map[string]string{"netmon/core/job": "settings of the communication libraries"}},
 	"collective": {layer: 3},
+	"phase":      {layer: 3},
 	"sample":     {layer: 3, beside: map[string]string{"github.com/goccy/go-json": documents}},
+	"alert":      {layer: 4},
 	"cluster":    {layer: 4},
+	"diagnose":   {layer: 5},
 	"monitor":    {layer: 6, beside: map[string]string{"github.com/goccy/go-json": documents}},
 }
 

@@ -56,7 +56,13 @@ func TestHost_threads(t *testing.T) {
 
 func TestHost_collectives(t *testing.T) {
 	program := compile(t, host("collectives"), "collectives", linked(t)...)
-	runCases(t, program, "arguments", "account", "overflow", "producers "+times(20000), "closed "+times(30), "no-system-call", "forked")
+	runCases(t, program, "arguments", "account", "overflow", "producers "+times(20000), "closed "+times(30), "no-system-call", "forked",
+		"pending", "tellers "+times(100000))
+}
+
+func TestHost_cluster(t *testing.T) {
+	program := compile(t, host("cluster"), "cluster", linked(t)...)
+	runCases(t, program, "arguments", "view", "closed "+times(30), "forked")
 }
 
 func TestHost_signals(t *testing.T) {

@@ -391,8 +391,8 @@ int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uin
   if (length_out != NULL) *length_out = 0;
   if (error_out != NULL) *error_out = NULL;
   if (buffer == NULL) {
-    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "buffer: NULL; pass where to write NETMON_DIGEST_BYTES (%d) bytes",
-                       NETMON_DIGEST_BYTES);
+    return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT,
+                       "buffer: NULL; pass where to write NETMON_DIGEST_BYTES (%d) bytes", NETMON_DIGEST_BYTES);
   }
   if (length_out == NULL) {
     return netmon_fail(error_out, NETMON_ERR_INVALID_ARGUMENT, "length_out: NULL; pass where to write the digest's length");
@@ -411,8 +411,8 @@ int32_t netmon_digest(netmon_handle handle, void *buffer, uint32_t capacity, uin
 int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **json_out, char **error_out) {
   size_t length;
   target to;
-  int32_t status = take_request_up_to(NETMON_MOST_DIGESTS_TEXT, handle, request_json, "{\"world_size\": 8, \"digests\": []}", json_out,
-                                      error_out, &length, &to);
+  int32_t status = take_request_up_to(NETMON_MOST_DIGESTS_TEXT, handle, request_json, "{\"world_size\": 8, \"digests\": []}",
+                                      json_out, error_out, &length, &to);
   if (status != NETMON_OK) return status;
   if (to.copy != NULL) return to.copy->aggregate(to.inner, request_json, json_out, error_out);
   sigset_t before;
@@ -422,20 +422,45 @@ int32_t netmon_aggregate(netmon_handle handle, const char *request_json, char **
   return status;
 }
 
-int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count) {
-  if (records == NULL || records->struct_size < sizeof *records || records->struct_size % 8 != 0) {
-    return NETMON_ERR_INVALID_ARGUMENT;
-  }
+// What the functions that never wait need to know of a handle: its slot, or its handle in a private copy.
+typedef struct place {
+  const netmon_api *copy;
+  netmon_handle inner;
+  uint32_t slot;
+} place;
+
+static int32_t find_place(netmon_handle handle, place *place_out) {
   entry *e = find(handle);
   if (e == NULL) return was_issued(handle) ? NETMON_ERR_CLOSED : NETMON_ERR_INVALID_ARGUMENT;
   netmon_process process;
   if (netmon_process_is_fresh_child() || netmon_process_enter(&process, NULL) != NETMON_OK) return NETMON_ERR_FORKED;
-  const netmon_api *copy = atomic_load(&e->copy);
-  netmon_handle inner = atomic_load(&e->inner);
-  uint32_t slot = atomic_load(&e->slot);
+  *place_out = (place){atomic_load(&e->copy), atomic_load(&e->inner), atomic_load(&e->slot)};
   if (atomic_load(&e->handle) != handle) return NETMON_ERR_CLOSED; // given up, and perhaps taken for another handle
-  if (copy != process.copy) return NETMON_ERR_FORKED;              // the parent's
-  return copy != NULL ? copy->collectives_record(inner, records, count) : netmon_ring_put(slot, handle, records, count);
+  if (place_out->copy != process.copy) return NETMON_ERR_FORKED;   // the parent's
+  return NETMON_OK;
+}
+
+static int has_good_size(const netmon_collective *record) {
+  return record->struct_size >= sizeof *record && record->struct_size % 8 == 0;
+}
+
+int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count) {
+  if (records == NULL || !has_good_size(records)) return NETMON_ERR_INVALID_ARGUMENT;
+  place at;
+  int32_t status = find_place(handle, &at);
+  if (status != NETMON_OK) return status;
+  if (at.copy != NULL) return at.copy->collectives_record(at.inner, records, count);
+  return netmon_ring_put(at.slot, handle, records, count);
+}
+
+int32_t netmon_collective_pending(netmon_handle handle, const netmon_collective *oldest_or_null, uint32_t count_pending) {
+  if ((oldest_or_null == NULL) != (count_pending == 0)) return NETMON_ERR_INVALID_ARGUMENT;
+  if (oldest_or_null != NULL && !has_good_size(oldest_or_null)) return NETMON_ERR_INVALID_ARGUMENT;
+  place at;
+  int32_t status = find_place(handle, &at);
+  if (status != NETMON_OK) return status;
+  if (at.copy != NULL) return at.copy->collective_pending(at.inner, oldest_or_null, count_pending);
+  return netmon_ring_tell(at.slot, handle, oldest_or_null, count_pending);
 }
 
 int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot_inout) {

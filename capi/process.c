@@ -282,6 +282,7 @@ static const netmon_api *load_copy(loading *l) {
       {"netmon_collectives_record", &api->collectives_record},
       {"netmon_digest", &api->digest},
       {"netmon_aggregate", &api->aggregate},
+      {"netmon_collective_pending", &api->collective_pending},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
     void *symbol = dlsym(library, wanted[i].name);

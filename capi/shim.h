@@ -66,6 +66,10 @@ int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *
 // a time. now_ns tells how long one that was begun has not been written.
 uint32_t netmon_ring_drain(uint32_t slot, uint64_t owner, uint64_t now_ns, netmon_collective *records_out, uint32_t most,
                            uint64_t *lost_inout);
+// Notes what of an owner's is under way: the oldest, and how many; NULL for nothing. Never waits.
+int32_t netmon_ring_tell(uint32_t slot, uint64_t owner, const netmon_collective *oldest_or_null, uint32_t count);
+// Reads that; 0: its owner has told nothing. An op of 0: nothing is under way.
+int netmon_ring_pending(uint32_t slot, uint64_t owner, netmon_collective *oldest_out, uint32_t *count_out);
 
 // signals.c
 
@@ -92,6 +96,7 @@ typedef struct netmon_api {
   int32_t (*collectives_record)(netmon_handle, const netmon_collective *, uint32_t);
   int32_t (*digest)(netmon_handle, void *, uint32_t, uint32_t *, char **);
   int32_t (*aggregate)(netmon_handle, const char *, char **, char **);
+  int32_t (*collective_pending)(netmon_handle, const netmon_collective *, uint32_t);
 } netmon_api;
 
 // Where calls go in this process.

@@ -39,9 +39,12 @@
 //	L2  stats      mean, standard deviation and quantiles of recorded values
 //	L3  job        rank, node and master address of the training job
 //	L3  transport  which plane carries the job's traffic, and why not RDMA or another interface
+//	L3  phase      the parts of a job that were given names: what the network did meanwhile, and what held them up
 //	L3  collective  the job's collectives: rows by operation, group and size, algbw, busbw, share of time
 //	L3  sample     the sample document: its types, its JSON, its metrics by name
+//	L4  alert      rules held against samples: thresholds with a direction, a time and a level at which they are over
 //	L4  cluster    the whole job: digests of processes, and one view made of them
+//	L5  diagnose   findings: which host, link or setting holds the job up, from samples and views
 //	L6  monitor    the sampling loop, on-demand samples, history, health and their cost
 //
 // Beside them stands nettest, hosts for tests, which no other package imports.

@@ -113,6 +113,11 @@ typedef uint64_t netmon_handle;
 //                       (section 8). true means loopback and port 29542. Default: no port is opened
 //   "cluster_interval_seconds"  number, 0.1 to 3600, default 2: time between two digests (section 10), which tells others when this
 //                       process is late
+//   "alerts"            list of at most 64 rules that samples of the loop are held against (docs/alerts.md): objects with "metric"
+//                       (named as in the view "stats", section 6), one of "above" and "below" (number), and any of "clear"
+//                       (number, default the same: the alert is over there), "for_seconds" (0 to 86400, default 0), "name",
+//                       "severity" ("info", "warning", "critical"; default "warning"), and of a counter "increase" or "rate"
+//                       (true: what it grew by since the sample before, or that per second). The view "alerts" tells of them
 //   "job"               object as for netmon_set_job
 // A key may be given once.
 // handle_out receives the handle, 0 on failure.
@@ -215,6 +220,12 @@ NETMON_API int32_t netmon_latest(netmon_handle handle, netmon_snapshot *snapshot
 //       "interval_seconds" (0.01 to 0.05, default 0.02): then samples have "receive_peak_bytes_per_second" and its like in
 //       "totals". Asked again it goes on; where two ask, the later end and the shorter interval hold. The answer is an object
 //       with these two keys, as they hold now
+//   {"view": "alerts", "after_sequence": 0, "limit": 256, "events_only": false, "rules": [...]}
+//       an object: "rules", each with its "state" ("off", "pending", "on"), the value measured last, and since when and why it is
+//       not measured; "events" ("fired", "resolved") after that sequence, oldest first, at most 256; "events_total",
+//       "events_dropped_total" (the newest 1,024 are kept), "sample_sequence". What was not measured neither fires nor resolves.
+//       "rules", in the form of the configuration's "alerts", replaces them from now on: one that stays the same goes on as it
+//       stands, and what is on of another is resolved. "events_only": true leaves the answer's "rules" null
 //   {"view": "health"}
 //       an object: status ("ok", "degraded"), problems, interval_seconds, uptime_seconds, cpu_seconds_total, samples_total,
 //       dropped_total, probe_bytes_total, last_sample_age_seconds, history_samples, history_bytes, history_span_seconds,
@@ -312,8 +323,8 @@ NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_js
 // 9. Collectives
 
 // A monitor keeps account of the collectives that a training job runs anyway: an integration, such as netmon.integrations.torch,
-// records each when it has ended. What comes of it is in the samples' "collectives", "collective_ratio" and
-// "self.collectives_dropped_total".
+// records each when it has ended, and may tell what is under way for long. What comes of it is in the samples' "collectives",
+// "collective_ratio", "collective_pending" and "self.collectives_dropped_total".
 
 // What a record is of.
 #define NETMON_COLLECTIVE_ALL_REDUCE 1
@@ -371,6 +382,17 @@ NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *gro
 // not: the records before it are recorded; a handle never issued), _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not
 // use the handle otherwise yet). Since 0.1.
 NETMON_API int32_t netmon_collectives_record(netmon_handle handle, const netmon_collective *records, uint32_t count);
+
+// netmon_collective_pending tells what is under way and has not ended: the oldest, and how many. Samples show it in
+// "collective_pending", for longer and longer, until the next call of this: call it again when the oldest has ended, with NULL and
+// 0 where nothing is under way any more. Of the struct op, group, bytes, enter_ns and sequence are read. It takes no lock, makes no
+// system call and never waits; of calls at the same time one counts.
+//
+// Returns NETMON_OK, _ERR_INVALID_ARGUMENT (NULL with a count above 0 or the other way round, a struct_size below 56 or not a
+// multiple of 8, an op or group that there is not, an enter_ns above INT64_MAX, no group named yet; a handle never issued),
+// _ERR_CLOSED, _ERR_FORKED (this child was forked, and did not use the handle otherwise yet). Since 0.1.
+NETMON_API int32_t netmon_collective_pending(netmon_handle handle, const netmon_collective *oldest_or_null,
+                                             uint32_t count_pending);
 
 // 10. The whole job
 

@@ -75,6 +75,38 @@ private:
   std::unique_ptr<char, Free> text_;
 };
 
+// Digest is what netmon_digest wrote: bytes that may be zero. Since 0.1.
+class Digest {
+public:
+  // The bytes. Valid as long as this object.
+  std::string_view view() const noexcept { return std::string_view(reinterpret_cast<const char *>(bytes_), length_); }
+  operator std::string_view() const noexcept { return view(); }
+
+  // The bytes in base64, as netmon_aggregate takes them.
+  std::string base64() const {
+    static constexpr char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::uint32_t i = 0; i < length_; i += 3) {
+      const std::uint32_t left = length_ - i;
+      const std::uint32_t word = static_cast<std::uint32_t>(bytes_[i]) << 16 |
+                                 (left > 1 ? static_cast<std::uint32_t>(bytes_[i + 1]) << 8 : 0) |
+                                 (left > 2 ? static_cast<std::uint32_t>(bytes_[i + 2]) : 0);
+      text += letters[word >> 18];
+      text += letters[word >> 12 & 63];
+      text += left > 1 ? letters[word >> 6 & 63] : '=';
+      text += left > 2 ? letters[word & 63] : '=';
+    }
+    return text;
+  }
+
+private:
+  friend class Monitor;
+  Digest() noexcept = default;
+
+  unsigned char bytes_[NETMON_DIGEST_BYTES] = {};
+  std::uint32_t length_ = 0;
+};
+
 // TextArgument is a text handed in: nullptr, "literal" or std::string. It ends at its first zero byte and is read during the
 // call only. Since 0.1.
 class TextArgument {
@@ -229,7 +261,64 @@ struct Snapshot {
   std::optional<std::uint64_t> transport_plane; // what carries the job's traffic: a NETMON_PLANE_ value
 };
 
-// 6. Monitors
+// 6. Collectives
+
+// Op is what a collective does, with the values of netmon.h. More may be appended. Since 0.1.
+enum class Op : std::uint32_t {
+  all_reduce = NETMON_COLLECTIVE_ALL_REDUCE,
+  broadcast = NETMON_COLLECTIVE_BROADCAST,
+  reduce = NETMON_COLLECTIVE_REDUCE,
+  all_gather = NETMON_COLLECTIVE_ALL_GATHER,
+  reduce_scatter = NETMON_COLLECTIVE_REDUCE_SCATTER,
+  all_to_all = NETMON_COLLECTIVE_ALL_TO_ALL,
+  gather = NETMON_COLLECTIVE_GATHER,
+  scatter = NETMON_COLLECTIVE_SCATTER,
+  barrier = NETMON_COLLECTIVE_BARRIER,
+  send = NETMON_COLLECTIVE_SEND,
+  recv = NETMON_COLLECTIVE_RECV,
+  other = NETMON_COLLECTIVE_OTHER,
+};
+
+// End is how the end of a collective is known, with the values of netmon.h. More may be appended. Since 0.1.
+enum class End : std::uint32_t {
+  unknown = NETMON_END_UNKNOWN,
+  exact = NETMON_END_EXACT,
+  polled = NETMON_END_POLLED,
+  bound = NETMON_END_BOUND,
+  failed = NETMON_END_FAILED,
+};
+
+// Collective is one collective, as this process saw it: netmon_collective. Since 0.1.
+struct Collective {
+  Op op = Op::other;
+  std::uint32_t group = 0;          // a number that Monitor::collective_group gave
+  std::uint64_t bytes = 0;          // the size S of nccl-tests: of the whole array
+  std::chrono::nanoseconds enter{}; // CLOCK_MONOTONIC (std::chrono::steady_clock), when this process called it
+  End end = End::unknown;
+  std::optional<std::chrono::nanoseconds> duration;       // until it was complete
+  std::optional<std::chrono::nanoseconds> duration_error; // by how much that may be wrong
+  std::optional<std::uint64_t> sequence;                  // of the call in its group
+
+  // The same for netmon_collectives_record.
+  netmon_collective raw() const noexcept {
+    const auto time = [](const std::optional<std::chrono::nanoseconds> &t) noexcept {
+      return t && t->count() >= 0 ? static_cast<std::uint64_t>(t->count()) : NETMON_UNKNOWN_U64;
+    };
+    netmon_collective r{};
+    r.struct_size = sizeof r;
+    r.op = static_cast<std::uint32_t>(op);
+    r.group = group;
+    r.end = static_cast<std::uint32_t>(end);
+    r.bytes = bytes;
+    r.enter_ns = static_cast<std::uint64_t>(enter.count());
+    r.duration_ns = time(duration);
+    r.duration_error_ns = time(duration_error);
+    r.sequence = sequence.value_or(NETMON_UNKNOWN_U64);
+    return r;
+  }
+};
+
+// 7. Monitors
 
 // Monitor owns a monitor of netmon.h and closes it. Move-only; one that was moved from answers with
 // Status::invalid_argument. Since 0.1.
@@ -350,6 +439,27 @@ public:
     return Text(json);
   }
 
+  // Says what this process has to say of itself and its node, for aggregate in another process (netmon_digest).
+  //
+  // Fails with Status::closed, forked, internal.
+  Result<Digest> digest() const noexcept {
+    Digest made;
+    char *error = nullptr;
+    const std::int32_t status = netmon_digest(handle_, made.bytes_, sizeof made.bytes_, &made.length_, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return made;
+  }
+
+  // Makes one view of the digests of a job's processes, a JSON request and answer (netmon_aggregate).
+  //
+  // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
+  Result<Text> aggregate(TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = netmon_aggregate(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
+  }
+
   // Tells the monitor what became known of the training job (netmon_set_job), a JSON object.
   //
   // Fails with Status::config, invalid_argument (nullptr), closed, forked, internal.
@@ -359,6 +469,37 @@ public:
     if (status != NETMON_OK) return failed(status, error);
     return {};
   }
+
+  // Names a group of ranks, a JSON object, and gives the number that records of its collectives carry (netmon_collective_group).
+  //
+  // Fails with Status::invalid_argument, unsupported (not in the configuration's sources), resources, closed, forked, internal.
+  Result<std::uint32_t> collective_group(TextArgument group) noexcept {
+    std::uint32_t number = 0;
+    char *error = nullptr;
+    const std::int32_t status = netmon_collective_group(handle_, group.c_str(), &number, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return number;
+  }
+
+  // Records a collective that has ended, or whose end will not be known (netmon_collectives_record). Takes no lock, makes no
+  // system call, allocates nothing and never waits.
+  //
+  // Fails with Status::invalid_argument, closed, forked.
+  Result<void> record(const Collective &collective) noexcept {
+    const netmon_collective raw = collective.raw();
+    return done(netmon_collectives_record(handle_, &raw, 1));
+  }
+
+  // Tells what is under way and has not ended: the oldest, and how many (netmon_collective_pending). Waits as little as record.
+  //
+  // Fails with Status::invalid_argument, closed, forked.
+  Result<void> pending(const Collective &oldest, std::uint32_t count = 1) noexcept {
+    const netmon_collective raw = oldest.raw();
+    return done(netmon_collective_pending(handle_, &raw, count));
+  }
+
+  // Tells that nothing is under way any more.
+  Result<void> nothing_pending() noexcept { return done(netmon_collective_pending(handle_, nullptr, 0)); }
 
   // Stops the monitor (netmon_close); later calls fail with Status::closed. Waits at most 0.1 s. Closing twice is fine, and in
   // a forked child that inherited the monitor it does nothing.
@@ -375,6 +516,11 @@ private:
 
   static Error failed(std::int32_t status, char *sentence) noexcept {
     return Error(static_cast<Status>(status), Text(sentence));
+  }
+
+  static Result<void> done(std::int32_t status) noexcept {
+    if (status != NETMON_OK) return failed(status, nullptr);
+    return {};
   }
 
   static std::chrono::nanoseconds nanoseconds(std::uint64_t count) noexcept {

@@ -36,10 +36,13 @@ type Request struct {
 // Aggregator makes views, and remembers what it was given before. Not safe for concurrent use.
 type Aggregator struct {
 	sequence  uint64
+	numbers   numbers // of the view that is made
 	processes map[place]*member
 	nodes     map[uint64]*node
-	named     uint64    // nodes so far
-	retired   [2]uint64 // bytes of nodes that were forgotten, received and transmitted
+	names     map[string]bool // of nodes
+	next      map[string]int  // by a host's name: the number to try for one more node of it; may be missing
+	heard     uint64          // nodes so far
+	retired   [2]uint64       // bytes of nodes that were forgotten, received and transmitted
 }
 
 // place is whom an Aggregator tells apart: a rank, or a process that has none.
@@ -52,7 +55,8 @@ type member struct {
 	restarts uint64
 	joined   uint64
 	before   identity // the process before this one, at its last digest
-	gone     uint64   // the process that is said to have ended, 0 for none
+	ended    bool     // somebody said so, of the process whose number follows
+	gone     uint64
 	state    string
 	parts    [2]offset // of the node's totals
 }
@@ -77,7 +81,7 @@ type node struct {
 
 // NewAggregator returns one that knows nobody.
 func NewAggregator() *Aggregator {
-	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node)}
+	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool), next: make(map[string]int)}
 }
 
 // The states of ranks and nodes, the best first.
@@ -117,7 +121,7 @@ func (a *Aggregator) Aggregate(now time.Duration, wall time.Time, r Request) *Vi
 	compare(members, v)
 	a.total(v)
 	spread(v)
-	explain(v)
+	explainAll(v)
 	return v
 }
 
@@ -198,6 +202,7 @@ func (a *Aggregator) take(now time.Duration, at place, d *Digest) (ok bool) {
 	if d.Interval <= 0 {
 		d.Interval = usualInterval
 	}
+	d.Interval = min(d.Interval, mostInterval)
 	m := a.processes[at]
 	says := identity{d.Process, d.Sequence}
 	switch {
@@ -241,13 +246,13 @@ func (a *Aggregator) judge(now time.Duration, gone []int64) {
 		ended[uint64(rank)] = true
 	}
 	for at, m := range a.processes {
-		if at.rank == None || !ended[at.rank] {
-			m.gone = 0
-		} else if m.gone == 0 {
-			m.gone = m.digest.Process
+		if said := at.rank != None && ended[at.rank]; said && !m.ended {
+			m.ended, m.gone = true, m.digest.Process
+		} else if !said {
+			m.ended = false
 		}
 		m.state = stateAt(now-m.changed, m.digest.Interval)
-		if m.gone == m.digest.Process { // and not one that was started since
+		if m.ended && m.gone == m.digest.Process { // and not one that was started since
 			m.state = Gone
 		}
 	}
@@ -291,10 +296,9 @@ func (a *Aggregator) addUp(members []*member) {
 	for _, m := range members {
 		n := a.nodes[m.digest.Node]
 		if n == nil {
-			a.named++
-			n = &node{number: a.named}
+			a.heard++
+			n = &node{number: a.heard, name: a.nameFor(&m.digest)}
 			a.nodes[m.digest.Node] = n
-			n.name = a.nameFor(&m.digest, n)
 		}
 		n.members = append(n.members, m)
 	}
@@ -304,6 +308,8 @@ func (a *Aggregator) addUp(members []*member) {
 				a.retired[way] = saturated(a.retired[way], total)
 			}
 			delete(a.nodes, id)
+			delete(a.names, n.name)
+			clear(a.next)
 			continue
 		}
 		for way := range n.totals {
@@ -313,51 +319,55 @@ func (a *Aggregator) addUp(members []*member) {
 }
 
 // nameFor is a name for a node that no other one has.
-func (a *Aggregator) nameFor(d *Digest, of *node) string {
-	taken := make(map[string]bool, len(a.nodes))
-	for _, n := range a.nodes {
-		if n != of {
-			taken[n.name] = true
-		}
-	}
+func (a *Aggregator) nameFor(d *Digest) string {
 	base := d.Hostname
 	if base == "" {
 		base = "unknown"
 	}
 	name := base
-	for i := 2; taken[name]; i++ {
+	for i := max(2, a.next[base]); a.names[name]; i++ {
 		name = fmt.Sprintf("%s#%d", base, i)
+		a.next[base] = i + 1
 	}
+	a.names[name] = true
 	return name
 }
 
 // addUp brings one total of a node up to date. All its processes count the same bytes, each since its own start. The first one's
 // count begins the total, and each later one is joined to it where it is first heard of: with all it counted where it was started
-// after the total was last known, and else without, because then the others have counted the same. Start and total are told by one
-// clock, the node's own.
+// after the moment of which the total is, and else with what it counts from now on, because others have counted the rest. So what
+// nobody was there to count is missing, and nothing is in it twice. Start and moment are told by one clock, the node's own.
 func (n *node) addUp(way int) {
-	total := func(m *member) uint64 {
+	counted := func(m *member) uint64 {
 		if way == 0 {
 			return m.digest.ReceiveBytesTotal
 		}
 		return m.digest.TransmitBytesTotal
 	}
-	for joining := range 2 { // those that are joined already come first
-		for _, m := range n.members {
-			part, counted := &m.parts[way], total(m)
-			if counted == None || part.known != (joining == 0) {
-				continue
-			}
-			if !part.known {
-				*part = offset{value: n.totals[way], known: true}
-				if started := float64(m.digest.Process) / 1e9; n.known[way] && !(started >= n.until[way]) {
-					part.value -= counted
-				}
-			}
-			if sum := part.value + counted; !n.known[way] || sum > n.totals[way] && sum-n.totals[way] < 1<<63 {
-				n.totals[way], n.known[way], n.until[way] = sum, true, m.digest.WallSeconds
-			}
+	advance := func(m *member) {
+		sum := m.parts[way].value + counted(m)
+		if ahead := sum - n.totals[way]; !n.known[way] || ahead > 0 && ahead < 1<<63 {
+			n.totals[way], n.known[way], n.until[way] = sum, true, m.digest.WallSeconds
 		}
+	}
+	others := false // who go on counting
+	for _, m := range n.members {
+		if m.parts[way].known && counted(m) != None {
+			advance(m)
+			others = others || m.state != Gone
+		}
+	}
+	for _, m := range n.members {
+		part := &m.parts[way]
+		if part.known || counted(m) == None || others && m.digest.WallSeconds < n.until[way] { // an older digest: the next one will do
+			continue
+		}
+		*part = offset{value: n.totals[way], known: true}
+		if started := float64(m.digest.Process) / 1e9; n.known[way] && !(started > n.until[way]) {
+			part.value -= counted(m)
+		}
+		advance(m)
+		others = true
 	}
 }
 
@@ -369,43 +379,62 @@ func saturated(a, b uint64) uint64 {
 	return math.MaxUint64
 }
 
-// freshest is the member whose digest speaks for its node: of the best state, and there the newest.
-func (n *node) freshest() *member {
-	return slices.MinFunc(n.members, func(a, b *member) int {
-		return cmp.Or(cmp.Compare(worse(a.state), worse(b.state)), cmp.Compare(b.changed, a.changed),
-			cmp.Compare(b.digest.WallSeconds, a.digest.WallSeconds))
-	})
+// byFreshness orders members by how well their digests speak for their node: of the best state first, and there the newest.
+func byFreshness(a, b *member) int {
+	return cmp.Or(cmp.Compare(worse(a.state), worse(b.state)), cmp.Compare(b.changed, a.changed),
+		cmp.Compare(b.digest.WallSeconds, a.digest.WallSeconds))
+}
+
+// ofProcesses writes what not every process of a node knows: each number is that of the freshest digest that has it.
+func (n *node) ofProcesses(row *Node, in *numbers) {
+	for _, m := range n.members {
+		if m.state != row.State {
+			break
+		}
+		d := &m.digest
+		if row.RTTP50Seconds == nil {
+			row.RTTP50Seconds = in.real(d.RTTP50Seconds)
+		}
+		if row.LossRatio == nil {
+			row.LossRatio = in.real(d.LossRatio)
+		}
+		if row.Interface == nil && (row.Plane == nil || d.Interface != "") {
+			row.Plane, row.Interface = word(d.Plane), word(d.Interface)
+		}
+		row.WrongInterface = row.WrongInterface || d.WrongInterface
+	}
 }
 
 // listNodes writes the nodes of a view in the order in which they were first heard of.
 func (a *Aggregator) listNodes(now time.Duration, v *View) {
 	for _, n := range slices.SortedFunc(maps.Values(a.nodes), func(a, b *node) int { return cmp.Compare(a.number, b.number) }) {
-		m := n.freshest()
+		slices.SortStableFunc(n.members, byFreshness)
+		m := n.members[0]
 		d := &m.digest
 		row := Node{
 			Name: n.name, Ranks: []int64{}, Processes: len(n.members), State: m.state, AgeSeconds: units.Seconds(now - m.changed),
-			WindowSeconds:         secondsOf(d.Window),
-			ReceiveBytesPerSecond: real(d.ReceiveBytesPerSecond), TransmitBytesPerSecond: real(d.TransmitBytesPerSecond),
-			ReceiveBestBytesPerSecond: real(d.ReceiveBestBytesPerSecond), TransmitBestBytesPerSecond: real(d.TransmitBestBytesPerSecond),
-			CapacityBitsPerSecond: real(d.CapacityBitsPerSecond), RetransmitRatio: real(d.RetransmitRatio), Drops: count(d.Drops),
-			Errors: count(d.Errors), RTTP50Seconds: real(d.RTTP50Seconds), LossRatio: real(d.LossRatio),
-			RDMABytesPerSecond: real(d.RDMABytesPerSecond), Plane: word(d.Plane), Interface: word(d.Interface),
-			WrongInterface: d.WrongInterface,
+			WindowSeconds:         a.numbers.seconds(d.Window),
+			ReceiveBytesPerSecond: a.numbers.real(d.ReceiveBytesPerSecond), TransmitBytesPerSecond: a.numbers.real(d.TransmitBytesPerSecond),
+			ReceiveBestBytesPerSecond: a.numbers.real(d.ReceiveBestBytesPerSecond), TransmitBestBytesPerSecond: a.numbers.real(d.TransmitBestBytesPerSecond),
+			CapacityBitsPerSecond: a.numbers.real(d.CapacityBitsPerSecond), RetransmitRatio: a.numbers.real(d.RetransmitRatio), Drops: a.numbers.count(d.Drops),
+			Errors: a.numbers.count(d.Errors), RDMABytesPerSecond: a.numbers.real(d.RDMABytesPerSecond),
 		}
+		n.ofProcesses(&row, &a.numbers)
 		if n.known[0] {
-			row.ReceiveBytesTotal = count(n.totals[0])
+			row.ReceiveBytesTotal = a.numbers.count(n.totals[0])
 		}
 		if n.known[1] {
-			row.TransmitBytesTotal = count(n.totals[1])
+			row.TransmitBytesTotal = a.numbers.count(n.totals[1])
 		}
 		if busier := max(d.ReceiveBytesPerSecond, d.TransmitBytesPerSecond); d.CapacityBitsPerSecond > 0 {
-			row.UtilizationRatio = real(units.BytesToBits(busier) / d.CapacityBitsPerSecond)
+			row.UtilizationRatio = a.numbers.real(units.BytesToBits(busier) / d.CapacityBitsPerSecond)
 		}
 		for _, m := range n.members {
 			if m.digest.Rank != None {
 				row.Ranks = append(row.Ranks, int64(m.digest.Rank))
 			}
 		}
+		slices.Sort(row.Ranks)
 		v.Nodes = append(v.Nodes, row)
 	}
 }
@@ -413,8 +442,9 @@ func (a *Aggregator) listNodes(now time.Duration, v *View) {
 // listRanks writes the ranks of a view, those that were never heard of too.
 func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 	where := a.directory()
+	v.Ranks = make([]Rank, 0, len(members))
 	if v.WorldSize == nil {
-		v.WorldSize = worldOf(members)
+		v.WorldSize = worldOf(members, &a.numbers)
 	}
 	if v.WorldSize == nil {
 		v.Unavailable["world_size"] = "neither the request nor a digest says it"
@@ -431,16 +461,16 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 	}
 	for _, m := range members {
 		d := &m.digest
-		age := units.Seconds(now - m.changed)
+		age := a.numbers.seconds(now - m.changed)
 		row := Rank{
-			Rank: number(d.Rank), LocalRank: number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
-			AgeSeconds: &age, Restarts: m.restarts, Joined: &m.joined,
-			CollectiveRatio: real(d.CollectiveRatio), CollectivesTotal: count(d.CollectivesTotal), CollectiveBytes: count(d.CollectiveBytes),
-			BusBWBytesPerSecond: real(d.BusBW), PendingSeconds: secondsOf(d.Pending), PendingSequence: count(d.PendingSequence),
+			Rank: a.numbers.number(d.Rank), LocalRank: a.numbers.number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
+			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence),
+			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal), CollectiveBytes: a.numbers.count(d.CollectiveBytes),
+			BusBWBytesPerSecond: a.numbers.real(d.BusBW), PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
 			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
-			row.Peers[i] = where.way(&d.Peers[i])
+			row.Peers[i] = where.way(&d.Peers[i], &a.numbers)
 		}
 		if row.Rank != nil {
 			missing(*row.Rank)
@@ -464,11 +494,11 @@ func joined(a, b string) string {
 }
 
 // worldOf is the size of the job as the digests of live processes have it, or of all where none is live.
-func worldOf(members []*member) *int64 {
+func worldOf(members []*member, n *numbers) *int64 {
 	var sizes [2]*int64
 	for _, m := range members {
 		for i, counts := range []bool{m.state == Live, true} {
-			if size := number(m.digest.WorldSize); counts && size != nil && (sizes[i] == nil || *size > *sizes[i]) {
+			if size := n.number(m.digest.WorldSize); counts && size != nil && (sizes[i] == nil || *size > *sizes[i]) {
 				sizes[i] = size
 			}
 		}
@@ -508,14 +538,16 @@ func (a *Aggregator) directory() directory {
 	return where
 }
 
-func (w *directory) way(p *PeerDigest) Way {
+func (w *directory) way(p *PeerDigest, n *numbers) Way {
 	way := Way{
-		Address: p.Address, SentBytes: count(p.SentBytes), RetransmittedRatio: real(p.RetransmittedRatio), RTTSeconds: real(p.RTTSeconds),
-		RTTMinSeconds: real(p.RTTMinSeconds), DeliveryBytesPerSecond: real(p.DeliveryBytesPerSec),
-		ProbeRTTMinSeconds: real(p.ProbeRTTMinSeconds), ProbeLossRatio: real(p.lossRatio()), ProbesSent: count(p.ProbeSent),
+		Address: p.Address, SentBytes: n.count(p.SentBytes), SegmentsSent: n.count(p.SegmentsSent),
+		SegmentsRetransmitted: n.count(p.Retransmitted), RetransmittedRatio: n.real(p.retransmittedRatio()), RTTSeconds: n.real(p.RTTSeconds),
+		RTTMinSeconds: n.real(p.RTTMinSeconds), DeliveryBytesPerSecond: n.real(p.DeliveryBytesPerSec),
+		ProbeRTTMinSeconds: n.real(p.ProbeRTTMinSeconds), ProbeRTTLastSeconds: n.real(p.ProbeRTTLastSeconds),
+		ProbeLossRatio: n.real(p.lossRatio()), ProbeSent: n.count(p.ProbeSent), ProbeLost: n.count(p.ProbeLost),
 	}
 	if !p.Several {
-		way.Rank = number(p.Rank)
+		way.Rank = n.number(p.Rank)
 	}
 	if way.Node = w.byRank[p.Rank]; way.Node == nil {
 		way.Node = w.byAddress[p.Address]
@@ -528,94 +560,63 @@ func (a *Aggregator) total(v *View) {
 	t := &v.Totals
 	t.Nodes = len(v.Nodes)
 	for i := range v.Ranks {
-		if v.Ranks[i].Rank == nil {
+		switch r := &v.Ranks[i]; {
+		case r.Rank == nil:
 			t.UnrankedProcesses++
-			continue
-		}
-		*map[string]*int{Live: &t.LiveRanks, Late: &t.LateRanks, Gone: &t.GoneRanks, Missing: &t.MissingRanks}[v.Ranks[i].State]++
-	}
-	retired := a.retired
-	addCount := func(to **uint64, value *uint64) {
-		if value != nil {
-			if *to == nil {
-				*to = new(uint64)
-			}
-			**to = saturated(**to, *value)
+		case r.State == Live:
+			t.LiveRanks++
+		case r.State == Late:
+			t.LateRanks++
+		case r.State == Gone:
+			t.GoneRanks++
+		default:
+			t.MissingRanks++
 		}
 	}
-	whole := map[string]*reasons{}
-	addReal := func(name string, to **float64, n *Node, value *float64) {
-		if value == nil {
-			if whole[name] == nil {
-				whole[name] = &reasons{}
-			}
-			whole[name].add("without", n.Name)
-			return
+	sumOf(v, "receive_bytes_total", &t.ReceiveBytesTotal, true, func(n *Node) *uint64 { return n.ReceiveBytesTotal })
+	sumOf(v, "transmit_bytes_total", &t.TransmitBytesTotal, true, func(n *Node) *uint64 { return n.TransmitBytesTotal })
+	for way, total := range []**uint64{&t.ReceiveBytesTotal, &t.TransmitBytesTotal} {
+		if retired := a.retired[way]; *total != nil {
+			**total = saturated(**total, retired)
+		} else if retired > 0 {
+			*total = &retired
 		}
-		if *to == nil {
-			*to = new(float64)
-		}
-		**to += *value
 	}
-	for i := range v.Nodes {
-		n := &v.Nodes[i]
-		addCount(&t.ReceiveBytesTotal, n.ReceiveBytesTotal)
-		addCount(&t.TransmitBytesTotal, n.TransmitBytesTotal)
-		if n.State != Live && n.State != Late {
-			continue
-		}
-		addReal("receive_bytes_per_second", &t.ReceiveBytesPerSecond, n, n.ReceiveBytesPerSecond)
-		addReal("transmit_bytes_per_second", &t.TransmitBytesPerSecond, n, n.TransmitBytesPerSecond)
-		addReal("capacity_bits_per_second", &t.CapacityBitsPerSecond, n, n.CapacityBitsPerSecond)
-		addCount(&t.Drops, n.Drops)
-		addCount(&t.Errors, n.Errors)
-	}
-	if whole["capacity_bits_per_second"] != nil {
+	sumOf(v, "receive_bytes_per_second", &t.ReceiveBytesPerSecond, false, func(n *Node) *float64 { return n.ReceiveBytesPerSecond })
+	sumOf(v, "transmit_bytes_per_second", &t.TransmitBytesPerSecond, false, func(n *Node) *float64 { return n.TransmitBytesPerSecond })
+	sumOf(v, "drops", &t.Drops, false, func(n *Node) *uint64 { return n.Drops })
+	sumOf(v, "errors", &t.Errors, false, func(n *Node) *uint64 { return n.Errors })
+	if !sumOf(v, "capacity_bits_per_second", &t.CapacityBitsPerSecond, false, func(n *Node) *float64 { return n.CapacityBitsPerSecond }) {
 		t.CapacityBitsPerSecond = nil // a share of an unknown whole says nothing
 	}
-	for name, missing := range whole {
-		v.Unavailable["totals."+name] = missing.String()
-	}
-	for way, total := range []**uint64{&t.ReceiveBytesTotal, &t.TransmitBytesTotal} {
-		if retired[way] > 0 {
-			addCount(total, &retired[way])
+}
+
+// sumOf adds a number of nodes up, of those that went too or not, as far as it is known; whole is false where one of them does not
+// tell.
+func sumOf[T uint64 | float64](v *View, field string, to **T, gone bool, of func(*Node) *T) (whole bool) {
+	without := reason{text: "without"}
+	asked := false
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		if !gone && n.State != Live && n.State != Late {
+			continue
+		}
+		asked = true
+		value := of(n)
+		if value == nil {
+			without.add(n.Name)
+			continue
+		}
+		if *to == nil {
+			*to = new(T)
+		}
+		if sum := **to + *value; sum >= **to {
+			**to = sum // and not where a counter runs over
 		}
 	}
-}
-
-func real(value float64) *float64 {
-	if math.IsNaN(value) || math.IsInf(value, 0) {
-		return nil
+	v.explain("totals."+field, &without)
+	if !asked {
+		v.Unavailable["totals."+field] = "no node is live"
 	}
-	return &value
-}
-
-func count(value uint64) *uint64 {
-	if value == None {
-		return nil
-	}
-	return &value
-}
-
-func number(value uint64) *int64 {
-	if value == None {
-		return nil
-	}
-	signed := int64(value)
-	return &signed
-}
-
-func word(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
-}
-
-func secondsOf(d time.Duration) *float64 {
-	if d == NoTime {
-		return nil
-	}
-	seconds := units.Seconds(d)
-	return &seconds
+	return asked && len(without.names) == 0
 }

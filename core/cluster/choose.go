@@ -12,8 +12,8 @@ import (
 func UnknownPeer() PeerDigest {
 	nan := math.NaN()
 	return PeerDigest{
-		Rank: None, SentBytes: None, RetransmittedRatio: nan, RTTSeconds: nan, RTTMinSeconds: nan, DeliveryBytesPerSec: nan,
-		ProbeRTTMinSeconds: nan, ProbeSent: None, ProbeLost: None,
+		Rank: None, SentBytes: None, SegmentsSent: None, Retransmitted: None, RTTSeconds: nan, RTTMinSeconds: nan, DeliveryBytesPerSec: nan,
+		ProbeRTTMinSeconds: nan, ProbeRTTLastSeconds: nan, ProbeSent: None, ProbeLost: None,
 	}
 }
 
@@ -37,6 +37,14 @@ func (p *PeerDigest) lossRatio() float64 {
 	return float64(p.ProbeLost) / float64(p.ProbeSent)
 }
 
+// retransmittedRatio is the share of segments that were sent again, NaN where none was sent.
+func (p *PeerDigest) retransmittedRatio() float64 {
+	if p.SegmentsSent == None || p.Retransmitted == None || p.SegmentsSent == 0 {
+		return math.NaN()
+	}
+	return float64(p.Retransmitted) / float64(p.SegmentsSent)
+}
+
 // known is a number, or the least where there is none.
 func known(value float64) float64 {
 	if math.IsNaN(value) {
@@ -55,7 +63,7 @@ func mostImportant(peers []PeerDigest) (chosen []PeerDigest) {
 			}
 			return float64(p.SentBytes)
 		},
-		func(p *PeerDigest) float64 { return max(known(p.RetransmittedRatio), known(p.lossRatio())) },
+		func(p *PeerDigest) float64 { return max(known(p.retransmittedRatio()), known(p.lossRatio())) },
 		func(p *PeerDigest) float64 { return max(known(p.ProbeRTTMinSeconds), known(p.RTTMinSeconds)) },
 	}
 	left := slices.Clone(peers)
@@ -104,5 +112,5 @@ func mixed(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// usualInterval is what a digest without an interval is taken to have.
-const usualInterval = 2 * time.Second
+// usualInterval is what a digest without an interval is taken to have, mostInterval the longest that is believed.
+const usualInterval, mostInterval = 2 * time.Second, time.Hour

@@ -2,10 +2,9 @@ package cluster
 
 import (
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"netmon/core/stats"
 	"netmon/core/units"
@@ -15,21 +14,10 @@ import (
 // the rank that came last: the transfer. What others took longer they waited. Only durations are compared, never times of
 // different hosts. Ranks that are late are left out.
 func compare(members []*member, v *View) {
-	var ranks []*compared
-	durations := make(map[uint64]int) // by sequence: how many ranks have it
+	var ranks []compared
 	for i, m := range members {
-		if m.state != Live || m.digest.Rank == None {
-			continue
-		}
-		c := &compared{member: m, row: rowOf(v, i, m), of: make(map[uint64]float64)}
-		for _, mark := range m.digest.Marks {
-			if _, twice := c.of[mark.Sequence]; mark.Symmetric && !twice {
-				c.of[mark.Sequence] = units.Seconds(mark.Duration)
-				durations[mark.Sequence]++
-			}
-		}
-		if len(c.of) > 0 {
-			ranks = append(ranks, c)
+		if m.state == Live && m.digest.Rank != None && slices.ContainsFunc(m.digest.Marks, func(k Mark) bool { return k.Symmetric }) {
+			ranks = append(ranks, compared{marks: m.digest.Marks, row: rowOf(v, i, m)})
 		}
 	}
 	if len(ranks) < 2 {
@@ -39,19 +27,23 @@ func compare(members []*member, v *View) {
 	}
 	v.Skew = &Skew{Ranks: len(ranks)}
 	var transfers, longest []float64
-	for _, sequence := range slices.Sorted(maps.Keys(durations)) {
-		if durations[sequence] < len(ranks) {
+	durations := make([]float64, len(ranks))
+	for _, mark := range ranks[0].marks {
+		common := true
+		for i := 0; common && i < len(ranks); i++ {
+			durations[i], common = ranks[i].duration(mark.Sequence)
+		}
+		if !common {
 			continue
 		}
-		last := slices.MinFunc(ranks, func(a, b *compared) int { return compareReal(a.of[sequence], b.of[sequence]) })
-		last.last++
-		transfer, waited := last.of[sequence], 0.0
-		for _, r := range ranks {
-			r.waiting += r.of[sequence] - transfer
-			r.total += r.of[sequence]
-			waited = max(waited, r.of[sequence]-transfer)
+		transfer, most := slices.Min(durations), 0.0
+		ranks[slices.Index(durations, transfer)].last++
+		for i, d := range durations {
+			ranks[i].waiting += d - transfer
+			ranks[i].total += d
+			most = max(most, d-transfer)
 		}
-		transfers, longest = append(transfers, transfer), append(longest, waited)
+		transfers, longest = append(transfers, transfer), append(longest, most)
 	}
 	n := len(transfers)
 	if v.Skew.Compared = n; n == 0 {
@@ -59,23 +51,44 @@ func compare(members []*member, v *View) {
 		return
 	}
 	v.Skew.TransferP50Seconds, v.Skew.WaitingP50Seconds = median(transfers), median(longest)
-	most := slices.MaxFunc(ranks, func(a, b *compared) int { return a.last - b.last })
-	v.Skew.LastRank, v.Skew.LastRatio = most.row.Rank, real(float64(most.last)/float64(n))
-	for _, r := range ranks {
-		r.row.WaitingSeconds, r.row.LastRatio = real(r.waiting/float64(n)), real(float64(r.last)/float64(n))
+	last := 0
+	for i := range ranks {
+		r := &ranks[i]
+		if r.last > ranks[last].last {
+			last = i
+		}
+		r.row.WaitingSeconds, r.row.LastRatio = pointer(r.waiting/float64(n)), pointer(float64(r.last)/float64(n))
 		if r.total > 0 {
-			r.row.WaitingRatio = real(r.waiting / r.total)
+			r.row.WaitingRatio = pointer(r.waiting / r.total)
 		}
 	}
+	v.Skew.LastRank, v.Skew.LastRatio = ranks[last].row.Rank, pointer(float64(ranks[last].last)/float64(n))
+}
+
+// pointer is nil for NaN.
+func pointer(value float64) *float64 {
+	if math.IsNaN(value) {
+		return nil
+	}
+	return &value
 }
 
 // compared is a rank with its marked collectives.
 type compared struct {
-	member         *member
+	marks          []Mark
 	row            *Rank
-	of             map[uint64]float64 // seconds by sequence
-	waiting, total float64            // seconds, in those that all have
-	last           int                // how often it came last
+	waiting, total float64 // seconds, in those that all have
+	last           int     // how often it came last
+}
+
+// duration is that of a collective, in seconds; ok is false where the rank did not mark it.
+func (c *compared) duration(sequence uint64) (seconds float64, ok bool) {
+	for i := range c.marks {
+		if m := &c.marks[i]; m.Sequence == sequence && m.Symmetric {
+			return units.Seconds(m.Duration), true
+		}
+	}
+	return 0, false
 }
 
 func compareReal(a, b float64) int {
@@ -100,7 +113,7 @@ func rowOf(v *View, at int, m *member) *Rank {
 
 func median(values []float64) *float64 {
 	slices.Sort(values)
-	return real(stats.Quantile(values, 0.5))
+	return pointer(stats.Quantile(values, 0.5))
 }
 
 // spread says how numbers differ over live nodes and ranks, and where the ends are.
@@ -165,101 +178,5 @@ func whole(value *uint64) *float64 {
 	if value == nil {
 		return nil
 	}
-	return real(float64(*value))
-}
-
-// reasons are sentences by whom they concern; at most 8 are named.
-type reasons struct {
-	names map[string][]string
-	order []string
-}
-
-func (r *reasons) add(reason, name string) {
-	if r.names == nil {
-		r.names = make(map[string][]string)
-	}
-	if _, found := r.names[reason]; !found {
-		r.order = append(r.order, reason)
-	}
-	r.names[reason] = append(r.names[reason], name)
-}
-
-func (r *reasons) String() string {
-	const most = 8
-	var all []string
-	for _, reason := range r.order {
-		names := r.names[reason]
-		text := reason + ": " + strings.Join(names[:min(most, len(names))], ", ")
-		if len(names) > most {
-			text += fmt.Sprintf(" and %d more", len(names)-most)
-		}
-		all = append(all, text)
-	}
-	return strings.Join(all, "; ")
-}
-
-// explain says why fields of nodes and ranks are null.
-func explain(v *View) {
-	of := make(map[string]*reasons)
-	lack := func(field string, isNil bool, reason, who string) {
-		if isNil {
-			if of[field] == nil {
-				of[field] = &reasons{}
-			}
-			of[field].add(reason, who)
-		}
-	}
-	const itself = "its digest does not tell, its own samples say why"
-	for i := range v.Nodes {
-		n := &v.Nodes[i]
-		for field, isNil := range map[string]bool{
-			"receive_bytes_total": n.ReceiveBytesTotal == nil, "transmit_bytes_total": n.TransmitBytesTotal == nil,
-			"window_seconds": n.WindowSeconds == nil, "receive_bytes_per_second": n.ReceiveBytesPerSecond == nil,
-			"transmit_bytes_per_second":      n.TransmitBytesPerSecond == nil,
-			"receive_best_bytes_per_second":  n.ReceiveBestBytesPerSecond == nil,
-			"transmit_best_bytes_per_second": n.TransmitBestBytesPerSecond == nil,
-			"capacity_bits_per_second":       n.CapacityBitsPerSecond == nil, "retransmit_ratio": n.RetransmitRatio == nil,
-			"utilization_ratio": n.UtilizationRatio == nil, "drops": n.Drops == nil, "errors": n.Errors == nil,
-			"rtt_p50_seconds": n.RTTP50Seconds == nil, "loss_ratio": n.LossRatio == nil,
-			"rdma_bytes_per_second": n.RDMABytesPerSecond == nil, "plane": n.Plane == nil, "interface": n.Interface == nil,
-		} {
-			lack("nodes."+field, isNil, itself, n.Name)
-		}
-	}
-	for i := range v.Ranks {
-		r := &v.Ranks[i]
-		if r.State == Missing {
-			lack("ranks", true, "never heard of", strconv.FormatInt(*r.Rank, 10))
-			continue
-		}
-		who := "a process without a rank"
-		if r.Rank != nil {
-			who = strconv.FormatInt(*r.Rank, 10)
-		}
-		lack("ranks.rank", r.Rank == nil, "not known to the process", who)
-		for field, isNil := range map[string]bool{
-			"local_rank": r.LocalRank == nil, "collective_ratio": r.CollectiveRatio == nil, "collectives_total": r.CollectivesTotal == nil,
-			"collective_bytes": r.CollectiveBytes == nil, "busbw_bytes_per_second": r.BusBWBytesPerSecond == nil,
-		} {
-			lack("ranks."+field, isNil, itself, who)
-		}
-		waiting := "no marked collective could be compared"
-		if r.State != Live {
-			waiting = "only live ranks are compared"
-		}
-		for field, isNil := range map[string]bool{
-			"waiting_seconds": r.WaitingSeconds == nil, "waiting_ratio": r.WaitingRatio == nil, "last_ratio": r.LastRatio == nil,
-		} {
-			lack("ranks."+field, isNil, waiting, who)
-		}
-		for field, isNil := range map[string]bool{
-			"pending_seconds": r.PendingSeconds == nil, "pending_sequence": r.PendingSequence == nil, "pending_op": r.PendingOp == nil,
-		} {
-			lack("ranks."+field, isNil, "no collective is under way, or nobody tells", who)
-		}
-		lack("ranks.phase", r.Phase == nil, "in none", who)
-	}
-	for field, why := range of {
-		v.Unavailable[field] = joined(v.Unavailable[field], why.String())
-	}
+	return pointer(float64(*value))
 }

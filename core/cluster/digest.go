@@ -77,15 +77,17 @@ const (
 
 // PeerDigest is what the process knows of the way to another one.
 type PeerDigest struct {
-	Rank                 uint64  // the lowest there, None where only the address is known
-	Several              bool    // ranks are at the address
-	Address              string  // shortened where it is long
-	SentBytes            uint64  // in the window
-	RetransmittedRatio   float64 // of segments in the window, without those reported as duplicates
+	Rank                 uint64 // the lowest there, None where only the address is known
+	Several              bool   // ranks are at the address
+	Address              string // shortened where it is long
+	SentBytes            uint64 // in the window
+	SegmentsSent         uint64 // in the window
+	Retransmitted        uint64 // of them, without those reported as duplicates; None where SegmentsSent is
 	RTTSeconds           float64
 	RTTMinSeconds        float64 // since the connection began
 	DeliveryBytesPerSec  float64 // NaN where the application was the limit
-	ProbeRTTMinSeconds   float64 // of probes in their window, like the two that follow
+	ProbeRTTMinSeconds   float64 // of probes in their window of a minute, like the two that follow
+	ProbeRTTLastSeconds  float64 // of the newest: the minimum of a minute hides what begins in it
 	ProbeSent, ProbeLost uint64
 }
 

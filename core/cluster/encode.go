@@ -94,7 +94,7 @@ func (c *coder) identity(value *uint64) {
 	}
 }
 
-// duration is a time that is not negative, to the microsecond; above 2^53 of them it is not known.
+// duration is a time that is not negative, to the microsecond.
 func (c *coder) duration(value *time.Duration) {
 	micros := None
 	if c.writing {
@@ -107,6 +107,19 @@ func (c *coder) duration(value *time.Duration) {
 	*value = NoTime
 	if c.count(&micros); micros <= math.MaxInt64/uint64(time.Microsecond) {
 		*value = time.Duration(micros) * time.Microsecond
+	}
+}
+
+// whole is a number of which nothing but its fraction is lost.
+func (c *coder) whole(value *float64) {
+	stored := None
+	if c.writing && *value >= 0 && *value < 1<<63 {
+		stored = uint64(*value)
+	}
+	if c.count(&stored); !c.writing {
+		if *value = math.NaN(); stored != None {
+			*value = float64(stored)
+		}
 	}
 }
 
@@ -208,6 +221,22 @@ func (c *coder) flag(value *bool) {
 	*value = ok && bytes[0]&1 != 0
 }
 
+// section writes or reads the fields of a section. Peers and marks are only read: Encode writes as many as fit.
+func (d *Digest) section(number int, c *coder) {
+	switch number {
+	case identitySection:
+		d.identity(c)
+	case nodeSection:
+		d.node(c)
+	case processSection:
+		d.process(c)
+	case peersSection:
+		d.parsePeers(c)
+	case marksSection:
+		d.parseMarks(c)
+	}
+}
+
 // identity: who says it.
 func (d *Digest) identity(c *coder) {
 	c.count(&d.Rank)
@@ -230,7 +259,7 @@ func (d *Digest) node(c *coder) {
 	c.real(&d.TransmitBytesPerSecond)
 	c.real(&d.ReceiveBestBytesPerSecond)
 	c.real(&d.TransmitBestBytesPerSecond)
-	c.real(&d.CapacityBitsPerSecond)
+	c.whole(&d.CapacityBitsPerSecond)
 	c.real(&d.RetransmitRatio)
 	c.count(&d.Drops)
 	c.count(&d.Errors)
@@ -283,45 +312,50 @@ func (c *coder) addresses(list *[]netip.Addr) {
 	}
 }
 
-// What is known of a peer, in the first byte of its entry.
+// What is known of a peer, in the first number of its entry.
 const (
 	hasRank = 1 << iota
 	hasSeveral
-	hasRetransmitted
+	hasSegments
 	hasRTT
 	hasRTTMin
 	hasDelivery
 	hasProbeRTT
 	hasProbes
+	hasProbeLast
 )
 
 // peer is the entry of a peer, without its length.
 func (c *coder) peer(p *PeerDigest) {
-	reals := []struct {
-		has   byte
+	reals := [...]struct {
+		has   uint64
 		value *float64
 	}{
-		{hasRetransmitted, &p.RetransmittedRatio}, {hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
-		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds},
+		{hasRTT, &p.RTTSeconds}, {hasRTTMin, &p.RTTMinSeconds},
+		{hasDelivery, &p.DeliveryBytesPerSec}, {hasProbeRTT, &p.ProbeRTTMinSeconds}, {hasProbeLast, &p.ProbeRTTLastSeconds},
 	}
-	known := byte(0)
+	known := uint64(0)
 	if c.writing {
-		for has, is := range map[byte]bool{
-			hasRank: p.Rank != None, hasSeveral: p.Several, hasProbes: p.ProbeSent != None && p.ProbeLost != None,
-		} {
-			if is {
-				known |= has
-			}
+		if p.Rank != None {
+			known |= hasRank
+		}
+		if p.Several {
+			known |= hasSeveral
+		}
+		if p.SegmentsSent != None && p.Retransmitted != None {
+			known |= hasSegments
+		}
+		if p.ProbeSent != None && p.ProbeLost != None {
+			known |= hasProbes
 		}
 		for _, r := range reals {
 			if !math.IsNaN(*r.value) {
 				known |= r.has
 			}
 		}
-		c.bytes = append(c.bytes, known)
+		c.bytes = binary.AppendUvarint(c.bytes, known)
 	} else {
-		first, _ := c.take(1)
-		known = first[0]
+		known, _ = c.uvarint()
 		*p = UnknownPeer()
 		p.Several = known&hasSeveral != 0
 	}
@@ -330,6 +364,10 @@ func (c *coder) peer(p *PeerDigest) {
 	}
 	c.address(&p.Address)
 	c.count(&p.SentBytes)
+	if known&hasSegments != 0 {
+		c.count(&p.SegmentsSent)
+		c.count(&p.Retransmitted)
+	}
 	for _, r := range reals {
 		if known&r.has != 0 {
 			c.coarse(r.value)
@@ -408,10 +446,10 @@ const sectionHead = 3 // bytes, at most: number and length
 func (d *Digest) Encode() []byte {
 	to := append(make([]byte, 0, MostDigestBytes), magic...)
 	to = append(to, version)
-	for i, fields := range []func(*Digest, *coder){(*Digest).identity, (*Digest).node, (*Digest).process} {
+	for number := identitySection; number <= processSection; number++ {
 		c := coder{writing: true}
-		fields(d, &c)
-		to = section(to, byte(identitySection+i), c.bytes)
+		d.section(number, &c)
+		to = section(to, byte(number), c.bytes)
 	}
 	room := MostDigestBytes - len(to) - 2*sectionHead
 	// Marks get half of it, or as much as they need; peers the rest, and marks what peers leave.
@@ -477,12 +515,10 @@ func ParseDigest(text []byte) (d Digest, err error) {
 	if len(sections[identitySection]) == 0 {
 		return d, fmt.Errorf("cluster: a damaged digest: it does not say whose it is")
 	}
-	for i, fields := range []func(*Digest, *coder){
-		(*Digest).identity, (*Digest).node, (*Digest).process, (*Digest).parsePeers, (*Digest).parseMarks,
-	} {
-		c := coder{bytes: sections[identitySection+i]}
-		if fields(&d, &c); c.wrong != "" {
-			return Digest{}, fmt.Errorf("cluster: a damaged digest: in section %d %s", identitySection+i, c.wrong)
+	for number := identitySection; number <= marksSection; number++ {
+		c := coder{bytes: sections[number]}
+		if d.section(number, &c); c.wrong != "" {
+			return Digest{}, fmt.Errorf("cluster: a damaged digest: in section %d %s", number, c.wrong)
 		}
 	}
 	if err := d.check(); err != nil {
@@ -492,6 +528,9 @@ func ParseDigest(text []byte) (d Digest, err error) {
 }
 
 func (d *Digest) parsePeers(c *coder) {
+	if len(c.bytes) > 0 {
+		d.Peers = make([]PeerDigest, 0, MostDigestPeers)
+	}
 	for len(c.bytes) > 0 && len(d.Peers) < MostDigestPeers {
 		length, _ := c.take(1)
 		entry, ok := c.take(int(length[0]))
@@ -499,18 +538,20 @@ func (d *Digest) parsePeers(c *coder) {
 			c.fail("an entry has no end")
 			return
 		}
-		var p PeerDigest
+		d.Peers = append(d.Peers, PeerDigest{})
 		one := coder{bytes: entry}
-		if one.peer(&p); one.wrong != "" {
+		if one.peer(&d.Peers[len(d.Peers)-1]); one.wrong != "" {
 			c.fail("%s", one.wrong)
 			return
 		}
-		d.Peers = append(d.Peers, p)
 	}
 }
 
 func (d *Digest) parseMarks(c *coder) {
 	before := uint64(0)
+	if len(c.bytes) > 0 {
+		d.Marks = make([]Mark, 0, MostMarks)
+	}
 	for len(c.bytes) > 0 && len(d.Marks) < MostMarks {
 		var m Mark
 		c.mark(&m, before)

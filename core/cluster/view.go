@@ -37,6 +37,8 @@ type Rank struct {
 	AgeSeconds *float64 `json:"age_seconds"` // since its newest digest was first seen
 	Restarts   uint64   `json:"restarts"`
 	Joined     *uint64  `json:"joined_sequence"` // of the view that saw it first
+	// DigestSequence is the number of its newest digest: a view that has the same one again tells nothing new of the rank.
+	DigestSequence *uint64 `json:"digest_sequence"`
 
 	CollectiveRatio     *float64 `json:"collective_ratio"`
 	CollectivesTotal    *uint64  `json:"collectives_total"`
@@ -58,13 +60,17 @@ type Way struct {
 	Node                   *string  `json:"node"`
 	Address                string   `json:"address"`
 	SentBytes              *uint64  `json:"sent_bytes"`
+	SegmentsSent           *uint64  `json:"segments_sent"`
+	SegmentsRetransmitted  *uint64  `json:"segments_retransmitted"` // less those reported as duplicates
 	RetransmittedRatio     *float64 `json:"retransmitted_ratio"`
 	RTTSeconds             *float64 `json:"rtt_seconds"`
 	RTTMinSeconds          *float64 `json:"rtt_min_seconds"`
 	DeliveryBytesPerSecond *float64 `json:"delivery_bytes_per_second"`
 	ProbeRTTMinSeconds     *float64 `json:"probe_rtt_min_seconds"`
-	ProbesSent             *uint64  `json:"probes_sent"`
+	ProbeRTTLastSeconds    *float64 `json:"probe_rtt_last_seconds"`
 	ProbeLossRatio         *float64 `json:"probe_loss_ratio"`
+	ProbeSent              *uint64  `json:"probe_sent"`
+	ProbeLost              *uint64  `json:"probe_lost"`
 }
 
 // Node is one network namespace of one host. Its numbers are those of the freshest digest of its live ranks, never a sum of them.

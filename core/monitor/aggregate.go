@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"netmon/core/cluster"
+	"netmon/core/diagnose"
 )
 
 // MaxDigestsBytes bounds a request that holds the digests of a job.
@@ -21,6 +22,7 @@ const mostEngineBytes = 64
 type aggregation struct {
 	mu         sync.Mutex // guards what follows: one view at a time
 	aggregator *cluster.Aggregator
+	diagnosis  diagnose.State
 }
 
 // Aggregate makes one view of the digests in a request, and writes it to w:
@@ -44,8 +46,7 @@ func (m *Monitor) Aggregate(text []byte, w io.Writer) (err error) {
 			of.aggregator = cluster.NewAggregator()
 		}
 		view := of.aggregator.Aggregate(m.clock.Monotonic(), m.clock.Wall(), r)
-		// PLACE: findings of the job: view.Findings = diagnose.Job(view, ...), with a memory in aggregation.
-		view.Unavailable["findings"] = "not measured by this version"
+		view.Findings = diagnose.Job(view, &of.diagnosis)
 		err = view.WriteJSON(w)
 	})
 	return err

@@ -15,6 +15,9 @@ const (
 	lookAgain = time.Minute
 	// besidePatience is how long the first sample waits for the first readings.
 	besidePatience = 25 * time.Millisecond
+	// Readings that somebody wants are so far apart at least, and take one part in restWanted of the time.
+	leastWanted = 5 * time.Millisecond
+	restWanted  = 50
 	// stuckAfter is how long a reading may last before what was read earlier is no longer told.
 	stuckAfter = 5 * time.Second
 )
@@ -33,6 +36,7 @@ type beside struct {
 	began   atomic.Int64  // when the reading that goes on began, 0 for none
 	closing atomic.Bool
 	ended   atomic.Bool
+	wanted  atomic.Bool // read anew, as soon as that is within its share of the time
 	problem atomic.Pointer[string]
 }
 
@@ -64,10 +68,16 @@ func (b *beside) run() {
 		b.began.Store(0)
 		b.done.Add(1)
 		// Samples that come meanwhile do not put it off.
-		due := nextReading(began, b.clock.Monotonic()-began, time.Duration(b.ticked.Load()), b.period)
-		for now := b.clock.Monotonic(); now < due && !b.closing.Load(); now = b.clock.Monotonic() {
+		ended := b.clock.Monotonic()
+		due := nextReading(began, ended-began, time.Duration(b.ticked.Load()), b.period)
+		soon := ended + max(leastWanted, restWanted*(ended-began))
+		for now := ended; now < due && !b.closing.Load(); now = b.clock.Monotonic() {
+			if b.wanted.Load() {
+				due = min(due, soon)
+			}
 			b.waker.Wait(due - now)
 		}
+		b.wanted.Store(false)
 	}
 }
 
@@ -92,6 +102,7 @@ func (m *Monitor) hardwareParts() (parts []part) {
 	deadline := besidePatience
 	if m.config.Sources&RDMA != 0 {
 		p := newRDMAPart(m)
+		m.rdma = p
 		parts = append(parts, p)
 		deadline -= await(deadline, func() bool { return !p.started || p.ended() || p.done.Load() > 0 })
 	}
@@ -113,6 +124,13 @@ func await(most time.Duration, done func() bool) (waited time.Duration) {
 		clock.Sleep(step)
 	}
 	return waited
+}
+
+// want has it read anew soon.
+func (b *beside) want() {
+	if b.started && !b.wanted.Swap(true) {
+		b.waker.Wake()
+	}
 }
 
 // tick notes a sample of the loop.

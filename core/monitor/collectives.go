@@ -19,6 +19,8 @@ type CollectiveSource interface {
 	// Drain takes records out, into as many as there is room for, and tells how many were lost since the last call. One call at a
 	// time.
 	Drain(now time.Duration, into []collective.Record) (got int, lost uint64)
+	// Pending is what is under way for long: the oldest, and how many; 0 for none. told is false where nobody has told yet.
+	Pending() (oldest collective.Record, count int, told bool)
 }
 
 // ErrNoCollectives means that the configuration does not have the section.
@@ -187,6 +189,7 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 		const reason = "nobody records them; netmon.integrations.torch.attach(monitor) does"
 		d.lack("collectives", reason)
 		d.lack("collective_ratio", reason)
+		d.lack("collective_pending", reason)
 		return 0
 	}
 	c.drain(now.monotonic)
@@ -202,7 +205,40 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 		setCollective(&d.Collectives[i], &rows[i])
 	}
 	c.explain(d, rows)
-	return len(rows) * sample.CollectiveBytes
+	return len(rows)*sample.CollectiveBytes + c.fillPending(d, now.monotonic)
+}
+
+// pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
+func (c *collectives) pending() (oldest collective.Record, count int, why string) {
+	source := c.m.options.Collectives
+	if source == nil {
+		return oldest, 0, "nobody tells what is under way"
+	}
+	oldest, count, told := source.Pending()
+	switch {
+	case !told:
+		return oldest, 0, "nobody tells what is under way"
+	case count == 0 || oldest.Group == 0 || int(oldest.Group) > len(c.table.Groups()):
+		return oldest, 0, "nothing is under way for long"
+	}
+	return oldest, count, ""
+}
+
+func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
+	oldest, count, why := c.pending()
+	if why != "" {
+		d.lack("collective_pending", why)
+		return 0
+	}
+	if oldest.Sequence == collective.NoSequence {
+		d.lack("collective_pending.sequence", "it has no number that ranks share")
+	}
+	group := c.table.Groups()[oldest.Group-1]
+	d.CollectivePending = &sample.CollectivePending{
+		Op: oldest.Op.String(), Group: group.Name, GroupSize: group.Size, Bytes: oldest.Bytes, Sequence: knownSequence(oldest.Sequence),
+		Seconds: units.Seconds(max(now-oldest.Enter, 0)), Count: uint64(count),
+	}
+	return sample.CollectivePendingBytes
 }
 
 // setCollective writes one row of a document.
@@ -311,9 +347,7 @@ func (m *Monitor) recentCollectives(most int) sample.Collectives {
 		row := sample.CollectiveRecord{
 			Op: r.Op.String(), Group: g.Name, GroupSize: g.Size, Bytes: r.Bytes, EnterSeconds: units.Seconds(r.Enter), End: r.End.String(),
 			DurationSeconds: knownSeconds(r.Duration), DurationErrorSeconds: knownSeconds(r.DurationError),
-		}
-		if r.Sequence != collective.NoSequence {
-			row.Sequence = &r.Sequence
+			Sequence: knownSequence(r.Sequence),
 		}
 		answer.Recent = append(answer.Recent, row)
 	}
@@ -326,4 +360,11 @@ func knownSeconds(d time.Duration) *float64 {
 	}
 	seconds := units.Seconds(d)
 	return &seconds
+}
+
+func knownSequence(sequence uint64) *uint64 {
+	if sequence == collective.NoSequence {
+		return nil
+	}
+	return &sequence
 }

@@ -22,6 +22,9 @@ type waiting struct {
 	records []collective.Record
 	lost    uint64
 	drained int
+	told    bool
+	pending int
+	oldest  collective.Record
 }
 
 func (w *waiting) put(records ...collective.Record) {
@@ -40,6 +43,8 @@ func (w *waiting) Drain(_ time.Duration, into []collective.Record) (int, uint64)
 	w.lost = 0
 	return got, lost
 }
+
+func (w *waiting) Pending() (collective.Record, int, bool) { return w.oldest, w.pending, w.told }
 
 func watched(t *testing.T, config string, w *waiting) (*Monitor, *clock.Fake) {
 	t.Helper()
@@ -125,6 +130,44 @@ func TestCollectives_section(t *testing.T) {
 	require.Len(t, s.Collectives, 4)
 	assert.Nil(t, s.Collectives[0].P50Seconds)
 	assert.Zero(t, *s.CollectiveRatio)
+}
+
+func TestCollectives_pending(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	reason := func() string {
+		s := now(t, m)
+		assert.Nil(t, s.CollectivePending)
+		return s.Unavailable["collective_pending"]
+	}
+	assert.Contains(t, reason(), "nobody records them")
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+	require.NoError(t, err)
+	assert.Equal(t, "nobody tells what is under way", reason())
+	w.told = true
+	assert.Equal(t, "nothing is under way for long", reason())
+
+	w.pending = 2
+	w.oldest = collective.Record{Op: collective.AllReduce, Group: world, Bytes: 4096, Enter: clock.Monotonic(), Sequence: 7}
+	clock.Advance(3 * time.Second)
+	sequence := uint64(7)
+	want := sample.CollectivePending{Op: "all_reduce", Group: "default_pg", GroupSize: 4, Bytes: 4096, Sequence: &sequence, Seconds: 3, Count: 2}
+	assert.Equal(t, want, *now(t, m).CollectivePending)
+	clock.Advance(time.Second)
+	want.Seconds = 4
+	assert.Equal(t, want, *now(t, m).CollectivePending, "it grows")
+	m.Tick()
+	var text bytes.Buffer
+	require.NoError(t, m.Query([]byte(`{"view": "history"}`), &text))
+	assert.Contains(t, text.String(), `"collective_pending":{"op":"all_reduce"`)
+
+	w.oldest.Sequence, w.oldest.Enter = collective.NoSequence, clock.Monotonic()+time.Hour
+	want.Sequence, want.Seconds = nil, 0
+	assert.Equal(t, want, *now(t, m).CollectivePending)
+	w.oldest.Group = 2
+	assert.Equal(t, "nothing is under way for long", reason(), "of a group that was not named")
+	w.pending, w.oldest = 0, collective.Record{}
+	assert.Equal(t, "nothing is under way for long", reason())
 }
 
 func TestCollectives_moreThanRoom(t *testing.T) {

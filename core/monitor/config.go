@@ -14,6 +14,7 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"netmon/core/alert"
 	"netmon/core/job"
 	"netmon/core/link"
 	"netmon/core/probe"
@@ -39,6 +40,9 @@ const (
 	NVLink
 
 	allSections = NVLink<<1 - 1
+
+	// segments is no section: it has the file read that counts TCP's segments, and none beside it.
+	segments Section = 1 << 15
 )
 
 func sectionNames() []string {
@@ -55,6 +59,7 @@ type Config struct {
 	Bandwidth     netip.AddrPort // where other monitors' bandwidth tests are served, invalid for nowhere
 	Interfaces    []string       // patterns of the interfaces that count in totals; empty: by kind
 	Sources       Section
+	Alerts        []alert.Rule
 	Job           job.Identity      // what the configuration says of the job
 	Variables     map[string]string // environment variables handed over; nil: the process's own
 	// ClusterInterval is the time between two digests, as others are told.
@@ -152,6 +157,10 @@ func ParseConfig(text []byte) (Config, error) {
 			}
 			return err
 		},
+		"alerts": func(key string, value []byte) (err error) {
+			config.Alerts, err = d.rules(key, value)
+			return err
+		},
 		"job": func(key string, value []byte) error {
 			inner := decoder{what: "configuration", prefix: "job.", example: jobExample}
 			identity, variables, err := inner.job(value, "configuration")
@@ -242,6 +251,21 @@ func (d *decoder) number(key string, value []byte, least, most float64, unit str
 		return 0, d.fail(key, "is %v; it must be from %v to %v %s", number, least, most, unit)
 	}
 	return number, nil
+}
+
+func (d *decoder) real(key string, value []byte) (*float64, error) {
+	var number float64
+	if kindOf(value) != "a number" || json.Unmarshal(value, &number) != nil || math.IsNaN(number) || math.IsInf(number, 0) {
+		return nil, d.fail(key, "is %s; it must be a number", describe(value))
+	}
+	return &number, nil
+}
+
+func (d *decoder) boolean(key string, value []byte) (is bool, err error) {
+	if kindOf(value) != "true or false" || json.Unmarshal(value, &is) != nil {
+		return false, d.fail(key, "is %s; it must be true or false", describe(value))
+	}
+	return is, nil
 }
 
 func (d *decoder) integer(key string, value []byte, least, most int64) (*int64, error) {

@@ -167,7 +167,7 @@ func TestQuery_repeatedKey(t *testing.T) {
 
 func TestParseConfig_saysWhere(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"": 1}`: `configuration: has the key "", which is not known; the keys are bandwidth_server, interfaces, interval_seconds, job, ` +
+		`{"": 1}`: `configuration: has the key "", which is not known; the keys are alerts, bandwidth_server, cluster_interval_seconds, interfaces, interval_seconds, job, ` +
 			`probe_interval_seconds, probe_timeout_seconds, sources, targets, udp_responder`,
 		`[1]`:                          `configuration: is a list; it must be a JSON object such as {"interval_seconds": 1}`,
 		`{"interval_seconds": 1`:       "configuration: is not JSON: unexpected end of JSON input, at byte 22 of 22",
@@ -189,11 +189,18 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"target": "10.0.0.2:80", "method": "tcp", "count": 5, "timeout_seconds": 1, "wait_seconds": 0}`))
 	f.Add([]byte(`{"id": 7, "cancel": true}`))
 	f.Add([]byte(`{"a": "\\"}`))
+	f.Add([]byte(`{"alerts": [{"metric": "tcp.timeouts_total", "above": 0.5, "clear": 0, "for_seconds": 1, "rate": true, "name": "a"}]}`))
+	f.Add([]byte(`{"view": "alerts", "rules": [{"metric": "findings.slow_link.count", "below": 1}], "events_only": true}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		config, err := ParseConfig(text)
 		if err == nil {
 			require.GreaterOrEqual(t, config.Interval, 10*time.Millisecond)
 			require.LessOrEqual(t, config.Interval, time.Hour)
+			for i := range config.Alerts {
+				r := &config.Alerts[i]
+				require.False(t, r.Beyond(r.Clear), "what is over is not beyond")
+				require.True(t, r.Over(r.Clear))
+			}
 		} else {
 			var wrong *TextError
 			require.ErrorAs(t, err, &wrong)

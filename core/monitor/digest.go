@@ -32,17 +32,20 @@ type digests struct {
 
 // newDigests names process and node.
 func newDigests(m *Monitor) digests {
-	return digests{process: uint64(m.clock.Wall().UnixNano()), node: nodeOf(m.host)}
+	process := uint64(m.clock.Wall().UnixNano())
+	return digests{process: process, node: nodeOf(m.host, process)}
 }
 
-// nodeOf is a number for a network namespace of a running system.
-func nodeOf(h *sample.Host) uint64 {
+// nodeOf is a number for a network namespace of a running system; where neither has a name, the process is a node of its own.
+func nodeOf(h *sample.Host, process uint64) uint64 {
 	of := fnv.New64a()
-	for _, text := range []*string{h.BootID, h.Hostname} { // the name says little, and all where there is no number
-		if text != nil {
-			of.Write([]byte(*text))
-			break
-		}
+	switch {
+	case h.BootID != nil:
+		of.Write([]byte(*h.BootID))
+	case h.Hostname != nil:
+		of.Write([]byte(*h.Hostname))
+	default:
+		fmt.Fprintf(of, "%d", process)
 	}
 	if h.NetworkNamespace != nil {
 		fmt.Fprintf(of, " %d", *h.NetworkNamespace)
@@ -80,7 +83,11 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	j := &m.job.Load().document
 	d.Rank, d.LocalRank, d.WorldSize = numberOf(j.Rank), numberOf(j.LocalRank), numberOf(j.WorldSize)
 
-	window := digestWindow(m.history.since(0), of.newest)
+	samples := m.history.since(0)
+	if len(samples) == 0 {
+		return d // a defect kept the first sample from being taken
+	}
+	window := digestWindow(samples, of.newest)
 	newest := window[len(window)-1]
 	of.newest = newest.MonotonicSeconds
 	digestNode(&d, window)
@@ -89,9 +96,8 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	if m.collectives != nil {
 		begin, end := units.Duration(window[0].MonotonicSeconds), units.Duration(newest.MonotonicSeconds)
 		m.collectives.digest(&d, begin, end, m.clock.Monotonic(), m.config.ClusterInterval)
-		// PLACE: the collective that is under way, of netmon_collective_pending: d.Pending, d.PendingSequence, d.PendingOp.
 	}
-	// PLACE: the innermost phase under way: d.Phase = m.currentPhase().
+	d.Phase = m.currentPhase()
 	return d
 }
 
@@ -252,8 +258,10 @@ func addressesOf(interfaces []*sample.Interface, name string) (addresses []netip
 func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 	base, newest := window[0], window[len(window)-1]
 	before := make(map[string]*sample.Peer)
+	hasWindow := false
 	if newest != base {
 		peers := base.AllPeers()
+		hasWindow = peers != nil
 		for i := range peers {
 			if peers[i].Process == sample.OwnPeer {
 				before[peers[i].Address] = &peers[i]
@@ -268,7 +276,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		byAddress[p.Address] = len(d.Peers)
-		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], newest != base && base.AllPeers() != nil))
+		d.Peers = append(d.Peers, digestPeer(p, before[p.Address], hasWindow))
 	}
 	probes := newest.AllProbes()
 	for i := range probes {
@@ -289,7 +297,7 @@ func digestPeers(d *cluster.Digest, window []*sample.Sample) {
 			continue
 		}
 		d.Peers[at].ProbeSent, d.Peers[at].ProbeLost = p.Sent, p.Lost
-		d.Peers[at].ProbeRTTMinSeconds = real(p.RTTMinSeconds)
+		d.Peers[at].ProbeRTTMinSeconds, d.Peers[at].ProbeRTTLastSeconds = real(p.RTTMinSeconds), real(p.RTTLastSeconds)
 	}
 }
 
@@ -317,7 +325,9 @@ func digestPeer(p, before *sample.Peer, hasWindow bool) cluster.PeerDigest {
 	if reported := grown(before.DuplicatesReportedTotal, p.DuplicatesReportedTotal); again != cluster.None && reported != cluster.None {
 		again -= min(again, reported)
 	}
-	to.RetransmittedRatio = ratio(again, grown(before.SegmentsSentTotal, p.SegmentsSentTotal))
+	if segments := grown(before.SegmentsSentTotal, p.SegmentsSentTotal); segments != cluster.None && again != cluster.None {
+		to.SegmentsSent, to.Retransmitted = segments, again
+	}
 	return to
 }
 
@@ -367,6 +377,7 @@ const (
 
 // markRecord is a collective of the default group that may be marked.
 type markRecord struct {
+	op       collective.Op
 	sequence uint64
 	end      time.Duration
 	duration time.Duration
@@ -397,7 +408,7 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	if c.DurationError == collective.Unknown || c.DurationError > max(mostMarkError, c.Duration/10) {
 		return
 	}
-	made := markRecord{c.Sequence, c.Enter + c.Duration, c.Duration}
+	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
@@ -406,9 +417,14 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 	r.next = (r.next + 1) % mostMarkRecords
 }
 
-// choose are the marks of a digest.
+// choose are the marks of a digest. Barriers are among them only where there is nothing else: who comes last to a barrier is who has
+// finished the transfer before it last, which says nothing of how long it computes.
 func (r *markRing) choose(now, interval time.Duration) []cluster.Mark {
 	records := slices.Clone(r.records)
+	isBarrier := func(m markRecord) bool { return m.op == collective.Barrier }
+	if others := slices.DeleteFunc(slices.Clone(records), isBarrier); len(others) > 0 {
+		records = others
+	}
 	slices.SortFunc(records, func(a, b markRecord) int { return cmp.Compare(b.end, a.end) }) // newest first
 	var marks []cluster.Mark
 	for i, c := range records {
@@ -433,4 +449,10 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
 	}
 	d.Marks = c.marks.choose(now, interval)
+	if oldest, _, why := c.pending(); why == "" {
+		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
+		if oldest.Sequence != collective.NoSequence {
+			d.PendingSequence = oldest.Sequence
+		}
+	}
 }

@@ -215,17 +215,19 @@ func TestBandwidth_agreesWithIPerf3(t *testing.T) {
 			request := fmt.Sprintf(`{"target": %q, "direction": %q, "parallel": %d, "seconds": 3, "tool": `, there4, direction, parallel)
 			// A machine that is busy with something else pulls one of the figures down, now and then.
 			var own, iperf3 sample.BandwidthTest
-			for range 3 {
+			const link = 200e6 / 8 * 1448 / 1514
+			for range 5 {
 				own, iperf3 = asked(t, m, request+`"netmon"}`)[0], asked(t, m, request+`"iperf3"}`)[0]
 				t.Logf("%s %d: netmon %.2f Mbit/s (%d segments again, rtt %.2f ms), iperf3 %.2f (%d)", direction, parallel,
 					*own.ReceiverBytesPerSecond*8/1e6, *own.SegmentsRetransmitted, *own.RTTSeconds*1e3, *iperf3.ReceiverBytesPerSecond*8/1e6,
 					*iperf3.SegmentsRetransmitted)
-				if math.Abs(*own.ReceiverBytesPerSecond / *iperf3.ReceiverBytesPerSecond - 1) < 0.03 {
+				if math.Abs(*own.ReceiverBytesPerSecond / *iperf3.ReceiverBytesPerSecond - 1) < 0.03 &&
+					math.Abs(*own.ReceiverBytesPerSecond/link-1) < 0.03 {
 					break
 				}
 			}
 			assert.InEpsilon(t, *iperf3.ReceiverBytesPerSecond, *own.ReceiverBytesPerSecond, 0.03)
-			assert.InEpsilon(t, 200e6/8*1448/1514, *own.ReceiverBytesPerSecond, 0.03)
+			assert.InEpsilon(t, link, *own.ReceiverBytesPerSecond, 0.03)
 		}
 	}
 }

@@ -38,13 +38,15 @@ const (
 type fineSampling struct {
 	m     *Monitor
 	lease atomic.Pointer[fineLease]
+	// While phases are under way they hold a lease of their own: since when and until, 0 before the first.
+	phasesSince, phasesUntil atomic.Int64
+	bestRate                 [2]atomic.Pointer[float64] // of receive and transmit, nil before the first window of the loop
 
 	// What follows is guarded by the lock of sampling.
 	interval time.Duration // of the newest lease
 	readAt   time.Duration // when the loop read the counters last, finely or for a sample
 	points   []finePoint   // of readings during leases, oldest first; none where no window can need them
 	links    uint64        // ticket of the reading of links that has to be waited for, 0 for none
-	best     [2]*float64   // of receive and transmit, nil before the first window
 	problem  string
 	edges    []finePoint // room for those of one window
 	sorted   []float64
@@ -88,12 +90,31 @@ func (f *fineSampling) ask(now, span, interval time.Duration) (left, holds time.
 	}
 }
 
-// held is the lease that holds at a time, nil for none.
-func (f *fineSampling) held(now time.Duration) *fineLease {
-	if l := f.lease.Load(); l != nil && now < l.until {
-		return l
+// held is the lease that holds at a time, if there is one.
+func (f *fineSampling) held(now time.Duration) (l fineLease, ok bool) {
+	if asked := f.lease.Load(); asked != nil && now < asked.until {
+		l, ok = *asked, true
 	}
-	return nil
+	if until := time.Duration(f.phasesUntil.Load()); now < until {
+		since := time.Duration(f.phasesSince.Load())
+		if !ok {
+			return fineLease{since, until, defaultFineInterval}, true
+		}
+		l = fineLease{min(l.began, since), max(l.until, until), min(l.interval, defaultFineInterval)}
+	}
+	return l, ok
+}
+
+// hold samples finely until a time because of phases, and wakes the loop where that is new. One call at a time.
+func (f *fineSampling) hold(now, until time.Duration) {
+	isNew := now >= time.Duration(f.phasesUntil.Load())
+	if isNew {
+		f.phasesSince.Store(int64(now))
+	}
+	f.phasesUntil.Store(int64(until))
+	if isNew {
+		f.m.waker.Wake()
+	}
 }
 
 // next is when to read before the loop's next sample is due; ok is false where that sample comes first. Only the loop calls it.
@@ -101,8 +122,8 @@ func (f *fineSampling) next(now, due time.Duration) (at time.Duration, ok bool) 
 	if f == nil {
 		return 0, false
 	}
-	l := f.held(now)
-	if l == nil {
+	l, held := f.held(now)
+	if !held {
 		return 0, false
 	}
 	at = max(f.readAt+l.interval, now)
@@ -119,6 +140,7 @@ func (m *Monitor) readFinely() {
 	defer func() {
 		if p := recover(); p != nil {
 			m.fine.lease.Store(nil)
+			m.fine.phasesUntil.Store(0)
 			m.fine.problem = fmt.Sprintf("internal error while sampling finely: %v", p)
 		}
 	}()
@@ -142,6 +164,7 @@ func (f *fineSampling) read() {
 	heldUp := at.monotonic-began > f.interval/heldUpShare
 	if m.interfaces.sum.whole && m.interfaces.sum.counting && !heldUp {
 		f.add(at.monotonic)
+		m.phases.pass(at.monotonic, top)
 	}
 }
 
@@ -172,8 +195,8 @@ func (f *fineSampling) linksChanged() bool {
 
 // add keeps what counted interfaces have counted now.
 func (f *fineSampling) add(at time.Duration) {
-	l := f.held(at)
-	if l == nil {
+	l, held := f.held(at)
+	if !held {
 		return
 	}
 	f.interval = l.interval
@@ -211,7 +234,7 @@ func (f *fineSampling) remember(uint64) {
 // window are the readings that cut a window into fine intervals, its ends included; none where it was not sampled finely from one
 // end to the other, with the reason.
 func (f *fineSampling) window(base *record, now time.Duration) (edges []finePoint, reason string) {
-	held := f.held(now) != nil
+	_, held := f.held(now)
 	points := f.points
 	for len(points) > 0 && points[0].at < base.monotonic {
 		points = points[1:]
@@ -295,13 +318,13 @@ func (f *fineSampling) fill(d *document, now *occasion) (bytes int) {
 func (f *fineSampling) fillBest(d *document) {
 	t := d.Totals
 	for i, perSecond := range [2]*float64{t.ReceiveBytesPerSecond, t.TransmitBytesPerSecond} {
-		if !d.passing && perSecond != nil && (f.best[i] == nil || *perSecond > *f.best[i]) {
+		if best := f.bestRate[i].Load(); !d.passing && perSecond != nil && (best == nil || *perSecond > *best) {
 			rate := *perSecond
-			f.best[i] = &rate
+			f.bestRate[i].Store(&rate)
 		}
 	}
-	t.ReceiveBestBytesPerSecond, t.TransmitBestBytesPerSecond = f.best[0], f.best[1]
-	if f.best[0] == nil {
+	t.ReceiveBestBytesPerSecond, t.TransmitBestBytesPerSecond = f.bestRate[0].Load(), f.bestRate[1].Load()
+	if t.ReceiveBestBytesPerSecond == nil {
 		for _, field := range []string{"receive_best", "transmit_best"} {
 			d.lack("totals."+field+"_bytes_per_second", "no sample of the loop has had a rate yet")
 		}
@@ -314,8 +337,8 @@ func (f *fineSampling) capacity(t *sample.Totals) float64 {
 		return units.BitsToBytes(float64(*t.CapacityBitsPerSecond))
 	}
 	best := max(*t.ReceiveBytesPerSecond, *t.TransmitBytesPerSecond)
-	for _, b := range f.best {
-		if b != nil {
+	for i := range f.bestRate {
+		if b := f.bestRate[i].Load(); b != nil {
 			best = max(best, *b)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"netmon/core/alert"
 	"netmon/core/clock"
 	"netmon/core/exercise"
 	"netmon/core/inventory"
@@ -83,6 +84,7 @@ type Monitor struct {
 	engine     *reach.Engine
 	aimProblem atomic.Pointer[string] // why somebody cannot be probed
 	exercises  *exercises
+	alerts     alerts
 
 	digests     digests
 	aggregation aggregation
@@ -108,6 +110,8 @@ type Monitor struct {
 	passing    document  // room for a sample on demand, which is written and forgotten
 
 	collectives *collectives // one of parts, nil where it is not in sources
+	phases      *phases      // one of parts
+	rdma        *rdmaPart    // one of parts, nil where it is not in sources
 }
 
 type jobState struct {
@@ -144,6 +148,7 @@ func New(config Config, options Options) (*Monitor, error) {
 	}
 	m.interfaces = newInterfaceTable(m.events)
 	m.health.Store(&[]string{})
+	m.alerts.table = alert.NewTable(config.Alerts)
 	m.started = m.clock.Monotonic()
 	m.describeHost()
 	m.digests = newDigests(m)
@@ -208,7 +213,7 @@ func master(j *jobState) string {
 
 // notMeasured are sections and fields that this version does not have.
 func notMeasured() []string {
-	return []string{"phases", "findings"}
+	return []string{"findings"}
 }
 
 func (m *Monitor) describeHost() {
@@ -238,6 +243,7 @@ func (m *Monitor) describeHost() {
 	}
 	if m.config.Sources&Collectives == 0 {
 		m.never["collective_ratio"] = "collectives are not in sources"
+		m.never["collective_pending"] = "collectives are not in sources"
 	}
 	if m.config.Sources&Interfaces == 0 {
 		m.never["totals"] = "interfaces are not in sources"
@@ -432,6 +438,7 @@ func (m *Monitor) Tick() {
 			snapshot := m.snapshot(d)
 			m.options.Publish(&snapshot)
 		}
+		m.alerts.evaluate(&d.Sample, moment{monotonic: m.readAt, wall: m.wall})
 	})
 }
 
@@ -469,7 +476,7 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 	at := moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	top := m.noTopology
 	if m.topology != nil {
-		top = m.currentTopology(&at)
+		top = m.currentTopology(m.config.Sources, &at)
 	}
 	elapsed := at.monotonic - m.readAt
 	m.readAt, m.wall = at.monotonic, at.wall
@@ -513,7 +520,7 @@ const documentBytes = 3 << 10 // of a document, as the allocator rounds it
 
 // currentTopology is the topology that fits the counters just read. When links changed they are read anew, and then the
 // counters too, so that names mean the same in both.
-func (m *Monitor) currentTopology(at *moment) *topology {
+func (m *Monitor) currentTopology(sections Section, at *moment) *topology {
 	changed := m.topology.source.Changed() != 0
 	changed = m.fine.linksChanged() || changed
 	top := m.topology.current.Load()
@@ -521,7 +528,7 @@ func (m *Monitor) currentTopology(at *moment) *topology {
 		return top
 	}
 	m.topology.refresh(patience)
-	m.reader.read(m.config.Sources, false, &m.reading)
+	m.reader.read(sections, false, &m.reading)
 	*at = moment{monotonic: m.clock.Monotonic(), wall: m.clock.Wall()}
 	return m.topology.current.Load()
 }

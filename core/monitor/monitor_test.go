@@ -876,7 +876,7 @@ func TestQuery_badRequests(t *testing.T) {
 	x := newMachine(t, "{}")
 	for request, part := range map[string]string{
 		``:                  `request key "view" is ""`,
-		`{}`:                `"history", "stats", "collectives", "health" or "fine"`,
+		`{}`:                `"history", "stats", "collectives", "alerts", "health" or "fine"`,
 		`{"view": "rates"}`: `is "rates"`,
 		`{"view": 3}`:       `request key "view" is 3; it must be a string`,
 		`{"view": "stats"}`: `request key "metric" is missing`,

@@ -43,5 +43,7 @@ func (m *Monitor) newParts() (parts []part) {
 	}
 	parts = append(parts, m.hardwareParts()...)
 	parts = append(parts, m.exercises)
+	m.phases = newPhases(m)
+	parts = append(parts, m.phases)
 	return append(parts, newTransportPart(m)) // the last: it tells of what others found
 }

@@ -670,3 +670,40 @@ func (p *peersPart) summarize(s *Snapshot) {
 		s.PeerRTTP50Nanoseconds = uint64(time.Duration(of.rttMedian) * time.Microsecond)
 	}
 }
+
+// readNow reads this process's own connections for somebody who needs them of this moment, where that is quick; else it says why not.
+// The caller holds the lock of sampling.
+func (p *peersPart) readNow() (view *peer.View, why string) {
+	if p.refused != "" {
+		return nil, p.refused
+	}
+	r := p.published.Load()
+	if p.aside || r.usual > cheapReading {
+		return nil, fmt.Sprintf("this process's connections are too many to be read at once (it takes more than %v)", cheapReading)
+	}
+	if !p.mu.TryLock() {
+		return nil, "this process's connections were just being read"
+	}
+	done := false
+	func() {
+		defer p.mu.Unlock()
+		p.guard(func() { done = p.read(mostReading) })
+		if p.table.Nameless() {
+			p.wantRoutes.CompareAndSwap(0, 1)
+		}
+	}()
+	if !done {
+		p.aside = true
+		p.wantOwn.Store(true)
+	}
+	if p.wantOwn.Load() || p.wantRoutes.Load() > 0 {
+		p.wake()
+	}
+	if failure := p.failure.Load(); failure != nil {
+		return nil, *failure
+	}
+	if r = p.published.Load(); !done || r.err != "" || r.view == nil {
+		return nil, or(r.err, "reading this process's connections took too long")
+	}
+	return r.view, ""
+}

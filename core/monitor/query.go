@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
+	"netmon/core/alert"
 	"netmon/core/sample"
 	"netmon/core/stats"
 	"netmon/core/units"
@@ -21,6 +24,8 @@ const mostHistorySamples = 256
 //	{"view": "collectives", "limit": 256}   groups, and the newest records, oldest first
 //	{"view": "health"}
 //	{"view": "fine", "seconds": 10, "interval_seconds": 0.02}   samples finely for so long
+//	{"view": "alerts", "after_sequence": 0, "limit": 256, "events_only": false}   rules as they stand, and events, oldest first
+//	{"view": "alerts", "rules": [...]}   the same, with other rules from now on
 //
 // Errors: *TextError for a request that is not understood, ErrClosed, and what w returns.
 func (m *Monitor) Query(request []byte, w io.Writer) error {
@@ -46,6 +51,9 @@ func (m *Monitor) Query(request []byte, w io.Writer) error {
 			return err
 		}
 		return answer.WriteJSON(w)
+	case "alerts":
+		answer := m.askAlerts(q)
+		return answer.WriteJSON(w)
 	default:
 		answer := m.healthReport()
 		return answer.WriteJSON(w)
@@ -61,6 +69,9 @@ type request struct {
 	name   string
 
 	fineSpan, fineInterval time.Duration
+
+	rules      []alert.Rule // nil: they stay
+	eventsOnly bool
 }
 
 func parseRequest(text []byte) (q request, err error) {
@@ -101,6 +112,16 @@ func parseRequest(text []byte) (q request, err error) {
 			}
 			return err
 		},
+		"rules": func(key string, value []byte) (err error) {
+			given[key] = true
+			q.rules, err = d.rules(key, value)
+			return err
+		},
+		"events_only": func(key string, value []byte) (err error) {
+			given[key] = true
+			q.eventsOnly, err = d.boolean(key, value)
+			return err
+		},
 		"metric": func(key string, value []byte) (err error) {
 			given[key] = true
 			if q.name, err = d.string(key, value); err != nil {
@@ -117,11 +138,11 @@ func parseRequest(text []byte) (q request, err error) {
 	}
 	allowed := map[string][]string{
 		"history": {"seconds", "after_sequence", "limit"}, "stats": {"metric", "seconds"}, "health": {}, "collectives": {"limit"},
-		"fine": {"seconds", "interval_seconds"},
+		"fine": {"seconds", "interval_seconds"}, "alerts": {"after_sequence", "limit", "rules", "events_only"},
 	}
 	keys, known := allowed[q.view]
 	if !known {
-		return q, d.fail("view", "is %q; it must be \"history\", \"stats\", \"collectives\", \"health\" or \"fine\"", q.view)
+		return q, d.fail("view", "is %q; it must be \"history\", \"stats\", \"collectives\", \"alerts\", \"health\" or \"fine\"", q.view)
 	}
 	for _, key := range keys {
 		delete(given, key)
@@ -180,7 +201,9 @@ func (m *Monitor) healthReport() sample.Health {
 	now := m.clock.Monotonic()
 	samples, bytes, span, newest := m.history.extent()
 	age := units.Seconds(now - newest)
-	problems := *m.health.Load()
+	// Why a phase was not begun is told without waiting for the next sample.
+	problems := slices.DeleteFunc(slices.Clone(*m.health.Load()), func(text string) bool { return strings.HasPrefix(text, aboutPhases) })
+	problems = append(problems, m.phases.problems()...)
 	answer := sample.Health{
 		Status: "ok", Problems: problems, IntervalSeconds: units.Seconds(m.config.Interval),
 		UptimeSeconds: units.Seconds(now - m.started), SamplesTotal: m.samples.Load(), DroppedTotal: m.dropped.Load(),

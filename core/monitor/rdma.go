@@ -74,6 +74,7 @@ type rdmaPart struct {
 	described time.Duration // when the ports were described last
 	ports     []*rdmaState
 	again     bool // describe them anew
+	track     rdmaTrack
 	readings  int
 }
 
@@ -394,6 +395,7 @@ func (p *rdmaPart) publish() {
 	}
 	r.bytes = sample.RDMABytes(r.kept, before)
 	p.reading.Store(r)
+	p.track.add(p.ports)
 }
 
 // keep is the row of a port, sharing with the one before what did not change.

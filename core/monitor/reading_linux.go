@@ -43,7 +43,7 @@ func newReader(fs kernelfs.FS, sections Section) (reader, error) {
 	r := &procReader{fs: fs, parser: snmp.NewParser()}
 	r.namespace, _ = inventory.NetworkNamespace(fs)
 	r.dev = procFile{path: netdev.Path, sections: Interfaces}
-	r.snmp = procFile{path: snmp.PathSNMP, sections: TCP | UDP | IP, record: true}
+	r.snmp = procFile{path: snmp.PathSNMP, sections: TCP | UDP | IP | segments, record: true}
 	r.netstat = procFile{path: snmp.PathNetstat, sections: TCP, record: true}
 	r.snmp6 = procFile{path: snmp.PathSNMP6, sections: UDP | IP, record: true}
 	r.sockstat = procFile{path: sockstat.Path, sections: Sockets, record: true}

@@ -27,6 +27,20 @@ type Collective struct {
 // CollectiveBytes is the memory that one row takes in a sample that is kept, its numbers included.
 const CollectiveBytes = int(unsafe.Sizeof(Collective{})) + 6*8
 
+// CollectivePendingBytes is the memory of what is under way.
+const CollectivePendingBytes = int(unsafe.Sizeof(CollectivePending{})) + 8
+
+// CollectivePending is the oldest collective that is under way and has not ended, of those that whoever records tells of.
+type CollectivePending struct {
+	Op        string  `json:"op"`
+	Group     string  `json:"group"`
+	GroupSize uint64  `json:"group_size"`
+	Bytes     uint64  `json:"bytes"`
+	Sequence  *uint64 `json:"sequence"`
+	Seconds   float64 `json:"seconds"` // since it was called
+	Count     uint64  `json:"count"`   // of those under way, this one included
+}
+
 // Collectives is what the query "collectives" answers.
 type Collectives struct {
 	Groups []CollectiveGroup  `json:"groups"`

@@ -169,6 +169,9 @@ func (b *BandwidthAnswer) WriteJSON(w io.Writer) error { return writeJSON(w, b) 
 func (c *Collectives) WriteJSON(w io.Writer) error { return writeJSON(w, c) }
 
 // WriteJSON writes the answer.
+func (a *Alerts) WriteJSON(w io.Writer) error { return writeJSON(w, a) }
+
+// WriteJSON writes the answer.
 func (s *Stats) WriteJSON(w io.Writer) error { return writeJSON(w, s) }
 
 // pieces writes until the first error.

@@ -144,13 +144,12 @@ func (s *Sample) AllPeers() []Peer {
 	return peers
 }
 
-// peerOf is the row of an address's own connections, else of Ray's, nil for none.
-func (s *Sample) peerOf(address string) *Peer {
+// peerOf is the row of an address's own connections, else of Ray's, nil for none; into has room for it.
+func (s *Sample) peerOf(address string, into *Peer) *Peer {
 	if s.keptPeers != nil {
 		if i := slices.IndexFunc(s.keptPeers.texts, func(t *PeerTexts) bool { return t.Address == address }); i >= 0 {
-			var p Peer
-			p.Set(s.keptPeers.texts[i], s.keptPeers.numbers[i], s.keptPeers.now)
-			return &p
+			into.Set(s.keptPeers.texts[i], s.keptPeers.numbers[i], s.keptPeers.now)
+			return into
 		}
 		return nil
 	}

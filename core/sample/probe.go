@@ -99,13 +99,12 @@ func (s *Sample) AllProbes() []Probe {
 	return probes
 }
 
-// probeOf is the row of one target, nil for none.
-func (s *Sample) probeOf(target string) *Probe {
+// probeOf is the row of one target, nil for none; into has room for it.
+func (s *Sample) probeOf(target string, into *Probe) *Probe {
 	if s.kept != nil {
 		if i := slices.IndexFunc(s.kept.texts, func(t *ProbeTexts) bool { return t.Target == target }); i >= 0 {
-			var p Probe
-			p.Set(s.kept.texts[i], &s.kept.numbers[i])
-			return &p
+			into.Set(s.kept.texts[i], &s.kept.numbers[i])
+			return into
 		}
 		return nil
 	}

@@ -1,8 +1,8 @@
 package sample
 
 import (
-	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -159,21 +159,51 @@ func (s *Sample) AllRDMA() []RDMAPort {
 	return RDMARows(s.keptRDMA)
 }
 
-// rdmaOf is the row of one port, named as in mlx5_0.1; nil for none.
-func (s *Sample) rdmaOf(name string) *RDMAPort {
-	is := func(device string, port int64) bool { return name == fmt.Sprintf("%s.%d", device, port) }
+// keptPort is one port as the sample keeps it, nil for none.
+func (s *Sample) keptPort(device string, port int64) *KeptRDMAPort {
 	for i := range s.keptRDMA {
-		if k := &s.keptRDMA[i]; is(k.Texts.Device, k.Texts.Port) {
-			row := k.row()
-			return &row
-		}
-	}
-	for i := range s.RDMA {
-		if p := &s.RDMA[i]; is(p.Device, p.Port) {
-			return p
+		if k := &s.keptRDMA[i]; k.Texts.Port == port && k.Texts.Device == device {
+			return k
 		}
 	}
 	return nil
+}
+
+// counter is one of a port's counters, or its rate.
+func (k *KeptRDMAPort) counter(name string, perSecond bool) (value float64, ok bool) {
+	i := slices.Index(k.Counters.Names, name)
+	switch {
+	case i < 0:
+		return 0, false
+	case perSecond:
+		value = k.Counters.PerSecond[i]
+		return value, !math.IsNaN(value)
+	default:
+		total := k.Counters.Totals[i]
+		return float64(total), total != UnknownCount
+	}
+}
+
+// numbersIn is the row of a port without its counters, in memory that is used again.
+func (k *KeptRDMAPort) numbersIn(room *Room) *RDMAPort {
+	n := &k.Numbers
+	room.port = RDMAPort{Port: k.Texts.Port, RateBitsPerSecond: k.Texts.RateBitsPerSecond}
+	room.counts = [2]uint64{n.ReceiveBytes, n.TransmitBytes}
+	room.reals = [3]float64{n.ReceivePerSecond, n.TransmitPerSecond, units.Seconds(n.Window)}
+	for i, field := range []**uint64{&room.port.ReceiveBytesTotal, &room.port.TransmitBytesTotal} {
+		if room.counts[i] != UnknownCount {
+			*field = &room.counts[i]
+		}
+	}
+	for i, field := range []**float64{&room.port.ReceiveBytesPerSecond, &room.port.TransmitBytesPerSecond} {
+		if !math.IsNaN(room.reals[i]) {
+			*field = &room.reals[i]
+		}
+	}
+	if n.Window != UnknownTime {
+		room.port.WindowSeconds = &room.reals[2]
+	}
+	return &room.port
 }
 
 // Memory that rows take in samples that are kept.

@@ -18,6 +18,8 @@ type Sample struct {
 	WindowSeconds    *float64 `json:"window_seconds"`
 	// CollectiveRatio is the share of the window in which collectives were under way, as far as they have ended.
 	CollectiveRatio *float64 `json:"collective_ratio"`
+	// CollectivePending is what is under way for long; nil where nothing is, or where nobody tells.
+	CollectivePending *CollectivePending `json:"collective_pending"`
 
 	Host           *Host             `json:"host"`
 	Job            *Job              `json:"job"`

@@ -161,26 +161,85 @@ func TestMetric(t *testing.T) {
 	}
 }
 
+// Of findings there is a number for each class: none is 0, and it is not known where nobody looked.
+func TestMetric_findings(t *testing.T) {
+	m, err := FindMetric("findings.slow_link.count")
+	require.NoError(t, err)
+	_, ok := m.Value(&Sample{})
+	assert.False(t, ok)
+	for _, want := range []float64{0, 1, 2} {
+		s := &Sample{Findings: []Finding{{Class: "network_clean"}}}
+		for range int(want) {
+			s.Findings = append(s.Findings, Finding{Class: "slow_link"})
+		}
+		value, ok := m.Value(s)
+		assert.True(t, ok)
+		assert.InDelta(t, want, value, 0)
+	}
+}
+
+func TestMetric_isWhat(t *testing.T) {
+	for name, want := range map[string][2]bool{ // a counter, a ratio
+		"totals.receive_bytes_total":                        {true, false},
+		"totals.receive_bytes_per_second":                   {false, false},
+		"totals.utilization_ratio":                          {false, true},
+		"interfaces.eth0.100.receive_drops_total":           {true, false},
+		"interfaces.eth0.resets":                            {true, false},
+		"interfaces.eth0.mtu":                               {false, false},
+		"rdma.mlx5_0.1.counters.out_of_sequence":            {true, false},
+		"rdma.mlx5_0.1.counters.x_ratio":                    {true, false},
+		"rdma.mlx5_0.1.counters_per_second.out_of_sequence": {false, false},
+		"probes.10.0.0.2.loss_ratio":                        {false, true},
+		"collective_ratio":                                  {false, true},
+	} {
+		m, err := FindMetric(name)
+		require.NoError(t, err, name)
+		assert.Equal(t, want, [2]bool{m.IsCounter(), m.IsRatio()}, name)
+	}
+}
+
+func TestMetric_reason(t *testing.T) {
+	s := &Sample{Unavailable: map[string]string{
+		"window_seconds": "no window", "interfaces.mtu": "no driver", "peers": "not in sources", "collective_ratio": "nobody records",
+	}}
+	for name, want := range map[string]string{
+		"interfaces.eth0.mtu":                      "no driver",
+		"interfaces.eth0.receive_bytes_per_second": "no window",
+		"interfaces.eth0.receive_bytes_total":      "the newest sample does not have it",
+		"peers.10.0.0.2.rtt_seconds":               "not in sources",
+		"collective_ratio":                         "nobody records",
+		"window_seconds":                           "no window",
+	} {
+		m, err := FindMetric(name)
+		require.NoError(t, err, name)
+		assert.Equal(t, want, m.Reason(s), name)
+	}
+}
+
 func TestFindMetric_saysWhatThereIs(t *testing.T) {
 	for name, part := range map[string]string{
-		"":                        "no section",
-		"totals":                  `"totals" has no number ""`,
-		"totals.speed":            "utilization_ratio",
-		"nonsense.x":              `no section "nonsense"`,
-		"interfaces":              "interfaces.eth0.receive_bytes_per_second",
-		"interfaces.mtu":          "interfaces.eth0.receive_bytes_per_second",
-		"interfaces.eth0.name":    `no number "name"`,
-		"interfaces.eth0.":        `no number ""`,
-		"window_seconds.x":        "has no fields",
-		"probes.rtt_p50_seconds":  "probes.10.0.0.2.rtt_p50_seconds",
-		"probes":                  "probes.10.0.0.2.rtt_p50_seconds",
-		"probes.a.error":          `no number "error"; it has port, sent, received`,
-		"collectives.p50_seconds": "holds no numbers",
-		"schema":                  "holds no numbers",
-		"unavailable.totals":      "holds no numbers",
-		"host.hostname":           `no number "hostname"`,
-		"totals.Traffic":          `no number "Traffic"`,
-		"self.health":             `no number "health"`,
+		"":                         "no section",
+		"totals":                   `"totals" has no number ""`,
+		"totals.speed":             "utilization_ratio",
+		"nonsense.x":               `no section "nonsense"`,
+		"interfaces":               "interfaces.eth0.receive_bytes_per_second",
+		"interfaces.mtu":           "interfaces.eth0.receive_bytes_per_second",
+		"interfaces.eth0.name":     `no number "name"`,
+		"interfaces.eth0.":         `no number ""`,
+		"window_seconds.x":         "has no fields",
+		"probes.rtt_p50_seconds":   "probes.10.0.0.2.rtt_p50_seconds",
+		"probes":                   "probes.10.0.0.2.rtt_p50_seconds",
+		"probes.a.error":           `no number "error"; it has port, sent, received`,
+		"collectives.p50_seconds":  "holds no numbers",
+		"schema":                   "holds no numbers",
+		"unavailable.totals":       "holds no numbers",
+		"host.hostname":            `no number "hostname"`,
+		"totals.Traffic":           `no number "Traffic"`,
+		"self.health":              `no number "health"`,
+		"findings":                 "findings.slow_link.count",
+		"findings.slow_lnik.count": "the classes are slow_link",
+		"findings.slow_link.host":  "findings.slow_link.count",
+		"nvlink.a.gpu":             "nvlink.0.receive_bytes_per_second",
 	} {
 		_, err := FindMetric(name)
 		require.Error(t, err, name)
@@ -231,13 +290,20 @@ func TestKeepProbes(t *testing.T) {
 }
 
 func FuzzFindMetric(f *testing.F) {
-	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "probes.10.0.0.2.sent", "...", "self."} {
+	for _, seed := range []string{"totals.receive_bytes_per_second", "interfaces.a.b.c.mtu", "probes.10.0.0.2.sent", "...", "self.", "findings.slow_link.count",
+		"nvlink.0.gpu", "rdma.mlx5_0.1.counters.symbol_error"} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(_ *testing.T, name string) {
+	f.Fuzz(func(t *testing.T, name string) {
 		if m, err := FindMetric(name); err == nil {
-			m.Value(full())
-			m.Value(&Sample{})
+			var room Room
+			for _, s := range []*Sample{full(), {}} {
+				value, known := m.Value(s)
+				again, still := m.ValueIn(s, &room)
+				require.Equal(t, [2]any{value, known}, [2]any{again, still})
+				m.GoesOn(s)
+				m.Reason(s)
+			}
 		}
 	})
 }

@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+from ._alerts import Alert, AlertCallback
 from ._cluster_types import (
     ClusterNode,
     ClusterNodes,
@@ -42,8 +43,12 @@ from ._types import (
     RDMAGID,
     TCP,
     UDP,
+    AlertEvent,
+    AlertRule,
+    Alerts,
     BandwidthTest,
     Collective,
+    CollectivePending,
     Event,
     FineSampling,
     Health,
@@ -72,6 +77,11 @@ from ._types import (
 )
 
 __all__ = [  # noqa: RUF022 - plainly sorted
+    "Alert",
+    "AlertCallback",
+    "AlertEvent",
+    "AlertRule",
+    "Alerts",
     "BandwidthTest",
     "ClosedError",
     "ClusterNode",
@@ -83,6 +93,7 @@ __all__ = [  # noqa: RUF022 - plainly sorted
     "ClusterView",
     "ClusterWay",
     "Collective",
+    "CollectivePending",
     "ConfigError",
     "Error",
     "Event",

@@ -33,6 +33,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "netmon_collectives_record": (c_int32, [c_uint64, c_char_p, c_uint32]),
     "netmon_digest": (c_int32, [c_uint64, c_void_p, c_uint32, POINTER(c_uint32), POINTER(c_void_p)]),
     "netmon_aggregate": (c_int32, [c_uint64, c_char_p, POINTER(c_void_p), POINTER(c_void_p)]),
+    "netmon_collective_pending": (c_int32, [c_uint64, c_char_p, c_uint32]),
 }
 
 # The fields of netmon_snapshot after struct_size and the reserved bytes.

@@ -31,12 +31,16 @@ class ClusterWay:
     node: str | None
     address: str
     sent_bytes: int | None
+    segments_sent: int | None
+    segments_retransmitted: int | None
     retransmitted_ratio: float | None
     rtt_seconds: float | None
     rtt_min_seconds: float | None
     delivery_bytes_per_second: float | None
     probe_rtt_min_seconds: float | None
-    probes_sent: int | None
+    probe_rtt_last_seconds: float | None
+    probe_sent: int | None
+    probe_lost: int | None
     probe_loss_ratio: float | None
 
 
@@ -51,6 +55,7 @@ class ClusterRank:
     age_seconds: float | None
     restarts: int
     joined_sequence: int | None
+    digest_sequence: int | None
     collective_ratio: float | None
     collectives_total: int | None
     collective_bytes: int | None

@@ -59,6 +59,7 @@ class Library:
             self.collectives_record = _prototype(holding, "netmon_collectives_record")
             self.digest = _prototype(releasing, "netmon_digest")
             self.aggregate = _prototype(releasing, "netmon_aggregate")
+            self.collective_pending = _prototype(holding, "netmon_collective_pending")
         except AttributeError as error:
             raise LibraryError(
                 f"{path} is older than this package: {error}; install package and library from the same release"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from ctypes import byref, c_uint32, c_uint64, c_void_p
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _abi, _loader
+from ._alerts import _CLOSE_SECONDS, Alert, AlertCallback, rules_of
 from ._cluster_types import ClusterView
 from ._environment import job_variables
 from ._errors import ClosedError, ConfigError, Error, NoDataError, error_for
-from ._types import BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
+from ._types import AlertEvent, Alerts, BandwidthTest, FineSampling, Health, Path, Probe, Sample, Snapshot, Stats, _build
 
 if TYPE_CHECKING:
     import pandas
@@ -67,6 +70,7 @@ class Monitor:
             from now on, by that only.
         cluster_interval: seconds between two digests of this process for the view, 0.1 to 3600. All processes of a job should
             have the same.
+        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -96,12 +100,14 @@ class Monitor:
         bandwidth_server: bool | Mapping[str, Any] = False,
         cluster: bool | str | None = None,
         cluster_interval: float = 2.0,
+        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
     ) -> None:
         self._hold: _cluster.Hold | None = None
         self._cluster = _engine(cluster)
         self._cluster_interval = cluster_interval
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
+        self._callbacks: list[AlertCallback] = []
         config: dict[str, Any] = {
             "interval_seconds": interval,
             "probe_interval_seconds": probe_interval,
@@ -116,6 +122,8 @@ class Monitor:
             if value is not None:
                 # A lone string is an iterable of letters; handed on as it is, it is refused with a sentence.
                 config[name] = value if isinstance(value, str) else list(value)
+        if alerts is not None:
+            config["alerts"] = rules_of(alerts)
         if not peers:
             config["sources"] = _without_peers(config.get("sources"))
         config["job"] = {"environment": job_variables(), **(job or {})}
@@ -228,7 +236,58 @@ class Monitor:
 
     def health(self) -> Health:
         """Return how the monitor is doing: problems, cost, dropped samples, and what happened to interfaces and counters."""
-        return _build(Health, json.loads(self._query({"view": "health"})))
+        health = _build(Health, json.loads(self._query({"view": "health"})))
+        problems = [callback.problem for callback in self._callbacks if callback.problem and not callback.closed]
+        return replace(health, status="degraded", problems=(*health.problems, *problems)) if problems else health
+
+    def alerts(self, after_sequence: int = 0) -> Alerts:
+        """Return the alert rules as they stand, and what fired and resolved, oldest first.
+
+        Args:
+            after_sequence: leave out events up to this one; the newest 1,024 are kept.
+        """
+        answer = page = self._alerts(after_sequence)
+        events = list(page.events)
+        while len(page.events) == _MOST_PAGE:
+            page = self._alerts(page.events[-1].sequence, events_only=True)
+            events.extend(page.events)
+        return replace(answer, events=tuple(events), events_total=page.events_total)
+
+    def set_alerts(self, alerts: Iterable[Alert | Mapping[str, Any]]) -> Alerts:
+        """Replace the alert rules from now on.
+
+        A rule that stays the same goes on as it stands. An alert that is on, and whose rule is gone or was changed, resolves.
+
+        Raises:
+            InvalidArgumentError: a rule is wrong; the text says which and why. The old ones stay.
+        """
+        return _build(Alerts, json.loads(self._query({"view": "alerts", "rules": rules_of(alerts)})))
+
+    def on_alert(self, callback: Callable[[AlertEvent], Any]) -> AlertCallback:
+        """Have a function called with each event, on a daemon thread of its own: first with what is on already.
+
+        It may take its time: neither samples nor other callbacks wait for it, and it is not called twice at once. What it
+        raises is caught and told by ``health``, until a later call raises nothing. A forked child has none of this.
+
+        Returns:
+            What ends it by ``close``; the monitor's ``close`` does too. It need not be kept.
+
+        Raises:
+            ClosedError: the monitor was closed.
+            ResourceError: no thread can be started.
+        """
+        interval: float = self.health().interval_seconds
+        one = AlertCallback(self, callback, interval)
+        self._callbacks.append(one)
+        return one
+
+    def _alerts(self, after_sequence: int, events_only: bool = False) -> Alerts:
+        request = {"view": "alerts", "after_sequence": after_sequence, "limit": _MOST_PAGE, "events_only": events_only}
+        return _build(Alerts, json.loads(self._query(request)))
+
+    def _forget_callback(self, callback: AlertCallback) -> None:
+        with contextlib.suppress(ValueError):
+            self._callbacks.remove(callback)
 
     def sample_finely(self, seconds: float = 10.0, interval: float = 0.02) -> FineSampling:
         """Read the counters of interfaces also between samples for a while, so that samples know peaks.
@@ -502,13 +561,19 @@ class Monitor:
         self._check(status, error)
 
     def close(self) -> None:
-        """Stop the background loop. Closing twice is fine."""
+        """Stop the background loop, and calling functions with alerts. Closing twice is fine."""
         hold = self._hold
         if hold is not None:
             hold.release()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback._end()
         if self._handle.value:
             self._library.close(self._handle)
             self._handle.value = 0
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for callback in callbacks:
+            callback._join(deadline)
 
     def __enter__(self) -> Monitor:
         return self

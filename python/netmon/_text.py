@@ -6,7 +6,20 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ._types import BandwidthTest, Interface, Interfaces, Path, Peer, Peers, Probe, Probes, RDMAPort, RDMAPorts, Sample
+from ._types import (
+    BandwidthTest,
+    Collective,
+    Interface,
+    Interfaces,
+    Path,
+    Peer,
+    Peers,
+    Probe,
+    Probes,
+    RDMAPort,
+    RDMAPorts,
+    Sample,
+)
 
 _NONE = "-"
 _WIDTH = 110
@@ -67,6 +80,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
+def amount(size: float) -> str:
+    """Write a number of bytes, in powers of a thousand."""
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{_three_digits(size)} {unit}"
+        size /= 1000
+    return f"{_three_digits(size)} GB"
+
+
 def printable(text: str) -> str:
     """Write a name that may hold anything, so that a terminal takes it for text."""
     return "".join(c if c.isprintable() else "?" for c in text)
@@ -77,7 +99,7 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
     host = sample.host
     window = "no window yet" if sample.window_seconds is None else f"over {sample.window_seconds:.2f} s"
     lines = [f"{printable(host.hostname or 'host unknown')} (Linux {host.kernel or 'unknown'}), {window}"]
-    for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample)):
+    for name, said in (("job", _job(sample)), ("network", _network(sample)), *_protocols(sample), *_waiting(sample)):
         lines += [f"{name:<9} {said}"] if said else []
     lines += _transport(sample)
     if sample.interfaces:
@@ -88,6 +110,8 @@ def describe(sample: Sample, *, all_interfaces: bool = False) -> str:
         lines += ["", *_peers(sample.peers, None if all_interfaces else _MOST_ROWS)]
     if sample.probes:
         lines += ["", *_probes(sample.probes)]
+    if sample.collectives:
+        lines += ["", *_collectives(sample.collectives, None if all_interfaces else _MOST_ROWS, sample.collective_ratio)]
     cost = sample.self
     lines += ["", f"{'netmon':<9} {cost.health}; this sample took {cost.sample_seconds * 1e6:.0f} µs"]
     unknown = list(_unknown(sample))
@@ -135,6 +159,19 @@ def _protocols(sample: Sample) -> Iterable[tuple[str, str]]:
         yield "udp", _counts((udp.receive_buffer_errors_total, "receive buffer errors"), (udp.in_errors_total, "errors"))
     if sockets is not None:
         yield "sockets", _counts((sockets.tcp_in_use, "TCP"), (sockets.udp_in_use, "UDP"))
+
+
+def _waiting(sample: Sample) -> Iterable[tuple[str, str]]:
+    """Say which collective the job is stuck in."""
+    pending = sample.collective_pending
+    if pending is not None:
+        call = "" if pending.sequence is None else f" {pending.sequence}"
+        more = f", and {pending.count - 1} more" if pending.count > 1 else ""
+        yield (
+            "waiting",
+            f"in {pending.op}{call} of {printable(pending.group)} ({pending.group_size} ranks, {amount(pending.bytes)}) "
+            f"for {duration(pending.seconds)}{more}",
+        )
 
 
 def _counts(*counts: tuple[int | str | None, str]) -> str:
@@ -217,6 +254,37 @@ def _port(p: RDMAPort) -> tuple[str, ...]:
         bits_rate(None if p.rate_bits_per_second is None else p.rate_bits_per_second / 8),
         bits_rate(p.receive_bytes_per_second),
         bits_rate(p.transmit_bytes_per_second),
+    )
+
+
+def _collectives(rows: Sequence[Collective], most: int | None, ratio: float | None) -> list[str]:
+    shown = list(rows)
+    if most is not None and len(shown) > most:
+
+        def weight(i: int) -> tuple[float, int]:
+            return (shown[i].p50_seconds or 0) * shown[i].duration_count, shown[i].count
+
+        costliest = set(sorted(range(len(shown)), key=weight, reverse=True)[:most])
+        shown = [row for i, row in enumerate(shown) if i in costliest]
+    head = ("collective", "group", "ranks", "size", "count", "p50", "p95", "busbw")
+    lines = _columns([head, *map(_collective, shown)], words=2)
+    left = len(rows) - len(shown)
+    notes = [f"and {left} more"] if left else []
+    notes += [] if ratio is None else [f"{percent(ratio)} of the time in collectives"]
+    return [*lines, "  " + ", ".join(notes)] if notes else lines
+
+
+def _collective(c: Collective) -> tuple[str, ...]:
+    busbw = c.busbw_bytes_per_second
+    return (
+        c.op,
+        printable(c.group),
+        str(c.group_size),
+        amount(c.bytes_total / c.count) if c.bytes_total else _NONE,
+        str(c.count),
+        duration(c.p50_seconds),
+        duration(c.p95_seconds),
+        _NONE if busbw is None else f"{busbw / 1e9:.3g} GB/s",
     )
 
 

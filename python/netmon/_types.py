@@ -433,6 +433,33 @@ class Collective:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectivePending:
+    """The oldest collective that is under way for long and has not ended.
+
+    Attributes:
+        op: ``"all_reduce"`` and so on.
+        group: its group.
+        group_size: ranks in it.
+        bytes: S of nccl-tests, of the whole array.
+        sequence: number of the call in its group; the ranks that are in it have the same. None: not known.
+        seconds: since this process called it.
+        count: how many are under way for long, this one included.
+    """
+
+    op: str
+    group: str
+    group_size: int
+    bytes: int
+    sequence: int | None
+    seconds: float
+    count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the document has it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class SelfCost:
     """What the monitor itself cost."""
 
@@ -509,12 +536,87 @@ class Stats:
         return _document(self)
 
 
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """A rule, and how it stands. Times are seconds since 1970, None where there is none."""
+
+    name: str
+    metric: str
+    above: float | None
+    below: float | None
+    clear: float
+    for_seconds: float
+    rate: bool
+    increase: bool
+    severity: str
+    state: str
+    value: float | None
+    onset_seconds: float | None
+    fired_seconds: float | None
+    fired_total: int
+    unmeasured_since_seconds: float | None
+    unmeasured_reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as the library gave it."""
+        return _document(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """An alert began (``event`` is ``"fired"``) or ended (``"resolved"``)."""
+
+    sequence: int
+    event: str
+    name: str
+    metric: str
+    severity: str
+    direction: str
+    threshold: float
+    value: float | None
+    onset_seconds: float
+    timestamp_seconds: float
+    monotonic_seconds: float
+    active_seconds: float | None
+    sample_sequence: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as the library gave it."""
+        return _document(self)
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.name} {self.event}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """The rules of a monitor as they stand, and what happened, oldest first."""
+
+    sample_sequence: int
+    rules: tuple[AlertRule, ...] | None
+    events: tuple[AlertEvent, ...]
+    events_total: int
+    events_dropped_total: int
+
+    @property
+    def on(self) -> tuple[AlertRule, ...]:
+        """The rules whose alert is on."""
+        return tuple(rule for rule in self.rules or () if rule.state == "on")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the library gave it."""
+        return _document(self)
+
+
 # The fields that are tuples of further classes.
 _ELEMENTS: Mapping[tuple[type[Any], str], type[Any]] = {
     (Path, "hops"): Hop,
     (RDMAPort, "gids"): RDMAGID,
     (Transport, "shares"): InterfaceShare,
     (Health, "events"): Event,
+    (Alerts, "rules"): AlertRule,
+    (Alerts, "events"): AlertEvent,
 }
 
 
@@ -818,6 +920,11 @@ class Sample:
         """The share of the window in which collectives were under way, as far as they have ended."""
         ratio: float | None = self._decoded()["collective_ratio"]
         return ratio
+
+    @property
+    def collective_pending(self) -> CollectivePending | None:
+        """What is under way for long. None: nothing is, or nobody tells; ``reason("collective_pending")`` says which."""
+        return self._section("collective_pending", CollectivePending)
 
     @property
     def phases(self) -> None:

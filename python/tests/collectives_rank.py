@@ -30,8 +30,8 @@ more = sys.argv[5:]
 FLOAT = 4
 
 
-def begin(**options: Any) -> None:
-    method = f"file://{store}" if store.startswith("/") else f"tcp://{store}"
+def begin(again: str = "", **options: Any) -> None:
+    method = f"file://{store}{again}" if store.startswith("/") else f"tcp://{store}"
     dist.init_process_group(
         "gloo", init_method=method, rank=rank, world_size=world_size, timeout=timedelta(seconds=60), **options
     )
@@ -392,6 +392,121 @@ def speed() -> dict[str, Any]:
     return {"row": row, "took": took}
 
 
+def pending() -> dict[str, Any]:
+    """Rank 1 does not come, or is stopped, while rank 0 waits, in Python, in C++ or not at all."""
+    begin()
+    pids: list[Any] = [None] * world_size
+    dist.all_gather_object(pids, os.getpid())
+    monitor = netmon.Monitor(interval=0.1)
+    handle = attach(monitor)
+    found: dict[str, Any] = {"before": [reason_for_none(monitor)]}
+    kinds = {
+        "synchronous": lambda: dist.all_reduce(ones(1000)),
+        "not waited for": lambda: pending.kept.append(dist.all_reduce(ones(1001), async_op=True)),
+        "recv": lambda: dist.recv(ones(1002), 1) if rank == 0 else dist.send(ones(1002), 0),
+        "barrier": dist.barrier,
+    }
+    pending.kept = []
+    dist.barrier()
+    for name, call in kinds.items():
+        if rank == 0:
+            if name == "synchronous":
+                os.kill(pids[1], signal.SIGSTOP)
+                watcher = Watcher(monitor, lambda: os.kill(pids[1], signal.SIGCONT))
+            else:
+                watcher = Watcher(monitor, release)
+            watcher.start()
+            call()
+            watcher.join(60)
+            found[name] = watcher.found
+        else:
+            if name != "synchronous":
+                wait_for_release()
+            call()
+        dist.barrier()
+    # A child that is forked meanwhile has nothing of it.
+    if rank == 0:
+        work = dist.all_reduce(ones(1003), async_op=True)
+        assert until(lambda: monitor.sample().collective_pending is not None)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            with netmon.Monitor(interval=0.1) as own, attach(own):
+                os._exit(int(own.sample().collective_pending is not None or monitor.sample().collective_pending is not None))
+        found["child"] = os.waitpid(pid, 0)[1]
+        found["of the parent"] = monitor.sample().collective_pending is not None
+        # A monitor that comes late is told, one that goes first is not left with it.
+        late = netmon.Monitor(interval=0.1)
+        second = attach(late)
+        found["late"] = until(lambda: late.sample().collective_pending is not None)
+        second.close()
+        found["gone"] = late.sample().collective_pending is None
+        late.close()
+        handle.close()
+        found["closed"] = reason_for_none(monitor)
+        release()
+        work.wait()
+    else:
+        wait_for_release()
+        dist.all_reduce(ones(1003))
+    found["problem"] = handle.problem
+    monitor.close()
+    end()
+    return found
+
+
+def reason_for_none(monitor: netmon.Monitor) -> str | None:
+    sample = monitor.sample()
+    assert sample.collective_pending is None
+    return sample.reason("collective_pending")
+
+
+def until(condition: Any) -> bool:
+    limit = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def release() -> None:
+    """Let the other rank go on."""
+    release.times += 1
+    with open(f"{store}.{release.times}", "w"):
+        pass
+
+
+def wait_for_release() -> None:
+    release.times += 1
+    assert until(lambda: os.path.exists(f"{store}.{release.times}"))
+
+
+release.times = 0
+
+
+class Watcher(threading.Thread):
+    """Sees what a monitor says is under way, grow and go."""
+
+    def __init__(self, monitor: netmon.Monitor, let_go: Any) -> None:
+        super().__init__(daemon=True)
+        self.monitor, self.let_go = monitor, let_go
+        self.found: dict[str, Any] = {}
+
+    def look(self) -> Any:
+        return self.monitor.sample().collective_pending
+
+    def run(self) -> None:
+        try:
+            until(lambda: self.look() is not None)
+            first = self.look()
+            until(lambda: self.look().seconds > first.seconds + 0.2)
+            self.found = {**self.look().to_dict(), "first": first.seconds}
+        finally:
+            self.let_go()
+        self.found["vanishes"] = until(lambda: self.look() is None)
+
+
 def measure() -> dict[str, Any]:
     """Measure, alone and together, and train on."""
     begin()
@@ -533,9 +648,15 @@ def rldk() -> dict[str, Any]:
     return found
 
 
-if "library" in more:  # as with a torch that has no hooks
-    from netmon.integrations.torch._hooks import Hooks
+def main(scenarios: dict[str, Any]) -> None:
+    """Run the scenario, and print what it found."""
+    if "library" in more:  # as with a torch that has no hooks
+        from netmon.integrations.torch._hooks import Hooks
 
-    Hooks.possible = staticmethod(lambda distributed: False)
-answer = globals()[scenario]()
-print(json.dumps(answer), flush=True)
+        Hooks.possible = staticmethod(lambda distributed: False)
+    answer = scenarios[scenario]()
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(globals())

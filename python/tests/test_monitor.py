@@ -197,7 +197,7 @@ def test_types_mirror_the_document(monitor):
         rows = getattr(sample, name)
         assert document[name] == (None if rows is None else [row.to_dict() for row in rows]), name
     assert document["transport"] == (None if sample.transport is None else sample.transport.to_dict())
-    for name in ("collectives", "collective_ratio", "phases", "findings"):
+    for name in ("collectives", "collective_ratio", "collective_pending", "phases", "findings"):
         assert getattr(sample, name) is None
     assert document["probes"] == []  # nobody to probe
     assert len(sample.probes) == 0

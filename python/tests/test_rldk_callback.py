@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ from rldk_support import (
 
 from netmon._shared import close_shared_monitor
 from netmon.integrations import rldk
-from netmon.integrations.rldk import _callback, _files, _resources, _run, _training_metrics
+from netmon.integrations.rldk import _alerts, _callback, _files, _resources, _run, _training_metrics
 from netmon.integrations.rldk._trouble import Troubles
 
 MIB = 1 << 20
@@ -147,9 +148,24 @@ def test_intervals_are_whole_numbers_of_any_kind(name: str, tmp_path: Path) -> N
             rldk.OpenRLHFCallback(**{name: value})
 
 
-def test_thresholds_must_be_numbers() -> None:
-    with pytest.raises(ValueError, match=r"alert_thresholds\['loss'\] must be a number, not 'high'"):
-        rldk.OpenRLHFCallback(alert_thresholds={"loss": "high"})  # type: ignore[dict-item]
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        ("high", " must be a number, not 'high'"),
+        (True, " must be a number, not True"),
+        (math.nan, " must be a number, not nan"),
+        ({"below": "low"}, "['below'] must be a number, not 'low'"),
+        ({"above": 1.0, "below": 2.0}, " must have one of 'above' and 'below', not {'above': 1.0, 'below': 2.0}"),
+        ({"clear": 1.0}, " must have one of 'above' and 'below', not {'clear': 1.0}"),
+        ({"over": 1.0}, " has the key 'over', which is not known; the keys are above, below, clear, for_seconds"),
+        ({"above": 1.0, "clear": 2.0}, "['clear'] is 2.0; it must be at most what 'above' is, 1.0"),
+        ({"below": 2.0, "clear": 1.0}, "['clear'] is 1.0; it must be at least what 'below' is, 2.0"),
+        ({"above": 1.0, "for_seconds": -1.0}, "['for_seconds'] is -1.0; it must be a number of seconds, 0 or more"),
+    ],
+)
+def test_thresholds_that_are_none(threshold: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape('alert_thresholds[' + repr('loss') + ']' + words)}$"):
+        rldk.OpenRLHFCallback(alert_thresholds={"loss": threshold})
 
 
 def test_d54_one_gigabit_reads_an_eighth(tmp_path: Path) -> None:
@@ -584,9 +600,10 @@ def test_history_is_bounded(tmp_path: Path, loopback: None, monkeypatch: pytest.
 # Alerts.
 
 
-def alerts_of(callback: rldk.OpenRLHFCallback) -> list[dict[str, Any]]:
+def alerts_of(callback: rldk.OpenRLHFCallback, *, resolved: bool = False) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    callback.add_alert_callback(found.append)
+    add = callback.add_resolve_callback if resolved else callback.add_alert_callback
+    add(found.append)
     return found
 
 
@@ -614,6 +631,105 @@ def test_d52_what_was_not_measured_never_alerts(tmp_path: Path, loopback: None) 
     step(callback, 5, loss=0.0)
     assert [alert["metric"] for alert in found] == ["loss"]
     callback.on_train_end(None)
+
+
+def test_d52_low_bandwidth_can_be_said_with_a_level_to_end_at(tmp_path: Path, loopback: None) -> None:
+    callback = monitor(tmp_path, alert_thresholds={"bandwidth_mbps": {"below": 10.0, "clear": 20.0}, "network_bandwidth": 1e9})
+    found, over = alerts_of(callback), alerts_of(callback, resolved=True)
+    on = []
+    for number, bandwidth in enumerate([50.0, 5.0, 15.0, 5.0, 20.0, 15.0, 9.0]):
+        callback._network_monitor = Fake(rldk.NetworkMetrics(bandwidth_mbps=bandwidth))
+        callback._collect_network_metrics()
+        callback.current_metrics.bandwidth_mbps = bandwidth
+        callback.on_step_end(None, number)
+        on.append(callback.health()["alerts"])
+    callback.on_train_end(None)
+    low = ["bandwidth_mbps"]
+    assert on == [[], low, low, low, [], [], low], "between the two levels nothing begins or ends"
+    assert [(alert["current_value"], alert["threshold"], alert["step"]) for alert in found] == [(5.0, 10.0, 1), (9.0, 10.0, 6)]
+    assert [(alert["current_value"], alert["threshold"], alert["step"]) for alert in over] == [(20.0, 20.0, 4)]
+    assert set(over[0]) == set(found[0]) == {"metric", "current_value", "threshold", "step", "timestamp"}
+
+
+def test_d52_zeros_of_steps_that_were_not_sampled_are_not_compared(tmp_path: Path, loopback: None) -> None:
+    thresholds = {"bandwidth_mbps": {"below": 1e12}, "latency_ms": {"below": 1e9}, "loss": {"below": 1.0}}
+    callback = monitor(tmp_path, alert_thresholds=thresholds, network_sampling_frequency=10)
+    found, over = alerts_of(callback), alerts_of(callback, resolved=True)
+    callback.on_train_begin(None)
+    for number in range(30):
+        step(callback, number, **({"loss": 0.5} if number in (7, 20) else {}))
+    assert [(alert["metric"], alert["step"]) for alert in found if alert["metric"] != "bandwidth_mbps"] == [("loss", 7)]
+    assert len([alert for alert in found if alert["metric"] == "bandwidth_mbps"]) <= 1, "one for all steps that carry it on"
+    assert over == [], "a step without a loss ends nothing"
+    step(callback, 30, loss=2.0)
+    assert [(alert["metric"], alert["current_value"], alert["step"]) for alert in over] == [("loss", 2.0, 30)]
+    callback.on_train_end(None)
+
+
+def test_d52_a_time_that_the_value_must_last() -> None:
+    threshold = _alerts.Threshold("loss", {"above": 1.0, "for_seconds": 3.0})
+    changes = []
+    for now, value in enumerate([2.0, 2.0, 0.5, 2.0, 2.0, None, None, 2.0, 2.0, 2.0, None, 1.0]):
+        if value is None:
+            threshold.miss(float(now))
+        elif threshold.changed(value, float(now)):
+            changes.append((now, threshold.on))
+    assert changes == [(8, True), (11, False)], "time without a value does not count"
+
+
+def test_thresholds_that_a_program_changes_meanwhile(tmp_path: Path, loopback: None, caplog: pytest.LogCaptureFixture) -> None:
+    callback = monitor(tmp_path)
+    found = alerts_of(callback)
+    step(callback, 0, loss=5.0)
+    callback.alert_thresholds["loss"] = 1.0
+    callback.alert_thresholds["kl_mean"] = "high"
+    for number in (1, 2):
+        step(callback, number, loss=5.0, kl_mean=1.0)
+    callback.alert_thresholds["loss"] = {"below": 6.0}
+    step(callback, 3, loss=5.0)
+    del callback.alert_thresholds["loss"]
+    step(callback, 4, loss=5.0)
+    assert [(alert["threshold"], alert["step"]) for alert in found] == [(1.0, 1), (6.0, 3)]
+    assert callback.health()["alerts"] == []
+    assert caplog.text.count("alert_thresholds['kl_mean'] must be a number, not 'high'") == 1
+    callback.on_train_end(None)
+
+
+# What rldk's dashboard alerts at, as thresholds of a callback.
+DASHBOARD = {"latency_ms": 100.0, "bandwidth_mbps": {"below": 10.0}, "packet_loss_percent": 5.0}
+
+
+def test_d58_an_idle_link_alerts_once_and_resolves(tmp_path: Path) -> None:
+    callback = monitor(tmp_path, alert_thresholds=DASHBOARD)
+    found, over = alerts_of(callback), alerts_of(callback, resolved=True)
+    idle = rldk.NetworkMetrics(bandwidth_mbps=0.0, latency_ms=0.3, packet_loss_percent=0.0)
+    idle.unmeasured = ()
+    for number in range(3):
+        callback._network_monitor = Fake(idle)
+        callback._collect_network_metrics()
+        callback.on_step_end(None, number)
+    assert [(alert["metric"], alert["current_value"]) for alert in found] == [("bandwidth_mbps", 0.0)]
+    callback.current_metrics.bandwidth_mbps = 40.0
+    step(callback, 3)
+    callback.on_train_end(None)
+    assert [(alert["metric"], alert["current_value"]) for alert in over] == [("bandwidth_mbps", 40.0)]
+
+
+def test_d58_lost_connectivity_alerts(tmp_path: Path) -> None:
+    """0.0 ms of nobody who answers is no latency; what is known is the loss. In the lab: test_rldk_probes.py, d49."""
+    callback = monitor(tmp_path, alert_thresholds=DASHBOARD)
+    found = alerts_of(callback)
+    lost = rldk.NetworkMetrics(bandwidth_mbps=40.0, latency_ms=0.0, packet_loss_percent=100.0)
+    lost.unmeasured = ("latency_ms",)
+    callback._network_monitor = Fake(lost)
+    for number in range(3):
+        callback._collect_network_metrics()
+        callback.on_step_end(None, number)
+    callback.on_train_end(None)
+    assert [(alert["metric"], alert["current_value"], alert["threshold"]) for alert in found] == [
+        ("packet_loss_percent", 100.0, 5.0)
+    ]
+    assert "latency_ms" in callback.current_metrics.unmeasured
 
 
 def test_a_carried_value_alerts_once(tmp_path: Path, loopback: None) -> None:

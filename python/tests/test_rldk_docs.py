@@ -18,7 +18,7 @@ DEFECTS = [f"D{number}" for number in range(1, 66) if number != 64] + ["D17a", "
 
 def test_examples_run(tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=environment(), check=True, timeout=60)
     assert (tmp_path / "logs" / "events_demo.jsonl").exists()

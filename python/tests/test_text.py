@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import netmon
-from netmon._text import bits_rate, describe, percent, printable
+from netmon._text import amount, bits_rate, describe, percent, printable
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,62 @@ def test_of_many_interfaces_those_that_matter(measured):
     everything = describe(netmon.Sample(document), all_interfaces=True)
     assert "more:" not in everything
     assert all(f" {row['name']} " in everything for row in rows)
+
+
+COLLECTIVE = {
+    "op": "all_reduce",
+    "group": "default_pg",
+    "group_size": 4,
+    "size_bucket_bytes": 1 << 25,
+    "count": 12,
+    "bytes_total": 12 * 40_000_000,
+    "unfinished": 0,
+    "p50_seconds": 0.0123,
+    "p95_seconds": 0.02,
+    "max_seconds": 0.03,
+    "algbw_bytes_per_second": 3.25e9,
+    "busbw_bytes_per_second": 4.88e9,
+    "duration_count": 12,
+    "end_exact_ratio": 1.0,
+    "source": "torch hooks",
+}
+UNKNOWN = dict.fromkeys([name for name in COLLECTIVE if name.endswith(("_seconds", "_per_second"))])
+
+
+def test_collectives(measured):
+    barrier = COLLECTIVE | UNKNOWN | {"op": "barrier", "group": "mesh\n:1", "bytes_total": 0, "count": 3, "duration_count": 0}
+    pending = {"op": "all_reduce", "group": "default_pg", "group_size": 4, "bytes": 40_000_000}
+    pending |= {"sequence": 17, "seconds": 3.25, "count": 2}
+    said = text(measured, collectives=[COLLECTIVE, barrier], collective_ratio=0.4, collective_pending=pending).splitlines()
+    assert said[6] == "waiting   in all_reduce 17 of default_pg (4 ranks, 40 MB) for 3.25 s, and 1 more"
+    assert said[-7:-1] == [
+        "",
+        "  collective  group       ranks   size  count      p50    p95      busbw",
+        "  all_reduce  default_pg      4  40 MB     12  12.3 ms  20 ms  4.88 GB/s",
+        "  barrier     mesh?:1         4      -      3        -      -          -",
+        "  40 % of the time in collectives",
+        "",
+    ]
+    pending |= {"sequence": None, "count": 1}
+    assert (
+        "waiting   in all_reduce of default_pg (4 ranks, 40 MB) for 3.25 s"
+        in text(measured, collectives=[], collective_pending=pending).splitlines()
+    )
+    assert "collective" not in text(measured, collectives=[], collective_ratio=0.0)
+
+
+def test_of_many_collectives_those_that_cost_most(measured):
+    rows = [COLLECTIVE | {"op": f"op{i}", "p50_seconds": 0.001 * (i % 20)} for i in range(40)]
+    said = text(measured, collectives=rows)
+    assert "op39 " in said
+    assert "op20 " not in said
+    assert "  and 24 more" in said.splitlines()
+    assert all(f"op{i} " in describe(netmon.Sample({**measured, "collectives": rows}), all_interfaces=True) for i in range(40))
+
+
+@pytest.mark.parametrize(("size", "said"), [(4, "4 B"), (4096, "4.1 kB"), (64 << 20, "67.1 MB"), (3e9, "3 GB")])
+def test_amounts(size, said):
+    assert amount(size) == said
 
 
 def test_names_are_only_text(measured):

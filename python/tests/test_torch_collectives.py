@@ -245,6 +245,33 @@ def test_forked_children(tmp_path: Path, way: tuple[str, str]) -> None:
         assert found["child"] == 0
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_under_way(tmp_path: Path, way: tuple[str, str]) -> None:
+    """While the other rank is stopped, or does not come, a sample names what waits for it."""
+    pytest.importorskip("torch")
+    found, _ = run(tmp_path, way, "pending")
+    assert found["before"] == ["nothing is under way for long"]
+    # all_gather_object and a barrier came first, before it was attached to and since.
+    for name, op, size in (
+        ("synchronous", "all_reduce", 4000),
+        ("not waited for", "all_reduce", 4004),
+        ("recv", "recv", 4008),
+        ("barrier", "barrier", 0),
+    ):
+        got = found[name]
+        assert (got["op"], got["bytes"], got["group"], got["group_size"]) == (op, size, "default_pg", 2), name
+        assert got["count"] == 1, name
+        assert 0.5 < got["first"] < got["first"] + 0.2 < got["seconds"], name
+        assert got["vanishes"], name
+    assert found["barrier"]["sequence"] > found["not waited for"]["sequence"] > found["synchronous"]["sequence"]
+    assert found["child"] == 0
+    assert found["of the parent"]
+    assert found["late"]
+    assert found["gone"]
+    assert found["closed"] == "nothing is under way for long"
+    assert found["problem"] is None
+
+
 def test_bus_bandwidth_is_bytes_by_time(tmp_path: Path) -> None:
     """Of 64 MiB, against the test's own clock."""
     pytest.importorskip("torch")

@@ -165,6 +165,79 @@ static void case_overflow(int count, char **words) {
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
 }
 
+// A part of the newest sample, from a name on.
+static void check_pending(netmon_handle handle, const char *want) {
+  char *json = POISON;
+  CHECK_STATUS(netmon_sample(handle, &json, NULL), NETMON_OK);
+  const char *found = strstr(json, "\"collective_pending\":");
+  CHECK(found != NULL && strncmp(found, want, strlen(want)) == 0, "%s, not %.200s", want, found);
+  netmon_free(json);
+}
+
+static const char nothing[] = "\"collective_pending\":null";
+static const char one_of_seven[] = "\"collective_pending\":{\"op\":\"all_reduce\",\"group\":\"g\",\"group_size\":2,"
+                                   "\"bytes\":4096,\"sequence\":1,\"seconds\":";
+
+static void case_pending(int count, char **words) {
+  (void)count, (void)words;
+  netmon_handle handle = OPEN(only);
+  netmon_collective r = record_of(1);
+  CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_ERR_INVALID_ARGUMENT); // no group was named
+  CHECK_STATUS(netmon_collective_pending(handle, &r, 1), NETMON_ERR_INVALID_ARGUMENT);
+  group_of(handle, "{\"name\": \"g\", \"size\": 2}");
+  check_pending(handle, nothing);
+  CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_OK);
+  check_pending(handle, nothing);
+  CHECK_STATUS(netmon_collective_pending(handle, &r, 7), NETMON_OK);
+  check_pending(handle, one_of_seven);
+  for (int i = 0; i < 100; i++) { // round and round
+    CHECK_STATUS(netmon_collective_pending(handle, &r, 7), NETMON_OK);
+    check_pending(handle, one_of_seven);
+    CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_OK);
+    check_pending(handle, nothing);
+  }
+
+  CHECK_STATUS(netmon_collective_pending(handle, &r, 7), NETMON_OK);
+  CHECK_STATUS(netmon_collective_pending(handle, &r, 0), NETMON_ERR_INVALID_ARGUMENT);
+  CHECK_STATUS(netmon_collective_pending(handle, NULL, 1), NETMON_ERR_INVALID_ARGUMENT);
+  const struct {
+    uint32_t size, op, group;
+    uint64_t enter_ns;
+  } bad[] = {{48, 1, 1, 5}, {60, 1, 1, 5},    {56, 0, 1, 5},         {56, 13, 1, 5},
+             {56, 1, 0, 5}, {56, 1, 1025, 5}, {56, 1, 1, UINT64_MAX}};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    netmon_collective wrong = r;
+    wrong.struct_size = bad[i].size, wrong.op = bad[i].op, wrong.group = bad[i].group, wrong.enter_ns = bad[i].enter_ns;
+    int32_t status = netmon_collective_pending(handle, &wrong, 1);
+    CHECK(status == NETMON_ERR_INVALID_ARGUMENT, "%zu: %d", i, status);
+  }
+  check_pending(handle, one_of_seven); // as it was
+
+  // A child's monitor starts with nothing of it, and its parent's goes on.
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_ERR_FORKED);
+    check_pending(handle, nothing);
+    group_of(handle, "{\"name\": \"g\", \"size\": 2}");
+    CHECK_STATUS(netmon_collective_pending(handle, &r, 7), NETMON_OK);
+    check_pending(handle, one_of_seven);
+    CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_OK);
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && status == 0, "child: %#x", status);
+  check_pending(handle, one_of_seven);
+
+  CHECK_STATUS(netmon_close(handle), NETMON_OK);
+  CHECK_STATUS(netmon_collective_pending(handle, NULL, 0), NETMON_ERR_CLOSED);
+  CHECK_STATUS(netmon_collective_pending(42, NULL, 0), NETMON_ERR_INVALID_ARGUMENT);
+  handle = OPEN(only); // in the same slot
+  group_of(handle, "{\"name\": \"g\", \"size\": 2}");
+  check_pending(handle, nothing);
+  CHECK_STATUS(netmon_close(handle), NETMON_OK);
+}
+
 typedef struct producing {
   netmon_handle handle;
   uint32_t group;
@@ -183,6 +256,44 @@ static void *produce(void *argument) {
     if (i % 200 == 0) rest();
   }
   return NULL;
+}
+
+static void *tell(void *argument) {
+  producing *p = argument;
+  netmon_collective r = record_of(p->group);
+  for (long i = 1; i <= p->each; i++) {
+    // What belongs together, so that a mixture can be told.
+    r.sequence = (uint64_t)i, r.bytes = (uint64_t)i << 20;
+    CHECK_STATUS(netmon_collective_pending(p->handle, &r, (uint32_t)i), NETMON_OK);
+  }
+  p->put++;
+  return NULL;
+}
+
+// However many tell at once, a sample has one that was told, whole.
+static void case_tellers(int count, char **words) {
+  enum { THREADS = 4 };
+  producing p = {.handle = OPEN(only), .each = number_of(count, words, 0, 200000)};
+  p.group = group_of(p.handle, "{\"name\": \"g\", \"size\": 2}");
+  pthread_t threads[THREADS];
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, tell, &p) == 0, "pthread_create");
+  long seen = 0;
+  while (atomic_load(&p.put) < THREADS || seen == 0) {
+    char *json = POISON;
+    CHECK_STATUS(netmon_sample(p.handle, &json, NULL), NETMON_OK);
+    const char *found = strstr(json, "\"collective_pending\":{");
+    if (found != NULL) {
+      long bytes = strtol(strstr(found, "\"bytes\":") + 8, NULL, 10),
+           sequence = strtol(strstr(found, "\"sequence\":") + 11, NULL, 10);
+      long many = strtol(strstr(found, "\"count\":") + 8, NULL, 10);
+      CHECK(sequence > 0 && bytes == sequence << 20 && many == sequence, "%.200s", found);
+      seen++;
+    }
+    netmon_free(json);
+  }
+  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+  printf("%ld samples with one\n", seen);
+  CHECK_STATUS(netmon_close(p.handle), NETMON_OK);
 }
 
 // Everything that was put is taken in or counted as lost, and every record is whole.
@@ -240,7 +351,9 @@ static void *record_without_system_calls(void *argument) {
   netmon_collective r = record_of(p->group);
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0, "%s", strerror(errno));
   long put = 0;
-  for (int i = 0; i < 100000; i++) put += netmon_collectives_record(p->handle, &r, 1) == NETMON_OK;
+  for (int i = 0; i < 100000; i++) {
+    put += netmon_collectives_record(p->handle, &r, 1) == NETMON_OK && netmon_collective_pending(p->handle, &r, 1) == NETMON_OK;
+  }
   atomic_store(&p->put, put);
   syscall(SYS_exit, 0); // of the thread
   return NULL;
@@ -296,7 +409,7 @@ int main(int argc, char **argv) {
   static const test_case cases[] = {
       {"arguments", case_arguments}, {"account", case_account}, {"overflow", case_overflow},
       {"producers", case_producers}, {"closed", case_closed},   {"no-system-call", case_no_system_call},
-      {"forked", case_forked},
+      {"forked", case_forked},       {"pending", case_pending}, {"tellers", case_tellers},
   };
   return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

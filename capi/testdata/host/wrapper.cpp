@@ -91,6 +91,11 @@ void texts() {
   auto answer = monitor.probe(R"({"target": "127.0.0.1"})");
   CHECK(answer && contains(*answer, "\"done\":true") && contains(*answer, "\"received\":1"));
   CHECK(monitor.set_job(R"({"rank": 3, "world_size": 8})"));
+  auto digest = monitor.digest();
+  CHECK(digest && digest->view().substr(0, 3) == "nmd" && digest->view().size() <= NETMON_DIGEST_BYTES);
+  auto view = monitor.aggregate("{\"digests\": [\"" + digest->base64() + "\"]}");
+  CHECK(view && contains(*view, "\"schema\":\"netmon.cluster/1\"") && contains(*view, "\"live_ranks\":1,"));
+  CHECK(monitor.aggregate(R"({"digests": 1})").status() == Status::invalid_argument);
   sample = monitor.sample();
   CHECK(sample && contains(*sample, "\"rank\":3"));
 }
@@ -124,6 +129,7 @@ void errors() {
   CHECK(monitor.sample().status() == Status::closed && monitor.query(R"({"view": "health"})").status() == Status::closed);
   CHECK(monitor.probe(R"({"target": "127.0.0.1"})").status() == Status::closed);
   CHECK(monitor.bandwidth(R"({"target": "127.0.0.1:1"})").status() == Status::closed);
+  CHECK(monitor.digest().status() == Status::closed && monitor.aggregate("{}").status() == Status::closed);
   auto latest = monitor.latest();
   CHECK(!latest && latest.status() == Status::closed && latest.error().sentence() == "closed");
 }
@@ -189,6 +195,44 @@ void children() {
   CHECK(monitor.sample() && monitor.latest());
 }
 
+void collectives() {
+  Monitor monitor = open(R"({"interval_seconds": 3600, "sources": ["collectives"]})");
+  netmon::Collective c;
+  CHECK(monitor.record(c).status() == Status::invalid_argument); // of no group
+  CHECK(monitor.nothing_pending().status() == Status::invalid_argument);
+  CHECK(monitor.collective_group(R"({"name": "g"})").status() == Status::invalid_argument);
+  CHECK(monitor.collective_group(nullptr).status() == Status::invalid_argument);
+  auto group = monitor.collective_group(R"({"name": "g", "size": 4, "source": "test"})");
+  CHECK(group && *group == 1);
+  c.op = netmon::Op::all_gather;
+  c.group = *group;
+  c.bytes = 4 << 20;
+  c.enter = std::chrono::steady_clock::now().time_since_epoch();
+  CHECK(monitor.pending(c, 3));
+  auto sample = monitor.sample();
+  CHECK(sample && contains(*sample, R"("collective_pending":{"op":"all_gather","group":"g","group_size":4,"bytes":4194304,)"
+                                    R"("sequence":null,"seconds":)"));
+  CHECK(contains(*sample, R"("count":3})") && contains(*sample, R"("collectives":[])"));
+  CHECK(monitor.pending(c, 0).status() == Status::invalid_argument);
+  CHECK(monitor.nothing_pending());
+
+  CHECK(monitor.record(c)); // its end is not known
+  c.end = netmon::End::exact;
+  c.duration = std::chrono::milliseconds(500);
+  c.duration_error = std::chrono::nanoseconds(0);
+  c.sequence = 7;
+  CHECK(monitor.record(c));
+  sample = monitor.sample();
+  CHECK(contains(*sample, R"("collective_pending":null)"));
+  CHECK(contains(*sample, R"("op":"all_gather","group":"g","group_size":4,"size_bucket_bytes":4194304,"count":2,)"
+                          R"("bytes_total":8388608,"unfinished":1,"p50_seconds":0.5,)"));
+  auto recent = monitor.query(R"({"view": "collectives"})");
+  CHECK(contains(*recent, R"("duration_seconds":null,"duration_error_seconds":null,"sequence":null,"end":"unknown")"));
+  CHECK(contains(*recent, R"("duration_seconds":0.5,"duration_error_seconds":0,"sequence":7,"end":"exact")"));
+  monitor.close();
+  CHECK(monitor.record(c).status() == Status::closed && monitor.pending(c).status() == Status::closed);
+}
+
 } // namespace
 
 int main() {
@@ -199,4 +243,5 @@ int main() {
   moves();
   threads();
   children();
+  collectives();
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import operator
 import os
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._types import Sample
 from . import _identity, _reading, _resources
+from ._alerts import Threshold, thresholds_of
 from ._distributed import dataframe
 from ._install import in_use
 from ._lines import Row
@@ -60,8 +60,10 @@ class OpenRLHFCallback:
     Args:
         output_dir: where files go, default ``./rldk_logs``.
         log_interval: every how many steps a line goes into ``metrics_{run_id}.jsonl``.
-        alert_thresholds: name of a metric to its highest value. One that is exceeded alerts once, and again only after it was
-            at or below the threshold in between. What was not measured never alerts.
+        alert_thresholds: name of a metric to its highest value, or to a mapping: ``{"below": 10.0}`` or ``{"above": 100.0}``,
+            with ``"clear"`` (the level at which the alert is over, default the same) and ``"for_seconds"`` (how long the value
+            must have been beyond). One that is passed alerts once, and again only after it was over in between. What was not
+            measured neither begins nor ends an alert.
         enable_resource_monitoring: whether memory and processor figures are taken where they are cheap: the processor's where
             psutil is installed, the GPU's where the job uses one through torch.
         enable_distributed_monitoring: whether ranks and the network are looked at.
@@ -74,7 +76,7 @@ class OpenRLHFCallback:
             last ones on. Default: RLDK_NETWORK_SAMPLING_FREQUENCY in the environment, else 10.
 
     Raises:
-        ValueError: an interval or frequency is below 1, or a threshold is no number.
+        ValueError: an interval or frequency is below 1, or a threshold is none.
 
     Attributes:
         current_metrics: the step that runs or ended last, also after ``on_train_end``.
@@ -87,7 +89,7 @@ class OpenRLHFCallback:
         self,
         output_dir: str | os.PathLike[str] | None = None,
         log_interval: int = 10,
-        alert_thresholds: dict[str, float] | None = None,
+        alert_thresholds: Mapping[str, float | Mapping[str, float]] | None = None,
         enable_resource_monitoring: bool = True,
         enable_distributed_monitoring: bool = True,
         run_id: str | None = None,
@@ -102,7 +104,8 @@ class OpenRLHFCallback:
         self.log_interval = _positive("log_interval", log_interval)
         self.jsonl_log_interval = _positive("jsonl_log_interval", jsonl_log_interval)
         self.network_sampling_frequency = _positive("network_sampling_frequency", network_sampling_frequency)
-        self.alert_thresholds = _thresholds(alert_thresholds)
+        self._thresholds = thresholds_of(alert_thresholds)
+        self.alert_thresholds: dict[str, Any] = dict(alert_thresholds or {})
         self.output_dir = Path(output_dir if output_dir is not None else "./rldk_logs")
         self.enable_resource_monitoring = enable_resource_monitoring
         self.enable_distributed_monitoring = enable_distributed_monitoring
@@ -112,11 +115,11 @@ class OpenRLHFCallback:
         self.dataset_name = dataset_name or "unknown_dataset"
         self.enable_jsonl_logging = enable_jsonl_logging and not _switched_on("RLDK_DISABLE_JSONL")
         self.alert_callbacks: list[Callable[[dict[str, Any]], Any]] = []
+        self.resolve_callbacks: list[Callable[[dict[str, Any]], Any]] = []
         self.step_start_time: float | None = None
         # The folder must not change when the process changes its own.
         self._folder = Path(os.path.abspath(self.output_dir))
         self._troubles = Troubles()
-        self._alerting: set[str] = set()
         self._counts = Counts()
         self._found = self._taken = NOTHING
         self._sums: Sums | None = None
@@ -165,8 +168,12 @@ class OpenRLHFCallback:
     # What a user asks.
 
     def add_alert_callback(self, callback: Callable[[dict[str, Any]], Any]) -> None:
-        """Have a function called with ``metric, current_value, threshold, step, timestamp`` when a threshold is exceeded."""
+        """Have a function called with ``metric, current_value, threshold, step, timestamp`` when a threshold is passed."""
         self.alert_callbacks.append(callback)
+
+    def add_resolve_callback(self, callback: Callable[[dict[str, Any]], Any]) -> None:
+        """Have a function called when an alert is over, with the same keys; ``threshold`` is the level at which it ends."""
+        self.resolve_callbacks.append(callback)
 
     def get_latest_metrics(self) -> OpenRLHFMetrics | None:
         """Return the step that ended last, None before the first."""
@@ -183,7 +190,7 @@ class OpenRLHFCallback:
         return dataframe([metrics.to_dataframe_row() for metrics in self.metrics_history], list(NAMES))
 
     def health(self) -> dict[str, Any]:
-        """Return how monitoring is doing: ``status``, ``problems`` (sentences), and what was and was not written."""
+        """Return how monitoring is doing: ``status``, ``problems`` (sentences), ``alerts`` that are on, lost lines."""
         run = self._run
         problems = [*process.problems(), *self._troubles.problems(), *_reading.problems()]
         return {
@@ -194,6 +201,7 @@ class OpenRLHFCallback:
             "steps_not_written": run.dropped if run else 0,
             "lines_lost": run.files.lost_lines if run else 0,
             "unmeasured": self._found.reasons(),
+            "alerts": [name for name in self.alert_thresholds if (t := self._thresholds.get(name)) is not None and t.on],
         }
 
     # rldk's own names for what the hooks do.
@@ -341,7 +349,7 @@ class OpenRLHFCallback:
                 if len(run.pending) >= MOST_PENDING and not self._threadless:
                     run.make_room()
         if self.alert_thresholds:
-            self._check_alerts(given)
+            self._check_alerts(given, now)
 
     def _take(self, newest: Found) -> None:
         """Take over what the background found last; errors and loss are those since it was done before."""
@@ -376,35 +384,49 @@ class OpenRLHFCallback:
                 f"{len(run.pending)} steps and the tables are not written after {_END_SECONDS:.0f} s, and training goes on",
             )
 
-    def _check_alerts(self, given: Any = ()) -> None:
+    def _check_alerts(self, given: Any, now: float) -> None:
         metrics = self.current_metrics
         values = metrics.__dict__
         missing = metrics.unmeasured
-        for name, threshold in self.alert_thresholds.items():
+        for name, bound in self.alert_thresholds.items():
+            threshold = self._thresholds.get(name)
+            if threshold is None or threshold.given is not bound:
+                threshold = self._new_threshold(name, bound)
+                if threshold is None:
+                    continue
             value = values.get(name)
-            if name in missing or not isinstance(value, (int, float)):
-                continue
-            if name not in MEASURABLE and value == DEFAULTS.get(name) and name not in given:
-                continue
-            if not value > threshold:
-                self._alerting.discard(name)
-            elif name not in self._alerting:
-                self._alerting.add(name)
+            not_said = name not in MEASURABLE and value == DEFAULTS.get(name) and name not in given
+            if not_said or name in missing or not isinstance(value, (int, float)):
+                threshold.miss(now)
+            elif threshold.changed(value, now):
                 self._alert(name, value, threshold)
 
-    def _alert(self, name: str, value: float, threshold: float) -> None:
+    def _new_threshold(self, name: str, bound: Any) -> Threshold | None:
+        """Take over what a program put into ``alert_thresholds`` meanwhile."""
+        try:
+            threshold = self._thresholds[name] = Threshold(name, bound)
+        except ValueError as error:
+            self._troubles.tell(f"threshold {name}", str(error))
+            return None
+        return threshold
+
+    def _alert(self, name: str, value: float, threshold: Threshold) -> None:
         metrics = self.current_metrics
-        if self._run is not None:
-            self._run.alerts += 1
-        _log.warning("step %s: %s is %.6g, above its threshold %.6g", metrics.step, name, value, threshold)
         alert = {
             "metric": name,
             "current_value": value,
-            "threshold": threshold,
+            "threshold": threshold.passed,
             "step": metrics.step,
             "timestamp": metrics.wall_time,
         }
-        for callback in list(self.alert_callbacks):
+        side = "below" if threshold.below else "above"
+        if threshold.on:
+            if self._run is not None:
+                self._run.alerts += 1
+            _log.warning("step %s: %s is %.6g, %s its threshold %.6g", metrics.step, name, value, side, threshold.passed)
+        else:
+            _log.info("step %s: %s is %.6g, not %s %.6g any more", metrics.step, name, value, side, threshold.passed)
+        for callback in list(self.alert_callbacks if threshold.on else self.resolve_callbacks):
             try:
                 callback(dict(alert))
             except Exception as error:  # noqa: BLE001 - whatever the user's function raises, training goes on
@@ -553,14 +575,6 @@ def _positive(name: str, value: object) -> int:
         # rldk's words.
         raise ValueError(f"{name} must be positive")
     return number
-
-
-def _thresholds(thresholds: Mapping[str, float] | None) -> dict[str, float]:
-    found = dict(thresholds or {})
-    for name, threshold in found.items():
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or math.isnan(threshold):
-            raise ValueError(f"alert_thresholds[{name!r}] must be a number, not {threshold!r}")
-    return found
 
 
 def _switched_on(variable: str) -> bool:

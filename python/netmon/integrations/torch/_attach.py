@@ -29,6 +29,7 @@ class _Process:
         self.graphs = Graphs()
         self.tracker = Tracker()
         self._work_class = distributed.Work
+        self._attached = False
         self.seeing: Hooks | Operators
         if Hooks.possible(distributed):
             self.seeing, self.source, self.unseen = Hooks(self.tracker, self.graphs), _hooks.SOURCE, _hooks.UNSEEN
@@ -37,30 +38,46 @@ class _Process:
             self.source, self.unseen = _library.SOURCE, _library.UNSEEN
 
     def add(self, sink: Sink) -> None:
-        tracker = self.tracker
-        tracker.flush()  # what was recorded is not its own
-        sink.name_groups(tracker.groups)
-        first = not tracker.sinks
-        tracker.sinks.append(sink)
-        if first:
-            cuda: Any = importlib.import_module("torch.cuda")
-            if cuda.is_available():
-                self.graphs.watch(cuda.CUDAGraph)
-            tracker.start(self._work_class)
+        """Have a monitor told of collectives from now on."""
+        self.tracker.add(sink)
+        try:
+            if not self._attached:
+                self._attached = True
+                cuda: Any = importlib.import_module("torch.cuda")
+                if cuda.is_available():
+                    self.graphs.watch(cuda.CUDAGraph)
+                self.tracker.start(self._work_class)
             self.seeing.attach()
+        except BaseException:
+            self.remove(sink)
+            raise
 
     def remove(self, sink: Sink) -> str | None:
+        """Have a monitor told no more. Where it was the last, take everything away, and return what remains, and why."""
         tracker = self.tracker
         tracker.flush()
-        if sink in tracker.sinks and len(tracker.sinks) > 1:
-            tracker.sinks.remove(sink)
+        # One that was closed is not among them any more.
+        if not self._attached or any(other is not sink for other in tracker.sinks):
+            tracker.remove(sink)
             return None
-        tracker.stop()
-        if sink in tracker.sinks:
-            tracker.sinks.remove(sink)
-        tracker.live.clear()
+        return self.end(sink)
+
+    def end(self, *last: Sink) -> str | None:
+        """Take everything away, and return what remains, and why."""
+        self._attached = False
+        self.tracker.stop()
+        for sink in last:
+            self.tracker.remove(sink)
+        self.tracker.sinks.clear()
+        self.tracker.live.clear()
         self.graphs.unwatch()
         return self.seeing.detach()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child."""
+        self._attached = False
+        self.tracker.after_fork()
+        self.seeing.after_fork()
 
 
 _lock = threading.Lock()
@@ -159,21 +176,15 @@ def attach(monitor: Monitor, *, cluster: bool = True) -> Attachment:
 def _at_exit() -> None:
     # A thread that is inside of torch while the interpreter goes away would end the process with an abort.
     # So may hooks of groups that were not destroyed.
-    if _process is None:
-        return
-    if _process.tracker.sinks:
-        _process.tracker.stop()
-        _process.tracker.sinks.clear()
-    _process.seeing.detach()
+    if _process is not None:
+        _process.end()
 
 
 def _after_fork_in_child() -> None:
-    # A child has no thread that looks, and its parent's collectives are not its own. What is under way is kept as it is: it
-    # belongs to threads that the child does not have.
     global _lock
     _lock = threading.Lock()
     if _process is not None:
-        _process.tracker.sinks.clear()
+        _process.after_fork()
 
 
 atexit.register(_at_exit)

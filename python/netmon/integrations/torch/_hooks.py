@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import random
 import sys
 import threading
@@ -13,7 +14,7 @@ from ._cuda import Graphs
 from ._gpu import starter
 from ._measure import PURPOSE
 from ._sizes import HOOKED, INPUT_PARTS, NONE, PARTS, bytes_of
-from ._tracker import OP, Tracker, now
+from ._tracker import BETWEEN_TWO, FAILED, OP, UNKNOWN, Tracker, now
 
 SOURCE = "torch hooks"
 UNSEEN = (
@@ -59,6 +60,8 @@ class Hooks:
         c10d = _c10d()
         for group in list(c10d._world.pg_map):
             self._hook(group)
+        if self._ours is not None:
+            return
         original = self._register = c10d._register_process_group
 
         def register_process_group(name: str, group: Any) -> Any:
@@ -71,10 +74,7 @@ class Hooks:
 
     def detach(self) -> str | None:
         """Take the hooks away; where that cannot be done, return why."""
-        c10d = _c10d()
-        if self._ours is not None and c10d._register_process_group is self._ours:
-            c10d._register_process_group = self._register
-        self._register = self._ours = None
+        self._restore()
         why = why_not({self._home, *self._foreign})
         if why is not None:
             return f"hooks of process groups stay, and do nothing: {why}"
@@ -85,6 +85,18 @@ class Hooks:
                 group.unregister_post_hook(self._id)
         self._hooked.clear()
         return None
+
+    def after_fork(self) -> None:
+        """Begin anew in a child. torch is left alone: the hooks of the parent's groups stay there."""
+        self._restore()
+        self._home = threading.get_ident()
+        self._foreign.clear()
+
+    def _restore(self) -> None:
+        c10d = _c10d()
+        if self._ours is not None and c10d._register_process_group is self._ours:
+            c10d._register_process_group = self._register
+        self._register = self._ours = None
 
     def _hook(self, group: Any) -> None:
         try:
@@ -112,11 +124,18 @@ class Hooks:
         sinks, live, began = tracker.sinks, tracker.live, tracker.began
         home, foreign, ident, clock = self._home, self._foreign, threading.get_ident, now
         pending: dict[int, tuple[int, int, int, Any]] = {}  # by thread: it calls one at a time
+        numbered = itertools.count(1).__next__
+        between = 0  # how many sends and receives torch has numbered
 
         def pre(call: Any) -> None:
             if not sinks:
                 return
             try:
+                thread = ident()
+                if pending:
+                    refused = pending.pop(thread, None)
+                    if refused is not None:  # the last call did not get to post
+                        tracker.emit((refused[0], number, refused[1], refused[2], UNKNOWN, False, None), FAILED)
                 known = table[call.name.value]
                 if known is None:
                     return
@@ -127,10 +146,12 @@ class Hooks:
                     tensors = call.output_tensors
                 else:
                     tensors = ()
-                length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                try:
+                    length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                except RuntimeError:  # a sparse one
+                    length = bytes_of(tensors)
                 if made_of in PARTS:
                     length *= size
-                thread = ident()
                 if thread != home:
                     foreign.add(thread)
                 marks = None if start is None else start(tensors, call.async_op)
@@ -147,7 +168,12 @@ class Hooks:
                     return
                 op, length, enter, marks = known
                 free = call.async_op
-                entry = op, number, length, enter, call.op_id, free, marks or None
+                if op in BETWEEN_TWO:
+                    nonlocal between
+                    between, sequence = numbered(), UNKNOWN
+                else:
+                    sequence = call.op_id - between
+                entry = op, number, length, enter, sequence, free, marks or None
                 work = call.work if marks is not False else None
                 # What began does, without calling it where nothing is the matter.
                 if work is None or live.setdefault(work, entry) is not entry or (free and tracker.dozing):

@@ -12,7 +12,7 @@ from ._cuda import Graphs
 from ._gpu import Start, starter
 from ._hooks import is_the_jobs, name_of, why_not
 from ._sizes import NONE, OPERATORS, PARTS, bytes_of
-from ._tracker import EXACT, FAILED, OP, Tracker, now
+from ._tracker import BETWEEN_TWO, EXACT, FAILED, OP, UNKNOWN, Tracker, now
 
 SOURCE = "torch library"
 UNSEEN = (
@@ -70,6 +70,11 @@ class Operators:
         self._groups.clear()
         return None
 
+    def after_fork(self) -> None:
+        """Begin anew in a child. torch is left alone: the kernels stay there."""
+        self._home = threading.get_ident()
+        self._foreign.clear()
+
     def _kernel(self, overload: Any, op: int, made_of: int, place: int) -> Any:
         torch: Any = importlib.import_module("torch")
         tracker, ident, clock = self._tracker, threading.get_ident, now
@@ -102,13 +107,16 @@ class Operators:
                     if group is None or group.reference() is not unboxed:
                         group = groups[id(unboxed)] = _Group(unboxed, tracker, graphs)
                     tensors: Any = () if made_of == NONE else (arguments[place],) if one else arguments[place]
-                    length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                    try:
+                        length = tensors[0].nbytes if len(tensors) == 1 else bytes_of(tensors)
+                    except RuntimeError:  # a sparse one
+                        length = bytes_of(tensors)
                     if parts:
                         length *= group.size
                     # Older operators do not say whether the caller waits at once.
                     free = 1 if free_place < 0 or arguments[free_place] else 0
                     marks: Any = None if group.start is None else group.start(tensors, bool(free))
-                    sequence = group.sequence()
+                    sequence = UNKNOWN if op in BETWEEN_TWO else group.sequence()
                     number = 0 if marks is False else group.number
                     enter = clock()
                 except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)

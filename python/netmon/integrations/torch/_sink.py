@@ -8,13 +8,20 @@ from ctypes import byref, c_uint32, c_void_p, string_at
 from typing import TYPE_CHECKING, Any
 
 from ... import _abi
-from ..._errors import error_for
+from ..._errors import ClosedError, Error, ForkedProcessError, error_for
 from ._tracker import RECORD
 
 if TYPE_CHECKING:
     from ..._monitor import Monitor
 
 _GROUP = next(i for i, (name, _) in enumerate(_abi.COLLECTIVE_FIELDS) if name == "group")
+
+
+_MOST_NAME_BYTES = 256
+
+
+def _cut(name: str) -> str:
+    return name.encode("utf-8", "replace")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
 
 
 class Sink:
@@ -28,10 +35,13 @@ class Sink:
         self._library = monitor._library
         self._handle = monitor._handle.value or monitor._gone()
         self._record = self._library.collectives_record
+        self._tell = self._library.collective_pending
         self._source = source
         self._numbers = [0]  # by the process's number of the group
         self._alike = True  # the monitor's numbers are the process's
+        self._gone = False
         self._name({"source": source, "unseen": unseen})
+        self.tell(None, 0)
 
     def _name(self, group: dict[str, Any]) -> int:
         number, error = c_uint32(), c_void_p()
@@ -44,23 +54,45 @@ class Sink:
         return number.value
 
     def name_groups(self, groups: Sequence[tuple[str, int]]) -> None:
-        """Have the monitor know the groups it does not know yet."""
+        """Have the monitor know the groups it does not know yet.
+
+        Raises:
+            Error: it did not take one; records of that group are not handed to it.
+        """
+        failure: Error | None = None
         while len(self._numbers) <= len(groups):
             name, size = groups[len(self._numbers) - 1]
-            number = self._name({"name": name[:200], "size": size, "source": self._source})
+            try:
+                number = self._name({"name": _cut(name) or "unnamed", "size": size, "source": self._source})
+            except Error as error:
+                failure, number = error, 0
+                self._gone = isinstance(error, (ClosedError, ForkedProcessError))
             self._alike = self._alike and number == len(self._numbers)
             self._numbers.append(number)
+        if failure is not None:
+            raise failure
 
     def take(self, batch: bytes, count: int) -> bool:
         """Hand over records; False: the monitor takes no more."""
         if not self._alike:
             batch = self._renumbered(batch)
+            count = len(batch) // RECORD.size
+        if self._gone or count == 0:
+            return not self._gone
         return bool(self._record(self._handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
+
+    def tell(self, oldest: bytes | None, count: int) -> None:
+        """Tell what is under way: a record of the oldest, None for nothing, and how many."""
+        if oldest is not None and not self._alike:
+            oldest = self._renumbered(oldest) or None
+            count = 0 if oldest is None else count
+        self._tell(self._handle, oldest, count)
 
     def _renumbered(self, batch: bytes) -> bytes:
         records = []
         for record in RECORD.iter_unpack(batch):
             fields = list(record)
             fields[_GROUP] = self._numbers[fields[_GROUP]]
-            records.append(RECORD.pack(*fields))
+            if fields[_GROUP] != 0:  # one that it did not take
+                records.append(RECORD.pack(*fields))
         return b"".join(records)

@@ -61,8 +61,11 @@ PARTS = frozenset((INPUT_PARTS, OUTPUT_PARTS))
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Return the bytes of tensors."""
+    """Return the bytes of tensors; of sparse ones those of what they are made of."""
     size = 0
     for tensor in tensors:
-        size += tensor.nbytes
+        try:
+            size += tensor.nbytes
+        except RuntimeError:
+            size += tensor._values().nbytes + tensor._indices().nbytes
     return size

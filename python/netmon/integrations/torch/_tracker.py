@@ -7,10 +7,11 @@ tensors for long.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -30,6 +31,8 @@ OP = {name: RECORD.size | value << 32 for name, value in _abi.COLLECTIVES.items(
 _END = {name: value << 32 for name, value in _abi.ENDS.items()}
 EXACT, POLLED, BOUND, FAILED, NO_END = (_END[name] for name in ("exact", "polled", "bound", "failed", "unknown"))
 
+# Ops of two ranks: the others of the group do not count them, so they have no number that ranks share.
+BETWEEN_TWO = frozenset(OP[name] for name in ("send", "recv"))
 # Ops whose Work says that it is complete only once somebody has waited for it (gloo; reduce_scatter since torch 2.15).
 _TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
 
@@ -43,6 +46,7 @@ _SOON_NS = 5_000_000  # who waits at once has begun to by then
 _AT_ONCE_NS = 20_000  # who waits so soon did nothing else before
 _WAITED_NS = 100_000  # who waited for longer than this waited for the end, and not only for the answer
 _UNWANTED_NS = 1_000_000_000
+_LONG_NS = 500_000_000  # what has been under way for longer, the monitors are told of
 _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 
 # A collective that was called. A plain tuple: every one of the job makes one.
@@ -50,7 +54,7 @@ _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 #   group     number of the group in this process
 #   bytes
 #   enter
-#   sequence
+#   sequence  of the collectives of the group, the same on all its ranks; UNKNOWN for one of two ranks
 #   free      0: the job waits for it at once; 1: it may do something else before; above 1: it may, from then on
 #   marks     of one on a GPU, else None
 Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
@@ -65,6 +69,7 @@ class Tracker:
         # Threads that call collectives, and the one that looks, share what follows without a lock: each of their steps is one
         # of dict's and list's own.
         self.live: dict[Any, Call] = {}  # by their Work, or by their marks once somebody has waited
+        self.waiting: dict[Any, Call] = {}  # those that a thread is waiting for in Python, by their Work
         self.packed: list[bytes] = []
         self.sinks: list[Sink] = []
         self.groups: list[tuple[str, int]] = []
@@ -72,31 +77,72 @@ class Tracker:
         self.looked = 0  # when the thread looked last
         self.dozing = False  # it will not look soon
         self._numbers: dict[tuple[str, int], int] = {}
+        self._flushed = 0
+        self._lingers = 0  # until when
+        self._restore: list[Callable[[], None]] = []
+        self._inherited: list[Any] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to the threads of this process."""
         self._naming = threading.Lock()
         self._flushing = threading.Lock()
-        self._flushed = 0
+        self._telling = threading.Lock()
+        self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
         self._wake = threading.Event()
-        self._lingers = 0  # until when
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._restore: list[Callable[[], None]] = []
+
+    def after_fork(self) -> None:
+        """Begin anew in a child.
+
+        It has no thread that looks, locks may be held by threads that it does not have, and its parent's collectives are not
+        its own. What is under way is kept as it is: it belongs to threads of the parent.
+        """
+        self._inherited.append((dict(self.live), dict(self.waiting)))
+        for shared in (self.live, self.waiting, self.packed, self.sinks):
+            shared.clear()
+        while self._restore:
+            self._restore.pop()()
+        self._begin()
+
+    def add(self, sink: Sink) -> None:
+        """Hand records to a monitor, from now on, and have it know the groups, and what is under way for long."""
+        self.flush()  # what was recorded is not its own
+        with self._naming:
+            sink.name_groups(self.groups)
+            self.sinks.append(sink)
+        with self._telling:
+            self._tell([sink])
+
+    def remove(self, sink: Sink) -> None:
+        """Hand no more to a monitor; to it nothing is under way."""
+        with self._telling:
+            if sink in self.sinks:
+                self.sinks.remove(sink)
+            sink.tell(None, 0)
 
     def group(self, name: str, size: int) -> int:
-        """Return the number of a group; 0 where there are too many, or where a monitor cannot be told."""
-        try:
-            with self._naming:
-                number = self._numbers.get((name, size), 0)
-                if number == 0 and len(self.groups) < MOST_GROUPS:
-                    self.groups.append((name, size))
-                    for sink in list(self.sinks):
+        """Return the number of a group; 0 where there are too many."""
+        with self._naming:
+            number = self._numbers.get((name, size), 0)
+            if number == 0 and len(self.groups) < MOST_GROUPS:
+                self.groups.append((name, size))
+                for sink in list(self.sinks):
+                    with self._noting():
                         sink.name_groups(self.groups)
-                    number = self._numbers[name, size] = len(self.groups)
-        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
-            self.problem = repr(error)
-            return 0
+                number = self._numbers[name, size] = len(self.groups)
         if number == 0:
             self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
         return number
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note what goes wrong with one of several monitors, for the others' sake."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)
+            self.problem = repr(error)
 
     # Calls and their ends
 
@@ -119,6 +165,14 @@ class Tracker:
         """See where the job waits for a Work in Python; what is returned undoes it."""
         original = work_class.wait
         pop, packed, record, clock = self.live.pop, self.packed, self.packed.append, now
+        waiting, waited = self.waiting, self.waiting.pop
+
+        def completed(work: Any) -> bool:
+            try:
+                return bool(work.is_completed())
+            except Exception as error:  # noqa: BLE001
+                self.problem = repr(error)
+                return False
 
         def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
             call = pop(self_, None)
@@ -126,19 +180,19 @@ class Tracker:
                 return original(self_, *arguments, **options)
             op, group, size, enter, sequence, free, marks = call
             begun = done = 0
-            if free and marks is None:
-                try:
+            try:
+                waiting[self_] = call
+                if free and marks is None:
                     # One that has not ended when the wait begins ends with it.
                     begun = clock()
-                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or self_.is_completed())
-                except Exception as error_:  # noqa: BLE001
-                    self.problem = repr(error_)
-            try:
+                    done = begun - free > _AT_ONCE_NS and (op in _TELLS_LATE or completed(self_))
                 answer = original(self_, *arguments, **options)
             except BaseException:
+                waited(self_, None)
                 self.emit(call, FAILED)
                 raise
             try:
+                waited(self_, None)
                 if marks is None:
                     ended = clock()
                     if not done:
@@ -183,12 +237,32 @@ class Tracker:
                 batch = b"".join(self.packed[:count])
                 del self.packed[:count]
                 for sink in list(self.sinks):
-                    if not sink.take(batch, count) and sink in self.sinks:
-                        self.sinks.remove(sink)
+                    with self._noting():
+                        if not sink.take(batch, count) and sink in self.sinks:
+                            self.sinks.remove(sink)
         except Exception as error:  # noqa: BLE001
             self.problem = repr(error)
         finally:
             self._flushing.release()
+
+    # What is under way for long
+
+    def tell(self, found: tuple[Call, int] | None) -> None:
+        """Have the monitors know what is under way for long: the oldest, and how many; None for nothing."""
+        with self._telling:
+            told, self._told = self._told, found
+            if found != told:
+                self._tell(self.sinks)
+
+    def _tell(self, sinks: Sequence[Sink]) -> None:
+        oldest, count = self._told or (None, 0)
+        record = None
+        if oldest is not None:
+            op, group, size, enter, sequence, _, _ = oldest
+            record = pack(op, group | NO_END, size, enter, UNKNOWN, UNKNOWN, sequence)
+        for sink in list(sinks):
+            with self._noting():
+                sink.tell(record, count)
 
     # The thread that looks for ends
 
@@ -211,6 +285,7 @@ class Tracker:
             call = self.live.pop(key, None)
             if call is not None:
                 self.emit(call, NO_END)
+        self.tell(None)
         self.flush()
 
     def _run(self) -> None:
@@ -242,6 +317,7 @@ class Tracker:
         before, this = self.looked, now()
         try:
             items = list(self.live.items())
+            long = [call for call in list(self.waiting.values()) if this - call[ENTER_] > _LONG_NS]
         except RuntimeError:  # it changed while it was copied
             return _LEAST_NS
         youngest = _FORGET_NS
@@ -251,17 +327,25 @@ class Tracker:
             age = this - enter
             if not free and age < _SOON_NS:
                 continue  # the job is about to wait for it
-            result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            try:
+                result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+            except Exception as error:  # noqa: BLE001  (of a communicator that was aborted, and not of the others)
+                self.problem = repr(error)
+                result = NO_END, UNKNOWN, UNKNOWN
             if result is None:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
                     youngest = min(youngest, age)
+                    # One that tells late may have ended.
+                    if age > _LONG_NS and (marks is not None or op not in _TELLS_LATE):
+                        long.append(call)
                     continue
                 result = NO_END, UNKNOWN, UNKNOWN
             if self.live.pop(work, None) is not None:
                 self.emit(call, *result)
                 self._lingers = this + _LINGER_NS
         self.looked = this
+        self.tell((min(long, key=_by_enter), len(long)) if long else None)
         if self.live:
             return max(_LEAST_NS, min(youngest // 200, _MOST_NS))  # a hundredth of a duration is exact enough
         return _LEAST_NS if this < self._lingers else _IDLE_NS
@@ -276,6 +360,10 @@ def _that_wait(work_class: Any) -> list[Any]:
         if "wait" in cls.__dict__:
             found.append(cls)
     return found
+
+
+def _by_enter(call: Call) -> int:
+    return call[ENTER_]
 
 
 def _look_at(work: Any, call: Call, before: int) -> tuple[int, int, int] | None:

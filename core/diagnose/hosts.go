@@ -1,0 +1,212 @@
+package diagnose
+
+import (
+	"math"
+
+	"netmon/core/cluster"
+)
+
+// slowHosts finds the host that the others wait for: it comes last to nearly all collectives, and has waited for nobody.
+func (g *graph) slowHosts(links []suspect) []suspect {
+	if x, ok := g.lastToCome(links); ok {
+		return []suspect{x}
+	}
+	if g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || len(links) > 0 {
+		return nil
+	}
+	if x, ok := g.leastInCollectives(); ok {
+		return []suspect{x}
+	}
+	return nil
+}
+
+// waits are what marked collectives say of a host: how often it came last, and how long the rank of it that waited least did.
+type waits struct {
+	last, own float64
+	rank      *cluster.Rank
+}
+
+func (g *graph) lastToCome(links []suspect) (suspect, bool) {
+	skew := g.view.Skew
+	if skew == nil || skew.Compared < leastCompared {
+		return suspect{}, false
+	}
+	all := make(map[string]*waits)
+	for _, r := range g.ranks {
+		waiting, last := real(r.WaitingSeconds), real(r.LastRatio)
+		if r.State != "live" || r.Node == nil || math.IsNaN(waiting) || math.IsNaN(last) {
+			continue
+		}
+		w := all[*r.Node]
+		if w == nil {
+			w = &waits{own: math.NaN()}
+			all[*r.Node] = w
+		}
+		if w.rank == nil || last > real(w.rank.LastRatio) {
+			w.rank = r
+		}
+		w.last += last
+		w.own = lowest(w.own, waiting)
+	}
+	worst := ""
+	for name, w := range all {
+		if worst == "" || w.last > all[worst].last || w.last == all[worst].last && name < worst {
+			worst = name
+		}
+	}
+	if len(all) < 2 || all[worst].last < lastRatio {
+		return suspect{}, false
+	}
+	var others []float64
+	for name, w := range all {
+		if name != worst {
+			others = append(others, w.own)
+		}
+	}
+	w, waited, transfer := all[worst], median(others), real(skew.TransferP50Seconds)
+	switch {
+	case waited < waitingSeconds, w.own > ownWaitingRatio*waited:
+		return suspect{}, false
+	case !math.IsNaN(transfer) && waited < waitingToTransfer*transfer:
+		return suspect{}, false
+	case len(links) > 0 && !(waited >= clearlyWaiting*transfer):
+		return suspect{}, false
+	}
+	return g.slowHost(worst, w, waited, transfer, len(all)), true
+}
+
+// sharesKnown tells whether two hosts at least say which share of their time they are in collectives.
+func (g *graph) sharesKnown() bool {
+	known := make(map[string]bool)
+	for _, r := range g.ranks {
+		if r.State == "live" && r.Node != nil && r.CollectiveRatio != nil {
+			known[*r.Node] = true
+		}
+	}
+	return len(known) >= 2
+}
+
+// leastInCollectives is what remains where durations cannot be compared: the slow host's collectives are short, those of the others
+// hold the waiting for it. Of two hosts, one may just do less.
+func (g *graph) leastInCollectives() (suspect, bool) {
+	shares := make(map[string]float64)
+	for _, r := range g.ranks {
+		if share := real(r.CollectiveRatio); r.State == "live" && r.Node != nil && !math.IsNaN(share) {
+			if before, has := shares[*r.Node]; !has || share < before {
+				shares[*r.Node] = share
+			}
+		}
+	}
+	if len(shares) < 3 {
+		return suspect{}, false
+	}
+	least := ""
+	for name, share := range shares {
+		if least == "" || share < shares[least] || share == shares[least] && name < least {
+			least = name
+		}
+	}
+	var others []float64
+	lowestOther := math.NaN()
+	for name, share := range shares {
+		if name != least {
+			others = append(others, share)
+			lowestOther = lowest(lowestOther, share)
+		}
+	}
+	usual := median(others)
+	if usual < busyShare || shares[least] > idleShareRatio*usual || lowestOther < 2*shares[least] {
+		return suspect{}, false
+	}
+	return g.idleHost(least, shares[least], usual), true
+}
+
+// stalled finds ranks that do not go on while others wait for them.
+func (g *graph) stalled() (suspects []suspect) {
+	// What the others wait for: the longest, and whether any of them watches collectives at all.
+	type waiting struct {
+		rank    *cluster.Rank
+		seconds float64
+	}
+	var pending []waiting
+	live, watching, none := 0, 0, []*cluster.Rank{}
+	for _, r := range g.ranks {
+		if r.State != "live" {
+			continue
+		}
+		live++
+		if r.CollectivesTotal == nil {
+			continue
+		}
+		watching++
+		if p := positive(r.PendingSeconds); !math.IsNaN(p) {
+			pending = append(pending, waiting{r, p})
+		} else {
+			none = append(none, r)
+		}
+	}
+	longest := 0.0
+	for _, p := range pending {
+		longest = max(longest, p.seconds)
+	}
+	byHost := make(map[string][]*cluster.Rank)
+	for _, r := range g.ranks {
+		if r.Node == nil || r.State != "late" && r.State != "gone" || live == 0 {
+			continue
+		}
+		// Where nobody waits for it, it has ended, or its digest is held up: no stall.
+		if watching > 0 && longest < pendingLatenessOnly {
+			continue
+		}
+		byHost[*r.Node] = append(byHost[*r.Node], r)
+	}
+	for _, name := range g.names {
+		if ranks := byHost[name]; len(ranks) > 0 {
+			suspects = append(suspects, g.stoodStill(name, ranks, longest, len(pending), watching))
+		}
+	}
+	if len(suspects) > 0 || len(pending) == 0 {
+		return suspects
+	}
+	// Alive, and not there: all others wait.
+	limit := pendingSeconds
+	if skew := g.view.Skew; skew != nil {
+		usual := sum(positive(skew.TransferP50Seconds), positive(skew.WaitingP50Seconds))
+		limit = max(limit, pendingToUsual*orZero(usual))
+	}
+	shortest := math.NaN()
+	for _, p := range pending {
+		shortest = lowest(shortest, p.seconds)
+	}
+	if shortest < limit || len(none) == 0 || len(none) > max(1, watching/4) {
+		return nil
+	}
+	for _, r := range none {
+		if r.Node != nil {
+			byHost[*r.Node] = append(byHost[*r.Node], r)
+		}
+	}
+	for _, name := range g.names {
+		if ranks := byHost[name]; len(ranks) > 0 {
+			suspects = append(suspects, g.keptAway(name, ranks, shortest, len(pending), watching))
+		}
+	}
+	return suspects
+}
+
+func (g *graph) wrongInterfaces() (suspects []suspect) {
+	for _, name := range g.names {
+		if h := g.hosts[name]; h.node.WrongInterface && h.node.State != "gone" {
+			suspects = append(suspects, g.wrongInterface(h))
+		}
+	}
+	return suspects
+}
+
+// interfaceOf is the interface that carries a host's traffic, "" where it is not known.
+func (g *graph) interfaceOf(name string) string {
+	if h := g.hosts[name]; h != nil && h.node.Interface != nil {
+		return *h.node.Interface
+	}
+	return ""
+}

@@ -1,0 +1,390 @@
+package diagnose
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"netmon/core/cluster"
+)
+
+// pair is a way from one host to another.
+type pair struct{ from, to string }
+
+// facts are what one view says of a way; NaN is not known. Of several processes' connections, counts are added up, round trips are
+// those of the connection that carried most, and delivery is the highest: they share what limits them.
+type facts struct {
+	sent, segments, retransmitted float64
+	rtt, rttMin, delivery         float64
+	probeMin, probeLast           float64
+	probeSent, probeLost          float64
+	loaded                        bool // it carried a good part of what the busiest way did
+}
+
+func unknownFacts() facts {
+	n := math.NaN()
+	return facts{n, n, n, n, n, n, n, n, n, n, false}
+}
+
+// way is what is known of a way now and was before.
+type way struct {
+	pair
+	recent   [recentViews]facts // newest first
+	count    int
+	seenAt   float64 // of the newest facts, wall time of the view
+	now      bool    // the view being judged has facts of it
+	baseline baseline
+	// Segments sent, and of them again; older ones weigh less. Rare losses need some time to be told apart.
+	segments, again float64
+	counted         bool
+	// limited is the share of views in which TCP said that the network was the limit; older ones weigh less.
+	limited float64
+
+	// What follows is made of it anew with every view.
+	rtt, delivery float64 // medians of the recent
+	floor         float64 // lowest round trip of the recent: what the path takes now, or a queue that never empties
+	probed        bool    // floor is of probes
+	path          float64 // lowest round trip that was ever seen: what a queue adds is above it
+	queue         float64 // rtt beyond what the path is known to take
+	loaded        bool    // carried enough to be judged
+	ratio         float64 // of the rate to what it is compared with, NaN where there is nothing
+	strong        bool    // and the queue is that much longer that no noise is
+	doubtful      bool    // has a long queue, and nothing to compare its rate with
+}
+
+// baseline keeps what a way did in the last baselineSeconds, in parts that are forgotten one by one.
+type baseline struct {
+	parts [5]struct {
+		begins, rtt float64 // lowest
+		sum, count  float64 // of delivery
+	}
+	frozen bool // while the way is at fault, its better days are not forgotten
+}
+
+func (b *baseline) add(at, delivery, rtt float64) {
+	newest := &b.parts[0]
+	const span = baselineSeconds / float64(len(b.parts))
+	if newest.begins == 0 || at-newest.begins >= span && !b.frozen {
+		copy(b.parts[1:], b.parts[:])
+		newest.begins, newest.rtt, newest.sum, newest.count = at, math.NaN(), 0, 0
+	}
+	newest.rtt = lowest(newest.rtt, rtt)
+	if !math.IsNaN(delivery) && !b.frozen {
+		newest.sum += delivery
+		newest.count++
+	}
+}
+
+// usual are the delivery of the best part, of its mean: single estimates are far too high now and then, and the lowest round trip.
+func (b *baseline) usual() (delivery, rtt float64) {
+	delivery, rtt = math.NaN(), math.NaN()
+	for i := range b.parts {
+		if p := &b.parts[i]; p.begins != 0 {
+			rtt = lowest(rtt, p.rtt)
+			if p.count >= baselineLeast {
+				delivery = highest(delivery, p.sum/p.count)
+			}
+		}
+	}
+	return delivery, rtt
+}
+
+// take keeps what a view says.
+func (w *way) take(at float64, f facts) {
+	copy(w.recent[1:], w.recent[:])
+	w.recent[0] = f
+	w.count = min(w.count+1, len(w.recent))
+	w.seenAt, w.now = at, true
+	memory := min(lossMemory, lossRemembered/max(w.segments, 1))
+	w.segments, w.again = w.segments*memory, w.again*memory
+	if !math.IsNaN(f.segments) && !math.IsNaN(f.retransmitted) {
+		w.segments, w.again, w.counted = w.segments+f.segments, w.again+f.retransmitted, true
+	}
+}
+
+// each are the recent values of a field that are known.
+func (w *way) each(field func(*facts) float64) (values []float64) {
+	for i := range w.recent[:w.count] {
+		if v := field(&w.recent[i]); !math.IsNaN(v) {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// settle makes the numbers that are judged.
+func (w *way) settle(at float64) {
+	w.loaded = w.now && w.recent[0].loaded
+	w.rtt = median(w.each(func(f *facts) float64 {
+		if !f.loaded {
+			return math.NaN()
+		}
+		return f.rtt
+	}))
+	w.delivery = median(w.each(func(f *facts) float64 {
+		if !f.loaded {
+			return math.NaN()
+		}
+		return f.delivery
+	}))
+	limited := 0.0
+	if w.recent[0].loaded && !math.IsNaN(w.recent[0].delivery) {
+		limited = 1
+	}
+	w.limited = limitedMemory*w.limited + (1-limitedMemory)*limited
+	// A single round trip says less than the lowest of several.
+	w.floor = least(w.each(func(f *facts) float64 { return f.probeLast }))
+	if w.probed = !math.IsNaN(w.floor); !w.probed {
+		w.floor = least(w.each(func(f *facts) float64 {
+			if !f.loaded {
+				return math.NaN()
+			}
+			return f.rtt
+		}))
+	}
+	_, w.path = w.baseline.usual()
+	w.path = lowest(w.path, least(w.each(func(f *facts) float64 { return lowest(f.rttMin, lowest(f.probeMin, f.probeLast)) })))
+	w.path = lowest(w.path, w.floor) // of a path that became longer it is too low
+	w.queue = w.rtt - w.path
+	w.baseline.add(at, w.delivery, w.floor)
+}
+
+// host is what a view says of a node.
+type host struct {
+	name  string
+	node  *cluster.Node
+	ranks []*cluster.Rank
+	live  bool
+}
+
+// graph is a view as the classes judge it.
+type graph struct {
+	at     float64
+	view   *cluster.View
+	hosts  map[string]*host
+	names  []string // of hosts, in order
+	ways   []*way   // that the view or recent ones tell of, in order
+	ranks  []*cluster.Rank
+	hostOf map[int64]string
+	of     map[string][]*way // those that begin or end at a host
+}
+
+// read takes a view's numbers into the memory.
+func (s *State) read(v *cluster.View) *graph {
+	g := &graph{at: v.TimestampSeconds, view: v, hosts: make(map[string]*host), hostOf: make(map[int64]string), of: make(map[string][]*way)}
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		if g.hosts[n.Name] == nil {
+			g.hosts[n.Name] = &host{name: n.Name, node: n, live: n.State == "live"}
+			g.names = append(g.names, n.Name)
+		}
+	}
+	for i := range v.Ranks {
+		r := &v.Ranks[i]
+		g.ranks = append(g.ranks, r)
+		if r.Node == nil {
+			continue
+		}
+		if r.Rank != nil {
+			g.hostOf[*r.Rank] = *r.Node
+		}
+		if h := g.hosts[*r.Node]; h != nil {
+			h.ranks = append(h.ranks, r)
+		}
+	}
+	slices.Sort(g.names)
+	for _, w := range s.ways {
+		w.now = false
+	}
+	all, busiest := s.facts(g), 0.0
+	for _, f := range all {
+		busiest = max(busiest, orZero(f.sent))
+	}
+	for p, f := range all {
+		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
+		if s.apart > 0 && f.sent/s.apart > f.delivery {
+			f.delivery = f.sent / s.apart // the estimate of a moment; more was carried all the time
+		}
+		w := s.ways[p]
+		if w == nil {
+			if len(s.ways) >= mostWays {
+				continue
+			}
+			w = &way{pair: p}
+			s.ways[p] = w
+		}
+		w.take(g.at, f)
+	}
+	for p, w := range s.ways {
+		switch {
+		case g.at-w.seenAt > baselineSeconds, g.hosts[p.from] == nil && !w.now:
+			delete(s.ways, p)
+		default:
+			if w.now {
+				w.settle(g.at)
+			} else {
+				w.loaded = false
+			}
+			g.ways = append(g.ways, w)
+		}
+	}
+	slices.SortFunc(g.ways, byPair)
+	for _, w := range g.ways {
+		g.of[w.from], g.of[w.to] = append(g.of[w.from], w), append(g.of[w.to], w)
+	}
+	return g
+}
+
+func byPair(a, b *way) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) }
+
+// facts puts together what the processes of each host say of the ways to others, those only that say something new.
+func (s *State) facts(g *graph) map[pair]facts {
+	all := make(map[pair]facts)
+	most := make(map[pair]float64)
+	for _, r := range g.ranks {
+		if r.State != "live" || r.Node == nil || !s.isNew(r) {
+			continue
+		}
+		for i := range r.Peers {
+			peer := &r.Peers[i]
+			to := ""
+			if peer.Node != nil {
+				to = *peer.Node
+			} else if peer.Rank != nil {
+				to = g.hostOf[*peer.Rank]
+			}
+			if to == "" || to == *r.Node || g.hosts[to] == nil {
+				continue
+			}
+			p := pair{*r.Node, to}
+			f, has := all[p]
+			if !has {
+				f = unknownFacts()
+				most[p] = -1
+			}
+			sent := number(peer.SentBytes)
+			f.sent = sum(f.sent, sent)
+			again, segments := number(peer.SegmentsRetransmitted), number(peer.SegmentsSent)
+			if ratio := real(peer.RetransmittedRatio); (math.IsNaN(segments) || math.IsNaN(again)) && !math.IsNaN(ratio) && sent >= 0 {
+				segments = math.Ceil(sent / segmentBytes)
+				again = ratio * segments
+			}
+			if !math.IsNaN(segments) && !math.IsNaN(again) {
+				f.segments, f.retransmitted = sum(f.segments, segments), sum(f.retransmitted, min(again, segments))
+			}
+			f.delivery = highest(f.delivery, positive(peer.DeliveryBytesPerSecond))
+			f.rttMin = lowest(f.rttMin, positive(peer.RTTMinSeconds))
+			f.probeMin = lowest(f.probeMin, positive(peer.ProbeRTTMinSeconds))
+			f.probeLast = lowest(f.probeLast, positive(peer.ProbeRTTLastSeconds))
+			if probes, lost := number(peer.ProbeSent), number(peer.ProbeLost); probes > 0 && lost <= probes {
+				f.probeSent, f.probeLost = sum(f.probeSent, probes), sum(f.probeLost, lost)
+			}
+			if carried := orZero(sent); carried > most[p] {
+				if rtt := positive(peer.RTTSeconds); !math.IsNaN(rtt) {
+					f.rtt, most[p] = rtt, carried
+				}
+			}
+			all[p] = f
+		}
+	}
+	return all
+}
+
+// isNew tells whether a rank's digest is another than in the view before. Without a number, age tells.
+func (s *State) isNew(r *cluster.Rank) bool {
+	if r.Rank == nil || r.DigestSequence == nil {
+		return s.before == 0 || !(real(r.AgeSeconds) > s.apart)
+	}
+	mark := digestMark{*r.DigestSequence, r.Restarts}
+	if s.digests[*r.Rank] == mark {
+		return false
+	}
+	s.digests[*r.Rank] = mark
+	return true
+}
+
+// Numbers that may not be known.
+
+func real(p *float64) float64 {
+	if p == nil || math.IsInf(*p, 0) {
+		return math.NaN()
+	}
+	return *p
+}
+
+// positive is a round trip or a rate, which 0 is not.
+func positive(p *float64) float64 {
+	if v := real(p); v > 0 {
+		return v
+	}
+	return math.NaN()
+}
+
+func number(p *uint64) float64 {
+	if p == nil || *p == cluster.None {
+		return math.NaN()
+	}
+	return float64(*p)
+}
+
+func orZero(v float64) float64 {
+	if math.IsNaN(v) {
+		return 0
+	}
+	return v
+}
+
+// sum adds what is known.
+func sum(a, b float64) float64 {
+	switch {
+	case math.IsNaN(a):
+		return b
+	case math.IsNaN(b):
+		return a
+	}
+	return a + b
+}
+
+func lowest(a, b float64) float64 {
+	if math.IsNaN(a) || b < a {
+		return b
+	}
+	return a
+}
+
+func highest(a, b float64) float64 {
+	if math.IsNaN(a) || b > a {
+		return b
+	}
+	return a
+}
+
+func least(values []float64) float64 {
+	v := math.NaN()
+	for _, x := range values {
+		v = lowest(v, x)
+	}
+	return v
+}
+
+// median of known values, NaN of none. It sorts them.
+func median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return math.NaN()
+	}
+	slices.Sort(values)
+	if n%2 == 1 {
+		return values[n/2]
+	}
+	return values[n/2-1] + (values[n/2]-values[n/2-1])/2
+}
+
+func collect(ways []*way, field func(*way) float64) (values []float64) {
+	for _, w := range ways {
+		if v := field(w); !math.IsNaN(v) {
+			values = append(values, v)
+		}
+	}
+	return values
+}
