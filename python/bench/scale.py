@@ -198,7 +198,7 @@ def _watch(
         "view_bytes": len(document),
         "view_packed_bytes": len(zlib.compress(document, 1)),
         "view_age_seconds": [statistics.median(ages), max(ages)] if ages else None,
-        "own_age_seconds": view.age_seconds,
+        "rank_0_makes_the_view": member._election is not None and member._election.holds,
         "problems": sorted({problem for one in after["others"] for problem in one["problems"] if problem}),
     }
 
