@@ -87,6 +87,7 @@ const (
 	outsideRatio       = 1.4
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
+	mostlyLast         = 0.5
 	waitingLeast       = 0.1 // of the transfer
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4
