@@ -113,7 +113,7 @@ func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 func (g *graph) measurable(k key) bool {
 	switch k.class {
 	case SlowLink:
-		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.loaded })
+		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now && w.loaded })
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
@@ -173,6 +173,9 @@ func (s *State) slowLinks(g *graph) []suspect {
 	}
 	var suspects []suspect
 	for _, c := range s.culprits(g, bad, loaded) {
+		if !slices.ContainsFunc(c.bad, func(w *way) bool { return w.now }) {
+			continue // what is said again is no second sign
+		}
 		suspects = append(suspects, g.slowLink(c, loaded, able))
 	}
 	return suspects

@@ -11,6 +11,7 @@ const (
 	missesToEnd   = 3 // in a row
 	voteMemory    = 0.6
 	votesToChange = 2.0
+	viewsToHold   = 2.5 // times the time between views, for what a digest said
 	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
 	silentSeconds = 60.0
 	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
