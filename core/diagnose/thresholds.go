@@ -86,6 +86,7 @@ const (
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
 	outsideRatio       = 1.4
+	clearlyOutside     = 2.0  // twice is enough
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
 	mostlyLast         = 0.5
