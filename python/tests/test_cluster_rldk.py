@@ -41,8 +41,11 @@ def test_collectors_tell_of_the_whole_job(ranks: list[Rank]) -> None:
     def told(rank: Rank) -> Any:
         found = rank.ask("rldk")
         latest = found["latest"]
-        whole = latest and latest["node_count"] == 2 and "network_bandwidth_total" not in latest["unmeasured"]
-        return found if whole and len(found["nodes"]) == 2 else None
+        if not latest or latest["node_count"] != 2 or len(found["nodes"]) != 2:
+            return None
+        # Both nodes have been there for long enough to have rates.
+        both = latest["network_bandwidth_total"] == pytest.approx(2 * latest["network_bandwidth_mean"])
+        return found if both and latest["network_bandwidth_total"] > 0 else None
 
     for rank in ranks:
         found, _ = until(lambda rank=rank: told(rank), 60)
@@ -52,9 +55,8 @@ def test_collectors_tell_of_the_whole_job(ranks: list[Rank]) -> None:
         # D36: what is a node's counts once a node, not once a rank.
         assert (latest["world_size"], latest["node_count"]) == (4, 2)
         speeds = [node["network_bandwidth"] for node in found["nodes"].values()]
-        assert latest["network_bandwidth_max"] <= latest["network_bandwidth_total"] + 1e-9
-        assert latest["network_bandwidth_total"] == pytest.approx(2 * latest["network_bandwidth_mean"])
-        assert len(speeds) == 2
+        assert 0 < latest["network_bandwidth_max"] < latest["network_bandwidth_total"]
+        assert all(speed > 0 for speed in speeds)
         assert [len(node["ranks"]) for node in view["nodes"]] == [2, 2]
         # D37: all columns; what nobody measured is said to be unmeasured.
         assert {"network_bandwidth_mean", "network_bandwidth_max", "max_network_latency"} <= set(found["frame"])
