@@ -249,6 +249,8 @@ class Member:
         self._next_digest = 0.0
         self._told = None
         self._last_round = time.monotonic()
+        if self._kept is not None:
+            self._kept = self._kept._replace(order=(0, 0))  # terms of another lease do not compare
         return True
 
     def _lose(self, why: str) -> None:
