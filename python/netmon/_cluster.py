@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._cluster_types import ClusterView
-from ._election import MOST_HEIRS, PATIENCE, Election
+from ._election import MOST_HEIRS, PATIENCE, Election, Lease
 from ._errors import ClosedError, Error
 
 if TYPE_CHECKING:
@@ -280,7 +280,8 @@ class Member:
         election.see(lease, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
-        if not election.holds and election.lease is not None and self._is_wanted(election.lease.view_bytes, now):
+        # A view whose maker was never seen to go on may be as old as the store.
+        if not election.holds and election.went_on and self._is_wanted(election.lease, now):
             self._fetch(board)
         self._problem = None
 
@@ -324,8 +325,10 @@ class Member:
         )
         return tuple(other for other, _ in zip(live, range(MOST_HEIRS), strict=False))
 
-    def _is_wanted(self, view_bytes: int, now: float) -> bool:
-        return view_bytes <= _SMALL_VIEW_BYTES or now - self._asked <= _ASKED_INTERVALS * self.interval
+    def _is_wanted(self, lease: Lease | None, now: float) -> bool:
+        if lease is None:
+            return False
+        return lease.view_bytes <= _SMALL_VIEW_BYTES or now - self._asked <= _ASKED_INTERVALS * self.interval
 
     def _fetch(self, board: Board) -> None:
         view = board.read_view()

@@ -136,3 +136,28 @@ def test_views_of_the_next_job_are_not_compared_with_those_of_the_last(clock: Cl
     look(member, clock)
     assert who(member) == "second"
     assert member.view().age_seconds == pytest.approx(0, abs=INTERVAL)
+
+
+def test_a_view_of_which_nobody_knows_how_old_it_is_is_not_told_as_new(clock: Clock) -> None:
+    # A launcher that starts all ranks anew keeps the store: there is the view of those that are dead.
+    table = Table()
+    table.beat(1, 77, "the dead")
+    table.kept[0] = b"of the dead"
+    member = member_of([table])
+    seen = []
+    for _ in range(20):
+        look(member, clock)
+        seen.append(who(member))
+    assert "the dead" not in seen
+    assert seen[-1] == "own", "it took over"
+
+
+def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None:
+    table = Table()
+    table.beat(1, 77, "the living")
+    member = member_of([table])
+    look(member, clock)
+    assert "no view was made yet" in str(member.view().problem)
+    table.beat(1, 78, "the living")
+    look(member, clock)
+    assert who(member) == "the living"
