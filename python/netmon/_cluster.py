@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._cluster_types import ClusterView
-from ._election import MOST_HEIRS, PATIENCE, Election
+from ._election import MOST_HEIRS, PATIENCE, Election, Lease
 from ._errors import ClosedError, Error
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ class Member:
         self._next_digest = 0.0
         self._told = None
         self._last_round = time.monotonic()
+        if self._kept is not None:
+            self._kept = self._kept._replace(order=(0, 0))  # terms of another lease do not compare
         return True
 
     def _lose(self, why: str) -> None:
@@ -279,7 +281,9 @@ class Member:
         election.see(lease, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
-        if not election.holds and election.lease is not None and self._is_wanted(board, election.lease.view_bytes, now):
+        # A view whose maker was never seen to go on may be as old as the store.
+        lease = election.lease
+        if not election.holds and election.went_on and lease is not None and self._is_wanted(board, lease.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
