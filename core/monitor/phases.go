@@ -33,9 +33,6 @@ const (
 	mostFinePhase = 10 * time.Minute
 	afterPhase    = time.Second
 
-	// cheapReading is how long reading own sockets may take for a phase.
-	cheapReading = 200 * time.Microsecond
-
 	// While phases are under way RDMA ports are read as often. A reading is near enough to the beginning or end of a phase when what
 	// both are off is no more than a part in rdmaNear of its time.
 	phaseRDMAPeriod = 100 * time.Millisecond
@@ -515,8 +512,9 @@ func addRDMA(account *phase.Account, begin, end *nearReading) {
 	case b.epoch != e.epoch:
 		account.MissRDMA("ports came, went, or had their counters reset meanwhile", true)
 	default:
-		moved := [2]uint64{e.moved[0] - b.moved[0], e.moved[1] - b.moved[1]}
-		account.KnowRDMA(end.to-begin.to, moved, e.capacity)
+		span := end.to - begin.to
+		moved, fullest := e.since(b, span)
+		account.KnowRDMA(span, moved, fullest)
 	}
 }
 

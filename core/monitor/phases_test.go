@@ -388,7 +388,7 @@ func TestPhases_fromManyThreads(t *testing.T) {
 
 func TestPhases_rdma(t *testing.T) {
 	point := func(at time.Duration, bytes uint64) rdmaPoint {
-		return rdmaPoint{at: at, moved: [2]uint64{bytes, 2 * bytes}, epoch: 1, capacity: 50e9}
+		return rdmaPoint{at: at, ports: []portMoved{{moved: [2]uint64{bytes, 2 * bytes}, capacity: 50e9}}, epoch: 1}
 	}
 	x := oneCard(t, `{}`)
 	track := &rdmaTrack{}
