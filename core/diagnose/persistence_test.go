@@ -338,7 +338,8 @@ func TestJob_bounded(t *testing.T) {
 		j := newJob(3)
 		j.sequence, j.at = uint64(i), float64(1_700_000_000+2*i)
 		v := j.view()
-		for k := range v.Nodes { // other hosts each time
+		for k := range v.Nodes { // other hosts and ranks each time
+			v.Ranks[k].Rank = pointer(int64(3*i + k))
 			name := v.Nodes[k].Name + strings.Repeat("x", i)
 			v.Nodes[k].Name, v.Ranks[k].Node = name, pointer(name)
 			v.Nodes[k].WrongInterface = true
@@ -350,6 +351,7 @@ func TestJob_bounded(t *testing.T) {
 	}
 	assert.LessOrEqual(t, len(s.memory.held), mostHeld)
 	assert.LessOrEqual(t, len(s.ways), 400)
+	assert.LessOrEqual(t, len(s.digests), 6)
 }
 
 func BenchmarkJob(b *testing.B) {
