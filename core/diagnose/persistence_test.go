@@ -83,6 +83,27 @@ func TestJob_clockSetBack(t *testing.T) {
 	assert.LessOrEqual(t, found[0].OnsetSeconds, j.at)
 }
 
+// What was usual is forgotten as before, and no finding begins in the future.
+func TestJob_clockSetBackWhileClean(t *testing.T) {
+	j := newJob(4)
+	j.after(10, nil)
+	j.at -= 7200
+	found := j.after(10, nil)
+	require.Equal(t, "network_clean", words(found))
+	assert.LessOrEqual(t, found[0].OnsetSeconds, j.at)
+
+	var b baseline
+	b.add(10_000, 9e9, 1e-3)
+	for i := range 2 * int(baselineSeconds) {
+		b.add(float64(1000+i), 1e9, 1e-3)
+	}
+	usual, _ := b.usual()
+	assert.Equal(t, 1e9, usual)
+	for i := range b.parts {
+		assert.Less(t, b.parts[i].begins, 10_000.0)
+	}
+}
+
 // A rank that is late while nobody waits has ended or is held up: no stall. Neither is one that waits as the others do.
 func TestJob_notStalled(t *testing.T) {
 	late := func(v *cluster.View) {

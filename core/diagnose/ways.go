@@ -67,7 +67,7 @@ type baseline struct {
 func (b *baseline) add(at, delivery, rtt float64) {
 	newest := &b.parts[0]
 	const span = baselineSeconds / float64(len(b.parts))
-	if newest.begins == 0 || at-newest.begins >= span && !b.frozen {
+	if newest.begins == 0 || math.Abs(at-newest.begins) >= span && !b.frozen { // before it: the clock was set back
 		copy(b.parts[1:], b.parts[:])
 		newest.begins, newest.rtt, newest.count = at, math.NaN(), 0
 	}
