@@ -447,7 +447,7 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 	if !c.watched {
 		return
 	}
-	c.drain(now)
+	c.drain()
 	begin = max(begin, c.table.Since()) // of a window that is longer than what is kept, the newer part speaks for all of it
 	busy := c.table.Busy(begin, end)    // in those that have ended
 	d.Marks = c.marks.choose(now, interval)
