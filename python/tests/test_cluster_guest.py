@@ -1,4 +1,4 @@
-"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray, no thread but where it says so."""
+"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray, and no thread but where told."""
 
 from __future__ import annotations
 
