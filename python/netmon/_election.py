@@ -65,6 +65,7 @@ class Election:
         self._mine: bytes | None = None  # what this process wrote last
         self._claim: Lease | None = None
         self.lease: Lease | None = None
+        self.went_on = False  # the lease was seen to be replaced: who makes the view, or did so last, lived meanwhile
 
     @property
     def holds(self) -> bool:
@@ -81,6 +82,7 @@ class Election:
         if self._mine is not None and text != self._mine:
             self._mine = None  # somebody took over while this process was stopped
         if text != self._text:
+            self.went_on = self._text is not None
             self._text, self._still, self.lease = text, 0.0, read(text) if text else None
         else:
             # While the engine was silent, or this process stopped, nobody can tell whether the holder went on.
