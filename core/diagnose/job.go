@@ -24,8 +24,8 @@ type State struct {
 	last       []sample.Finding
 }
 
-// digestMark tells digests of a rank apart.
-type digestMark struct{ sequence, restarts uint64 }
+// digestMark tells apart what digests of a rank count: one that comes before the next sample counts the same once more.
+type digestMark struct{ counted, restarts uint64 }
 
 func (s *State) prepare(v *cluster.View) {
 	if s.ways == nil {
