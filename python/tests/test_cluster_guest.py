@@ -1,14 +1,18 @@
-"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray, no thread but where it says so."""
+"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray."""
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import time
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+import netmon
 from netmon import _cluster
 from netmon._cluster import Member
 from netmon._election import Lease
@@ -161,3 +165,38 @@ def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None
     table.beat(1, 78, "the living")
     look(member, clock)
     assert who(member) == "the living"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "netmon-cluster"]
+
+
+def test_a_monitor_that_was_dropped_does_not_keep_the_thread_of_one_that_is_closed() -> None:
+    dropped = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    closed = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    assert threads() == ["netmon-cluster"]
+    del dropped
+    gc.collect()
+    closed.close()
+    limit = time.monotonic() + 5
+    while threads():
+        assert time.monotonic() < limit, "the thread looks again in 30 s only"
+        time.sleep(0.01)
+    assert _cluster._holds == []
+
+
+def test_who_speaks_next_says_its_digests_as_often_as_it_says(clock: Clock) -> None:
+    # A digest has its monitor's interval in it: said less often, the rank would be late all the time.
+    speakers = [Speaker(), Speaker()]
+    speakers[1]._cluster_interval = 0.5
+    table = Table()
+    member = Member(lambda: TableBoard(table, 1), lambda: speakers[0], INTERVAL)
+    look(member, clock)
+    assert member.interval == INTERVAL
+    speakers.pop(0)
+    look(member, clock)
+    assert member.interval == 0.5
+    before, table.kept = table.kept, {}
+    clock.now += 0.5
+    member._step()
+    assert table.kept == before
