@@ -82,7 +82,7 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	var busy []suspect
-	if len(stalled) == 0 {
+	if len(stalled) == 0 && !s.strangled(slow) {
 		busy = g.slowHosts(slices.Concat(slow, long))
 		slow = s.withoutBusy(slow, busy)
 	}
@@ -93,8 +93,6 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = viewsToJudge // the next views may tell which end it is
 		case x.class == SlowLink && x.direction == "" && len(g.names) > 2:
 			x.needs = hitsToReport + 1 // ... or which direction
-		case x.class == SlowLink && s.memory.held[key{SlowLink, x.host, opposite(x.direction)}].isReported():
-			x.needs = viewsToJudge // acknowledgements stand in the same queue, so the other direction seems slow now and then
 		case x.class == SlowLink && len(g.names) == 2:
 			x.needs = hitsOfTwo
 		}
@@ -102,11 +100,14 @@ func (s *State) judge(g *graph) []suspect {
 	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
 }
 
-func opposite(direction string) string {
-	if direction == Transmit {
-		return Receive
+// strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
+func (s *State) strangled(slow []suspect) bool {
+	for k, h := range s.memory.held {
+		if k.class == SlowLink && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0 {
+			return true
+		}
 	}
-	return Transmit
+	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < clearlySlow })
 }
 
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
@@ -122,7 +123,7 @@ func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 func (g *graph) measurable(k key) bool {
 	switch k.class {
 	case SlowLink:
-		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.loaded })
+		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now && w.loaded })
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
@@ -182,6 +183,9 @@ func (s *State) slowLinks(g *graph) []suspect {
 	}
 	var suspects []suspect
 	for _, c := range s.culprits(g, bad, loaded) {
+		if !slices.ContainsFunc(c.bad, func(w *way) bool { return w.now }) {
+			continue // what is said again is no second sign
+		}
 		suspects = append(suspects, g.slowLink(c, loaded, able))
 	}
 	return suspects

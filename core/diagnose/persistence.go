@@ -71,16 +71,18 @@ func (h *holding) hit(at float64, x suspect) {
 		h.said[x.direction] = v
 	}
 	v.newest, v.weight = x, v.weight+1
-	most := v
+	most, held := v, h.said[h.newest.direction]
 	for _, other := range h.said {
 		if other.weight > most.weight {
 			most = other
 		}
 	}
+	// Who was told one direction is told another only if much speaks for it.
+	if h.reported && held != nil && most.weight < votesToChange*held.weight {
+		most = held
+	}
 	h.newest = most.newest
 }
-
-func (h *holding) isReported() bool { return h != nil && h.reported }
 
 const hitsMask = 1<<viewsToJudge - 1
 

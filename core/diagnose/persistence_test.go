@@ -336,7 +336,7 @@ func TestThresholds_documented(t *testing.T) {
 	_, table, found := strings.Cut(string(text), "## Thresholds")
 	require.True(t, found)
 	for _, want := range []string{
-		fmt.Sprintf("%g of the others' median or of its own mean before; between two hosts %g", slowRatio, slowRatioOfTwo),
+		fmt.Sprintf("%g of the others' median or of its own median before; between two hosts %g", slowRatio, slowRatioOfTwo),
 		fmt.Sprintf("%g ms at least, and %g times the shortest", queueSeconds*1e3, queueRatio),
 		fmt.Sprintf("%d KiB and %g of the busiest", activeBytes>>10, activeRatio),
 		fmt.Sprintf("%g %% and %d,", lossRatio*100, lossSegments),

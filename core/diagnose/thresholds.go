@@ -4,12 +4,14 @@ package diagnose
 const (
 	// Persistence. Views come every 2 s or so. One view of a busy host may show anything; three of five do not agree by chance. Where many
 	// numbers agree in each view, two are enough: within 10 s somebody wants to know.
-	recentViews  = 3 // whose numbers are put together: the median of three is deaf to one
-	viewsToJudge = 5
-	hitsToReport = 3
-	strongHits   = 2
-	missesToEnd  = 3 // in a row
-	voteMemory   = 0.6
+	recentViews   = 3 // whose numbers are put together: the median of three is deaf to one
+	viewsToJudge  = 5
+	hitsToReport  = 3
+	strongHits    = 2
+	missesToEnd   = 3 // in a row
+	voteMemory    = 0.6
+	votesToChange = 2.0
+	viewsToHold   = 2.5 // times the time between views, for what a digest said
 	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
 	silentSeconds = 60.0
 	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
@@ -23,7 +25,7 @@ const (
 
 	// slow_link. Half the rate must be found (0.5); TCP's estimate on one steady link varies by some 10 % (DESIGN 5), 0.7 lies between.
 	slowRatio   = 0.7
-	strongRatio = 0.6 // so little is enough twice
+	strongRatio = 0.65 // so little is enough twice
 	// A slow link has a queue before it: without one the sender, the receiver or a processor was the limit. 0.2 ms is what no
 	// healthy host of the lab adds to the round trip of a loaded way, and 12 kB before a link of 500 Mbit/s.
 	queueSeconds = 0.2e-3
@@ -84,8 +86,10 @@ const (
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
 	outsideRatio       = 1.4
+	clearlyOutside     = 2.0  // twice is enough
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
+	mostlyLast         = 0.5
 	waitingLeast       = 0.1 // of the transfer
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4

@@ -241,7 +241,8 @@ func (s *State) read(v *cluster.View) *graph {
 			if w.now {
 				w.settle(g.at)
 			} else {
-				w.loaded = false
+				// Views may come twice as often as digests: what the other half said just before still holds.
+				w.loaded = w.recent[0].loaded && g.at-w.seenAt <= viewsToHold*s.apart
 			}
 			g.ways = append(g.ways, w)
 		}

@@ -367,7 +367,7 @@ const (
 	mostMarkRecords = 4096
 	// Marks are of so many intervals of digests, so that those of ranks which said theirs at other times are of the same collectives;
 	// where that is few, the newest there are, of so long.
-	markIntervals = 3
+	markIntervals = 2
 	markAge       = 2 * time.Minute
 	// defaultGroup is what integrations call the group of all ranks.
 	defaultGroup = "default_pg"
@@ -445,14 +445,16 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		return
 	}
 	c.drain(now)
-	if end > begin {
-		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
-	}
+	busy := c.table.Busy(begin, end) // in those that have ended
 	d.Marks = c.marks.choose(now, interval)
 	if oldest, _, why := c.pending(); why == "" {
+		busy += max(0, end-max(begin, oldest.Enter))
 		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
 		if oldest.Sequence != collective.NoSequence {
 			d.PendingSequence = oldest.Sequence
 		}
+	}
+	if end > begin {
+		d.CollectiveRatio = min(1, units.Seconds(busy)/units.Seconds(end-begin))
 	}
 }

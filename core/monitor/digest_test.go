@@ -249,6 +249,22 @@ func TestMarkRing_bounded(t *testing.T) {
 	}
 }
 
+func TestMarkRing_barriersOnlyWhereThereIsNothingElse(t *testing.T) {
+	group := &collective.Group{Name: "default_pg", Size: 2}
+	sequences := func(ops ...collective.Op) (marked []uint64) {
+		var r markRing
+		for i, op := range ops {
+			r.add(&collective.Record{Op: op, End: collective.EndExact, Enter: time.Duration(i), Duration: 1, Sequence: uint64(i + 1)}, group)
+		}
+		for _, m := range r.choose(time.Second, time.Second) {
+			marked = append(marked, m.Sequence)
+		}
+		return marked
+	}
+	assert.Equal(t, []uint64{1, 3}, sequences(collective.AllReduce, collective.Barrier, collective.ReduceScatter, collective.Barrier))
+	assert.Equal(t, []uint64{1, 2}, sequences(collective.Barrier, collective.Barrier))
+}
+
 func TestAggregate_request(t *testing.T) {
 	x := newMachine(t, `{"job": {"rank": 0}}`)
 	text, err := x.m.Digest()

@@ -93,7 +93,8 @@ type Monitor struct {
 	sequence   uint64
 	readings   uint64
 	readAt     time.Duration
-	wall       time.Time // when readAt was
+	readTook   time.Duration // how long before readAt reading began
+	wall       time.Time     // when readAt was
 	reader     reader
 	reading    reading
 	topology   *watchedTopology
@@ -471,7 +472,7 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 		top = m.currentTopology(m.config.Sources, &at)
 	}
 	elapsed := at.monotonic - m.readAt
-	m.readAt, m.wall = at.monotonic, at.wall
+	m.readAt, m.readTook, m.wall = at.monotonic, at.monotonic-began, at.wall
 
 	if ofLoop {
 		d = &document{}

@@ -42,6 +42,11 @@ const (
 	mostReading, mostFirstReading = 2 * time.Millisecond, 10 * time.Millisecond
 	// Readings beside the samples take one part in restPeers of the time.
 	restPeers = 100
+	// Whoever needs them at once has so few read at any time, more only so often that it takes one part in restPeers of the time, and
+	// still more never. A connection usually takes so long.
+	fewConnections, mostReadNow = 64, 2000
+	usualReading                = 2 * time.Microsecond
+	mostReadingNow              = 5 * time.Millisecond
 	// So many descriptors are looked at before others get the processor.
 	readTogether = 256
 	// The sockets of other processes are read as often, or one part in restPeers of the time.
@@ -99,8 +104,9 @@ type peersPart struct {
 	aside     bool // sockets are read beside the samples
 	routesAt  time.Duration
 	routesTop uint64
-	current   *peer.View // of the last sample
-	base      *peer.View // where its window begins, nil for none
+	readNowAt time.Duration // when somebody had own sockets read at once
+	current   *peer.View    // of the last sample
+	base      *peer.View    // where its window begins, nil for none
 	marks     [keptRecords]peersMark
 	lately    *peer.View // the newest that a sample of the loop had
 	formerly  *peer.View // the one before, another one
@@ -671,15 +677,18 @@ func (p *peersPart) summarize(s *Snapshot) {
 	}
 }
 
-// readNow reads this process's own connections for somebody who needs them of this moment, where that is quick; else it says why not.
+// readNow reads this process's own connections for somebody who needs them of this moment, where that is cheap; else it says why not.
 // The caller holds the lock of sampling.
 func (p *peersPart) readNow() (view *peer.View, why string) {
 	if p.refused != "" {
 		return nil, p.refused
 	}
-	r := p.published.Load()
-	if p.aside || r.usual > cheapReading {
-		return nil, fmt.Sprintf("this process's connections are too many to be read at once (it takes more than %v)", cheapReading)
+	// By their number, not by the time that readings took: that says more of what else the host does.
+	if view = p.published.Load().view; view != nil && view.Sockets > fewConnections {
+		rest := restPeers * usualReading * time.Duration(view.Sockets)
+		if view.Sockets > mostReadNow || p.clock.Monotonic()-p.readNowAt < rest {
+			return nil, fmt.Sprintf("this process has so many connections (%d) that they are not read for every phase", view.Sockets)
+		}
 	}
 	if !p.mu.TryLock() {
 		return nil, "this process's connections were just being read"
@@ -689,8 +698,9 @@ func (p *peersPart) readNow() (view *peer.View, why string) {
 		defer p.mu.Unlock()
 		p.guard(func() {
 			// One that a sample has begun is of an earlier moment.
-			if done = !p.started || p.read(mostReading); done {
-				done = p.read(mostReading)
+			if done = !p.started || p.read(mostReadingNow); done {
+				p.readNowAt = p.clock.Monotonic()
+				done = p.read(mostReadingNow)
 			}
 		})
 		if p.table.Nameless() {
@@ -703,7 +713,8 @@ func (p *peersPart) readNow() (view *peer.View, why string) {
 	if failure := p.failure.Load(); failure != nil {
 		return nil, *failure
 	}
-	if r = p.published.Load(); !done || r.err != "" || r.view == nil {
+	r := p.published.Load()
+	if !done || r.err != "" || r.view == nil {
 		return nil, or(r.err, "reading this process's connections took too long")
 	}
 	return r.view, ""

@@ -33,9 +33,6 @@ const (
 	mostFinePhase = 10 * time.Minute
 	afterPhase    = time.Second
 
-	// cheapReading is how long reading own sockets may take for a phase.
-	cheapReading = 200 * time.Microsecond
-
 	// While phases are under way RDMA ports are read as often. A reading is near enough to the beginning or end of a phase when what
 	// both are off is no more than a part in rdmaNear of its time.
 	phaseRDMAPeriod = 100 * time.Millisecond
@@ -79,6 +76,15 @@ type phaseName struct {
 	running uint64
 	account phase.Account
 	last    *sample.PhaseNumbers // of the newest that ended; only the fields of last
+	// settling is how many have ended whose RDMA bytes are not known yet.
+	settling int
+}
+
+// known is the account as far as it is known: while some are not settled, RDMA bytes of it are yet to come.
+func (n *phaseName) known() phase.Account {
+	a := n.account
+	a.RDMABlind = a.RDMABlind || n.settling > 0
+	return a
 }
 
 type runningPhase struct {
@@ -240,7 +246,7 @@ func (p *phases) measure(r *phase.Reading) {
 		top = m.currentTopology(sections, &at)
 	}
 	r.At = at.monotonic
-	r.Sharp = r.At-began <= defaultFineInterval/heldUpShare
+	r.Sharp = isSharp(r.At - began)
 	if m.config.Sources&Interfaces != 0 {
 		if m.reading.interfacesErr == nil || len(m.reading.interfaces) > 0 {
 			m.interfaces.update(&m.reading, top, m.readings, at)
@@ -266,6 +272,9 @@ func (p *phases) measure(r *phase.Reading) {
 		r.NoSockets = m.never["peers"]
 	}
 }
+
+// isSharp tells whether counters that took so long to read are of the moment at which that ended, closely enough for rates.
+func isSharp(took time.Duration) bool { return took <= defaultFineInterval/heldUpShare }
 
 // fillBytes copies what interfaces have counted by now.
 func (p *phases) fillBytes(r *phase.Reading, top *topology, err error) {
@@ -390,7 +399,9 @@ func (p *phases) end(number uint64, r *phase.Reading) (figures PhaseFigures, err
 	settled := p.knowRDMA(account, running, r.At)
 	running.name.account.Add(account)
 	if !settled {
+		running.name.settling++
 		p.settling = append(p.settling, settlingPhase{name: running.name, begin: running.rdma, end: nearReading{to: r.At}})
+		account.RDMABlind = true
 	}
 	figures = p.figures(account)
 	running.name.last = &sample.PhaseNumbers{
@@ -482,7 +493,6 @@ func (p *phases) knowRDMA(account *phase.Account, running *runningPhase, now tim
 		account.MissRDMA(notReadNear, true)
 		return true
 	}
-	account.RDMABlind = true // until it is settled
 	return false
 }
 
@@ -500,8 +510,9 @@ func addRDMA(account *phase.Account, begin, end *nearReading) {
 	case b.epoch != e.epoch:
 		account.MissRDMA("ports came, went, or had their counters reset meanwhile", true)
 	default:
-		moved := [2]uint64{e.moved[0] - b.moved[0], e.moved[1] - b.moved[1]}
-		account.KnowRDMA(end.to-begin.to, moved, e.capacity)
+		span := end.to - begin.to
+		moved, fullest := e.since(b, span)
+		account.KnowRDMA(span, moved, fullest)
 	}
 }
 
@@ -518,6 +529,7 @@ func (p *phases) settle(now time.Duration) {
 		default:
 			return false
 		}
+		s.name.settling--
 		return true
 	})
 }
@@ -528,7 +540,7 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	defer p.mu.Unlock()
 	p.findTrack()
 	if len(p.under) > 0 {
-		r := phase.Reading{At: now.monotonic, Sharp: true}
+		r := phase.Reading{At: now.monotonic, Sharp: isSharp(p.m.readTook)}
 		if top := now.topology; top != nil && p.m.config.Sources&Interfaces != 0 {
 			p.fillBytes(&r, top, p.m.reading.interfacesErr)
 		} else {
@@ -551,7 +563,8 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	}
 	var why phaseReasons
 	for i, n := range p.names {
-		figures := p.figures(&n.account)
+		account := n.known()
+		figures := p.figures(&account)
 		if n.last != nil {
 			figures.LastSeconds, figures.LastReceive, figures.LastTransmit = n.last.LastSeconds, n.last.LastReceive, n.last.LastTransmit
 		}
@@ -594,7 +607,8 @@ func (w *phaseReasons) lack(amount *phase.Amount, name string, fields ...string)
 }
 
 func (w *phaseReasons) of(n *phaseName, row *sample.Phase, best [2]float64) {
-	a := &n.account
+	known := n.known()
+	a := &known
 	if a.Ended == 0 {
 		w.add("none has ended yet", n.name, "receive_bytes_total", "transmit_bytes_total", "rdma_bytes_total", "loopback_bytes_total",
 			"tcp_bytes_total", "peak_bytes_per_second", "peak_ratio", "utilization_ratio", "busy_ratio", "full_ratio",

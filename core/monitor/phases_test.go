@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"netmon/core/clock"
 	"netmon/core/phase"
 	"netmon/core/sample"
 )
@@ -188,6 +189,43 @@ func TestPhases_peak(t *testing.T) {
 	assert.False(t, held())
 }
 
+// heldUp loses its processor behind reading.
+type heldUp struct {
+	reader
+	clock *clock.Fake
+	late  time.Duration
+}
+
+func (h *heldUp) read(sections Section, retry bool, into *reading) {
+	h.reader.read(sections, retry, into)
+	h.clock.Advance(h.late)
+}
+
+// A sample that was held up between counters and clock makes no peak: the bytes of 20 ms would seem those of 10.
+func TestPhases_sampleHeldUp(t *testing.T) {
+	x := oneCard(t, `{}`)
+	held := &heldUp{x.m.reader, x.clock, 0}
+	x.m.reader = held
+	number := x.begin("weight_sync")
+	bytes := uint64(1000)
+	move := func(after time.Duration) {
+		bytes += uint64(100e6 * after.Seconds())
+		x.clock.Advance(after)
+		x.dev(row("eth0", bytes, 1000))
+	}
+	for range 10 {
+		move(20 * milli)
+		held.late = 10 * milli
+		x.m.Tick()
+		held.late = 0
+		bytes += 1e6 // while it was held up
+		move(10 * milli)
+		x.m.readFinely()
+	}
+	f := x.end(number)
+	assert.InDelta(t, 100e6, f.Peak, 1e3)
+}
+
 func TestPhases_reset(t *testing.T) {
 	x := oneCard(t, `{}`)
 	x.end(x.begin("p"))
@@ -330,7 +368,7 @@ func TestPhases_fromManyThreads(t *testing.T) {
 
 func TestPhases_rdma(t *testing.T) {
 	point := func(at time.Duration, bytes uint64) rdmaPoint {
-		return rdmaPoint{at: at, moved: [2]uint64{bytes, 2 * bytes}, epoch: 1, capacity: 50e9}
+		return rdmaPoint{at: at, ports: []portMoved{{moved: [2]uint64{bytes, 2 * bytes}, capacity: 50e9}}, epoch: 1}
 	}
 	x := oneCard(t, `{}`)
 	track := &rdmaTrack{}
@@ -352,7 +390,8 @@ func TestPhases_rdma(t *testing.T) {
 		defer p.mu.Unlock()
 		p.settle(x.clock.Monotonic())
 		row := &sample.Phase{}
-		figures := p.figures(&p.names[len(p.names)-1].account)
+		account := p.names[len(p.names)-1].known()
+		figures := p.figures(&account)
 		row.Set(&figures.PhaseNumbers)
 		return row
 	}
@@ -365,7 +404,10 @@ func TestPhases_rdma(t *testing.T) {
 	put(point(now+900*milli, 6000))
 	assert.Equal(t, uint64(sample.UnknownCount), x.end(number).RDMA, "the newest reading is 0.1 s old")
 	assert.Nil(t, sampled().RDMABytesTotal)
+	assert.Nil(t, sampled().Verdict, "ports may have moved much")
 	put(point(now+1004*milli, 7000))
+	require.NotNil(t, sampled().Verdict, "now they are known not to have")
+	assert.Equal(t, "idle", *sampled().Verdict)
 	assert.EqualValues(t, 3*6000, *sampled().RDMABytesTotal, "it is settled when ports have been read again")
 
 	// A driver that does not answer.

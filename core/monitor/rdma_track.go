@@ -12,11 +12,31 @@ const mostTracked = 64
 
 // rdmaPoint is what all RDMA ports together had moved at one moment.
 type rdmaPoint struct {
-	at       time.Duration
+	at    time.Duration
+	ports []portMoved
+	epoch uint64 // differences are known, of the same ports, within one epoch only
+	why   string // why it is not known what they moved
+}
+
+// portMoved is what one port had moved.
+type portMoved struct {
 	moved    [2]uint64 // received and transmitted bytes
-	epoch    uint64    // differences are known within one epoch only
 	capacity float64   // bytes per second in each direction, 0 where it is not known
-	why      string    // why it is not known what they moved
+}
+
+// since is what ports moved since an earlier point of the same epoch, and what share that is of what the fullest can carry.
+func (p *rdmaPoint) since(before *rdmaPoint, span time.Duration) (moved [2]uint64, fullest float64) {
+	for i := range p.ports {
+		now, then := &p.ports[i], &before.ports[i]
+		for d := range moved {
+			bytes := now.moved[d] - then.moved[d]
+			moved[d] += bytes
+			if possible := now.capacity * span.Seconds(); possible > 0 {
+				fullest = max(fullest, float64(bytes)/possible)
+			}
+		}
+	}
+	return moved, fullest
 }
 
 // rdmaTrack remembers the newest readings of RDMA ports, for those who need one of a certain moment. Safe for concurrent use.
@@ -32,7 +52,7 @@ type rdmaTrack struct {
 func (t *rdmaTrack) add(ports []*rdmaState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := rdmaPoint{}
+	p := rdmaPoint{ports: make([]portMoved, 0, len(ports))}
 	same := len(ports) == len(t.ports)
 	for i, s := range ports {
 		same = same && t.ports[i] == s && s.window > 0 // 0: counters were reset
@@ -43,11 +63,7 @@ func (t *rdmaTrack) add(ports []*rdmaState) {
 		}
 		received, _ := s.bytes(rdmaReceive)
 		transmitted, _ := s.bytes(rdmaTransmit)
-		p.moved[rdmaReceive] += received
-		p.moved[rdmaTransmit] += transmitted
-		if s.now.State == "active" {
-			p.capacity += units.BitsToBytes(float64(s.now.RateBits))
-		}
+		p.ports = append(p.ports, portMoved{[2]uint64{rdmaReceive: received, rdmaTransmit: transmitted}, units.BitsToBytes(float64(s.now.RateBits))})
 	}
 	if len(ports) == 0 {
 		p.why = "no RDMA device has a port"

@@ -123,8 +123,8 @@ type Account struct {
 	RDMA              Amount
 	RDMABytes         uint64
 	RDMAMoved         [2]uint64
-	RDMAPossible      float64
-	RDMABlind         bool // there are ports, and what they moved is not known in some part
+	RDMAUsed          float64 // seconds for which the fullest port of each part had been full, had it not been idle otherwise
+	RDMABlind         bool    // there are ports, and what they moved is not known in some part
 
 	// By intervals of some 20 ms.
 	Covered time.Duration
@@ -151,7 +151,7 @@ func (a *Account) Add(b *Account) {
 	a.Waiting += b.Waiting
 	a.RDMA.add(&b.RDMA)
 	a.RDMABytes += b.RDMABytes
-	a.RDMAPossible += b.RDMAPossible
+	a.RDMAUsed += b.RDMAUsed
 	a.RDMABlind = a.RDMABlind || b.RDMABlind
 	a.Covered += b.Covered
 	a.Full += b.Full
@@ -317,14 +317,14 @@ func (p *Part) End(r *Reading) *Account {
 	return a
 }
 
-// KnowRDMA adds what RDMA ports received and transmitted in a part that took so long, and how much they can carry in one direction,
-// in bytes per second, 0 where that is not known.
-func (a *Account) KnowRDMA(span time.Duration, moved [2]uint64, capacity float64) {
+// KnowRDMA adds what RDMA ports received and transmitted in a part that took so long, and how much that was of what the fullest of
+// them can carry in the direction that moved more, 0 to 1.
+func (a *Account) KnowRDMA(span time.Duration, moved [2]uint64, fullest float64) {
 	a.RDMA.know(span)
 	a.RDMABytes += moved[receive] + moved[transmit]
 	a.RDMAMoved[receive] += moved[receive]
 	a.RDMAMoved[transmit] += moved[transmit]
-	a.RDMAPossible += capacity * span.Seconds()
+	a.RDMAUsed += fullest * span.Seconds()
 }
 
 // MissRDMA says why that is not known; there tells whether there are ports at all.

@@ -245,10 +245,10 @@ func TestVerdict_rdma(t *testing.T) {
 		return p.End(l.read())
 	}
 	a := account()
-	a.KnowRDMA(time.Second, [2]uint64{1e9, 45e9}, 50e9)
+	a.KnowRDMA(time.Second, [2]uint64{1e9, 45e9}, 0.9)
 	assert.Equal(t, LinkBound, a.Facts([2]float64{}).Verdict)
 	a = account()
-	a.KnowRDMA(time.Second, [2]uint64{1e9, 20e9}, 50e9)
+	a.KnowRDMA(time.Second, [2]uint64{1e9, 20e9}, 0.4)
 	assert.Equal(t, SoftwareBound, a.Facts([2]float64{}).Verdict, "the Ethernet is idle, and RDMA is not")
 	a = account()
 	a.MissRDMA("ports were not read", true)

@@ -135,19 +135,19 @@ func (a *Account) judge(f *Facts, direction int, reference, best float64) (v Ver
 	switch {
 	case f.Full >= boundShare, math.IsNaN(f.Full) && f.Utilization >= fullShare:
 		return LinkBound, ""
-	case a.RDMAPossible > 0 && float64(max(a.RDMAMoved[receive], a.RDMAMoved[transmit])) >= fullShare*a.RDMAPossible:
+	case a.RDMA.Known() && a.RDMAUsed >= fullShare*a.RDMA.Over.Seconds():
 		return LinkBound, ""
 	case waited && direction == transmit && (f.Steady >= boundShare || f.Retransmits >= lossShare):
 		return LinkBound, ""
 	case max(f.Rate, rdma) < idleRate, max(f.Rate, rdma) < idleShare*reference:
 		if a.RDMABlind {
-			return Unknown, "what RDMA ports moved is not known: " + a.RDMA.Why
+			return Unknown, "what RDMA ports moved is not known: " + either(a.RDMA.Why, "they were not read since")
 		}
 		return Idle, ""
 	case waited && direction == transmit && math.IsNaN(f.Steady):
 		return Unknown, "data waited for the network, and whether that was at a steady rate is not known: " + f.NoPeak
 	case f.Steady >= boundShare && f.Plateau >= reachedShare*best && (direction == receive || math.IsNaN(f.Waiting)):
-		return Unknown, "steady at the best rate seen, without knowing whether the sender had more: the sender's own monitor may"
+		return Unknown, "steady at the best rate seen, without knowing whether the sender had more: its own monitor may know"
 	case math.IsNaN(f.Utilization) && math.IsNaN(f.Steady) && (direction == receive || math.IsNaN(f.Waiting)):
 		return Unknown, "neither capacity nor what intervals tell is known: " + f.NoPeak
 	}

@@ -44,3 +44,23 @@ int64_t bench_latest(latest_function *latest, netmon_handle handle, uint32_t cou
   }
   return nanoseconds() - began;
 }
+
+typedef int32_t begin_function(netmon_handle, const char *, uint64_t *, char **);
+typedef int32_t end_function(netmon_handle, uint64_t, netmon_phase *, char **);
+
+static int64_t thread_nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// bench_phases returns the nanoseconds of the calling thread's CPU that so many phases take, or -1 when one fails.
+int64_t bench_phases(begin_function *begin, end_function *end, netmon_handle handle, uint32_t count) {
+  int64_t began = thread_nanoseconds();
+  for (uint32_t i = 0; i < count; i++) {
+    netmon_phase numbers = {.struct_size = sizeof numbers};
+    uint64_t phase;
+    if (begin(handle, "step", &phase, NULL) != NETMON_OK || end(handle, phase, &numbers, NULL) != NETMON_OK) return -1;
+  }
+  return thread_nanoseconds() - began;
+}

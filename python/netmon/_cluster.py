@@ -26,9 +26,10 @@ from ._errors import ClosedError, Error
 if TYPE_CHECKING:
     from ._monitor import Monitor
 
-# A view is fetched when somebody asked for one in the last intervals; a small one always.
+# A view is fetched when somebody asked for one in the last intervals; and always where all ranks together fetch so little.
 _ASKED_INTERVALS = 30
-_SMALL_VIEW_BYTES = 16 << 10
+_LITTLE_BYTES = 256 << 10
+_USUAL_SIZE = 16  # of a job whose engine does not know it
 # For how long an engine may leave a call unanswered before the view says so.
 _SILENT_SECONDS = 3.0
 _CLOSE_SECONDS, _EXIT_SECONDS = 0.1, 1.0
@@ -287,7 +288,8 @@ class Member:
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
         # A view whose maker was never seen to go on may be as old as the store.
-        if not election.holds and election.went_on and self._is_wanted(election.lease, now):
+        lease = election.lease
+        if not election.holds and election.went_on and lease is not None and self._is_wanted(board, lease.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
@@ -331,10 +333,11 @@ class Member:
         )
         return tuple(other for other, _ in zip(live, range(MOST_HEIRS), strict=False))
 
-    def _is_wanted(self, lease: Lease | None, now: float) -> bool:
-        if lease is None:
-            return False
-        return lease.view_bytes <= _SMALL_VIEW_BYTES or now - self._asked <= _ASKED_INTERVALS * self.interval
+    def _is_wanted(self, board: Board, view_bytes: int, now: float) -> bool:
+        return (
+            view_bytes * (board.world_size or _USUAL_SIZE) <= _LITTLE_BYTES
+            or now - self._asked <= _ASKED_INTERVALS * self.interval
+        )
 
     def _fetch(self, board: Board) -> None:
         view = board.read_view()

@@ -66,12 +66,12 @@ class Monitor:
             ``sample.transport``). No packet is sent for it, and nothing done to a socket.
         bandwidth_server: let other monitors measure throughput to here (``measure_bandwidth``), within limits that are fixed:
             ``True`` on loopback, port 29542, or ``{"address": "10.0.0.1", "port": 29542}``. Default: no port is opened.
-        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
         cluster: whether this process takes part in the view of its job (``cluster()``): ``True`` from now on, ``None`` from the
             first call of ``cluster()`` or ``netmon.integrations.torch.attach`` on, ``False`` never; ``"store"`` or ``"ray"``:
             from now on, by that only.
         cluster_interval: seconds between two digests of this process for the view, 0.1 to 3600. All processes of a job should
             have the same.
+        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -99,9 +99,9 @@ class Monitor:
         udp_responder: bool | Mapping[str, Any] = False,
         peers: bool = True,
         bandwidth_server: bool | Mapping[str, Any] = False,
-        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
         cluster: bool | str | None = None,
         cluster_interval: float = 2.0,
+        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
     ) -> None:
         self._hold: _cluster.Hold | None = None
         self._cluster = _engine(cluster)
@@ -589,12 +589,12 @@ class Monitor:
 
     def close(self) -> None:
         """Stop the background loop, and calling functions with alerts. Closing twice is fine."""
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback._end()
         hold = self._hold
         if hold is not None:
             hold.release()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback._end()
         if self._handle.value:
             self._library.close(self._handle)
             self._handle.value = 0

@@ -72,18 +72,6 @@ def number(value: float | int | None) -> str:
     return _NONE if value is None else str(value)
 
 
-def volume(count: int | None) -> str:
-    """Write bytes, in powers of a thousand."""
-    if count is None:
-        return _NONE
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 999.5:
-            return f"{_three_digits(value)} {unit}"
-        value /= 1000
-    return f"{_three_digits(value)} GB"
-
-
 def duration(seconds: float | None) -> str:
     """Write a time in the unit that suits it."""
     if seconds is None:
@@ -95,8 +83,10 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def amount(size: float) -> str:
+def amount(size: float | None) -> str:
     """Write a number of bytes, in powers of a thousand."""
+    if size is None:
+        return _NONE
     for unit in ("B", "kB", "MB"):
         if size < 999.5:
             return f"{_three_digits(size)} {unit}"
@@ -272,8 +262,8 @@ def _phases(phases: Phases) -> list[str]:
                 (p.verdict or _NONE) + (", running" if p.running else ""),
                 str(p.count),
                 duration(p.seconds_total),
-                volume(p.receive_bytes_total),
-                volume(p.transmit_bytes_total),
+                amount(p.receive_bytes_total),
+                amount(p.transmit_bytes_total),
                 bits_rate(p.peak_bytes_per_second),
                 percent(p.busy_ratio),
                 percent(p.utilization_ratio),
@@ -288,7 +278,7 @@ def describe_run(run: PhaseRun) -> str:
         return f"{printable(run.name)}: {printable(run.problem or 'running' if run.running or run.problem else 'not begun')}"
     figures = [duration(run.seconds)]
     figures += [] if run.verdict is None else [run.verdict]
-    figures += [] if run.receive_bytes is None else [f"{volume(run.receive_bytes)} received, {volume(run.transmit_bytes)} sent"]
+    figures += [] if run.receive_bytes is None else [f"{amount(run.receive_bytes)} received, {amount(run.transmit_bytes)} sent"]
     figures += [] if run.peak_bytes_per_second is None else [f"peak {bits_rate(run.peak_bytes_per_second)}"]
     figures += [] if run.utilization_ratio is None else [f"{percent(run.utilization_ratio)} of the capacity"]
     figures += [] if run.retransmit_ratio is None else [f"{percent(run.retransmit_ratio)} of the segments retransmitted"]

@@ -255,3 +255,15 @@ while gone() is not None or threading.active_count() > 1:
 
 def test_engines_are_named() -> None:
     assert set(_cluster.ENGINES) == {"store", "ray"}
+
+
+def test_the_bench_of_large_jobs_runs() -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", "24", "--seconds", "2", "--interval", "0.5"],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["problems"] == []
+    assert 100 < found["sent_bytes_per_rank_and_step"] < 512 + 400, "a digest, and asking for the lease twice"
+    assert found["view_age_seconds"][0] < 10

@@ -197,7 +197,9 @@ def test_types_mirror_the_document(monitor):
         rows = getattr(sample, name)
         assert document[name] == (None if rows is None else [row.to_dict() for row in rows]), name
     assert document["transport"] == (None if sample.transport is None else sample.transport.to_dict())
-    for name in ("collectives", "collective_ratio", "collective_pending", "phases"):
+    assert document["phases"] == []  # none was begun
+    assert len(sample.phases) == 0
+    for name in ("collectives", "collective_ratio", "collective_pending"):
         assert getattr(sample, name) is None
     assert document["findings"] == [finding.to_dict() for finding in sample.findings]
     assert document["probes"] == []  # nobody to probe

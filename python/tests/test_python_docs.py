@@ -34,7 +34,8 @@ def test_examples_of_the_python_page_run(tmp_path):
         if "to_pandas" in block:
             pytest.importorskip("pandas")
         said.append(run(block, tmp_path))
-    use, peers, bandwidth, _, errors, own_calls = said
+    use, peers, bandwidth, phases, _, errors, own_calls = said
+    assert phases.splitlines()[1].startswith("3 ")
     assert len(peers.splitlines()) >= 1
     assert bandwidth.startswith("netmon to 127.0.0.1")
     assert "lo         loopback" in use

@@ -250,3 +250,23 @@ def test_without_rights():
 
 def test_in_an_encoding_that_lacks_letters():
     assert "this sample took" in command(PYTHONIOENCODING="ascii")
+
+
+def test_phases(measured):
+    unknown = dict.fromkeys(netmon.Phase.__dataclass_fields__) | {
+        "count": 0,
+        "running": 1,
+        "seconds_total": 0.0,
+        "name": "ev\nal",
+    }
+    sync = unknown | {"name": "weight_sync", "count": 12, "running": 0, "seconds_total": 12.5, "verdict": "link-bound"}
+    sync |= {"receive_bytes_total": 508_267, "transmit_bytes_total": 26_139_828, "peak_bytes_per_second": 25e6}
+    sync |= {"busy_ratio": 1.0, "utilization_ratio": 0.0198}
+    lines = text(measured, phases=[sync, unknown]).splitlines()
+    at = next(i for i, line in enumerate(lines) if "held up by" in line)
+    assert [line.split(maxsplit=1)[1] for line in lines[at : at + 2]] == [
+        "held up by  times    took  received     sent      peak   busy  of capacity",
+        "link-bound     12  12.5 s    508 kB  26.1 MB  200 Mbps  100 %       1.98 %",
+    ]
+    assert lines[at + 2].split() == ["ev?al", "-,", "running", "0", "0", "µs", "-", "-", "-", "-", "-"]
+    assert "held up by" not in text(measured, phases=[])

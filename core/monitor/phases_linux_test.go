@@ -1,0 +1,37 @@
+package monitor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"netmon/core/phase"
+	"netmon/core/sample"
+)
+
+// Ports are read when phases begin and end, long before their turn.
+func TestPhases_rdmaPorts(t *testing.T) {
+	x := newNode(t, `{"interval_seconds": 3600}`, "documented-mlx5-roce")
+	b := partOf[*rdmaPart](x).beside
+	settle(t, b, 1)
+	read := b.done.Load()
+	number := x.begin("weight_sync")
+	x.clock.Advance(leastWanted)
+	settle(t, b, read+1)
+	x.clock.Advance(time.Second)
+	x.write(receiveWords, "7004512346678")
+	x.write(transmitWords, "7001562345678") // 11 GB in a second of a port of 12.5 GB/s
+	read = b.done.Load()
+	f := x.end(number)
+	assert.Equal(t, uint64(sample.UnknownCount), f.RDMA, "they are read after its end")
+	assert.Equal(t, phase.Unknown, f.Verdict, "the Ethernet is idle, and what RDMA moved is not known yet")
+	x.clock.Advance(leastWanted)
+	settle(t, b, read+1)
+	row := x.phaseOf("weight_sync")
+	require.NotNil(t, row.RDMABytesTotal)
+	assert.EqualValues(t, 4*(1000+2_750_000_000), *row.RDMABytesTotal)
+	require.NotNil(t, row.Verdict)
+	assert.Equal(t, "link-bound", *row.Verdict)
+}
