@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._cluster_types import ClusterView
-from ._election import MOST_HEIRS, PATIENCE, Election, Lease
+from ._election import MOST_HEIRS, PATIENCE, Election
 from ._errors import ClosedError, Error
 
 if TYPE_CHECKING:
@@ -415,7 +415,7 @@ _child: str | None = None  # why a forked child takes no part
 
 
 def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
-    """Have this process take part. A process does so once: engine and interval are those of the first that asks."""
+    """Have this process take part. A process does so once: the engine is that of the first that asks."""
     global _member
     hold = Hold(monitor)
     with _lock:

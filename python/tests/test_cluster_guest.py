@@ -200,3 +200,21 @@ def test_who_speaks_next_says_its_digests_as_often_as_it_says(clock: Clock) -> N
     clock.now += 0.5
     member._step()
     assert table.kept == before
+
+
+def test_a_rank_that_changes_with_the_process_group_is_told_again() -> None:
+    with netmon.Monitor(interval=60) as monitor:
+        monitor._tell_rank(3, 4)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (3, 4)
+        monitor._tell_rank(2, 3)  # one was lost, and the others made a group anew
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (2, 3)
+    with netmon.Monitor(interval=60, job={"rank": 7, "world_size": 8}) as monitor:
+        monitor._tell_rank(2, 3)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (7, 8), "configuration wins"
+
+
+def test_a_monitor_that_was_closed_has_no_view() -> None:
+    monitor = netmon.Monitor(interval=60, cluster=True)
+    monitor.close()
+    with pytest.raises(netmon.ClosedError):
+        monitor.cluster()
