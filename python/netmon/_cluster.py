@@ -275,7 +275,7 @@ class Member:
             self._told = weakref.ref(speaker)
         due = time.monotonic() >= self._next_digest
         digest = speaker._digest() if due else None
-        lease = board.exchange(digest)
+        text = board.exchange(digest)
         now = time.monotonic()
         if now - self._last_round > 2 * self.interval:
             # The engine was silent, or this process was stopped: the others' digests may be as old as that.
@@ -284,7 +284,7 @@ class Member:
         if due:
             # On a rhythm of its own, but never twice to make up for a pause.
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
-        election.see(lease, now)
+        election.see(text, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
         # A view whose maker was never seen to go on may be as old as the store.
