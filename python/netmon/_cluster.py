@@ -96,6 +96,8 @@ class Board(Protocol):
 class Speaker(Protocol):
     """Who knows what this process has to say: a monitor."""
 
+    _cluster_interval: float  # that its digests say
+
     def _tell_rank(self, rank: int, world_size: int | None) -> None: ...
 
     def _digest(self) -> bytes: ...
@@ -140,7 +142,7 @@ class Member:
         self._next_digest = 0.0
         self._last_round = self._rests_until = 0.0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
-        self._told: int | None = None  # who knows the rank, by id
+        self._told: weakref.ref[Speaker] | None = None  # who knows the rank
 
     def start(self) -> None:
         """Start the thread; where none can be started, the view says so."""
@@ -264,12 +266,16 @@ class Member:
     def _round(self, board: Board, speaker: Speaker) -> None:
         assert self._election is not None
         election = self._election
-        if board.rank is not None and id(speaker) != self._told:
+        if speaker._cluster_interval != self.interval:
+            # Its digests say how soon the next one comes.
+            self.interval = election.interval = speaker._cluster_interval
+            self._next_digest = 0.0
+        if board.rank is not None and (self._told is None or self._told() is not speaker):
             speaker._tell_rank(board.rank, board.world_size)
-            self._told = id(speaker)
+            self._told = weakref.ref(speaker)
         due = time.monotonic() >= self._next_digest
         digest = speaker._digest() if due else None
-        lease = board.exchange(digest)
+        text = board.exchange(digest)
         now = time.monotonic()
         if now - self._last_round > 2 * self.interval:
             # The engine was silent, or this process was stopped: the others' digests may be as old as that.
@@ -278,7 +284,7 @@ class Member:
         if due:
             # On a rhythm of its own, but never twice to make up for a pause.
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
-        election.see(lease, now)
+        election.see(text, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
         # A view whose maker was never seen to go on may be as old as the store.
@@ -393,8 +399,8 @@ class Hold:
         global _member
         with _lock:
             member, self._member = self._member, None
-            if self in _holds:
-                _holds.remove(self)
+            # Those of monitors that were dropped are not released.
+            _holds[:] = [hold for hold in _holds if hold is not self and hold.monitor() is not None]
             ending = member is not None and member is _member and not _holds
             if ending:
                 _member = None
@@ -409,7 +415,7 @@ _child: str | None = None  # why a forked child takes no part
 
 
 def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
-    """Have this process take part. A process does so once: engine and interval are those of the first that asks."""
+    """Have this process take part. A process does so once: the engine is that of the first that asks."""
     global _member
     hold = Hold(monitor)
     with _lock:

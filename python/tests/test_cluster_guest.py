@@ -1,14 +1,18 @@
-"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray, and no thread but where told."""
+"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray."""
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import time
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+import netmon
 from netmon import _cluster
 from netmon._cluster import Member
 from netmon._election import Lease
@@ -161,3 +165,56 @@ def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None
     table.beat(1, 78, "the living")
     look(member, clock)
     assert who(member) == "the living"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "netmon-cluster"]
+
+
+def test_a_monitor_that_was_dropped_does_not_keep_the_thread_of_one_that_is_closed() -> None:
+    dropped = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    closed = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    assert threads() == ["netmon-cluster"]
+    del dropped
+    gc.collect()
+    closed.close()
+    limit = time.monotonic() + 5
+    while threads():
+        assert time.monotonic() < limit, "the thread looks again in 30 s only"
+        time.sleep(0.01)
+    assert _cluster._holds == []
+
+
+def test_who_speaks_next_says_its_digests_as_often_as_it_says(clock: Clock) -> None:
+    # A digest has its monitor's interval in it: said less often, the rank would be late all the time.
+    speakers = [Speaker(), Speaker()]
+    speakers[1]._cluster_interval = 0.5
+    table = Table()
+    member = Member(lambda: TableBoard(table, 1), lambda: speakers[0], INTERVAL)
+    look(member, clock)
+    assert member.interval == INTERVAL
+    speakers.pop(0)
+    look(member, clock)
+    assert member.interval == 0.5
+    before, table.kept = table.kept, {}
+    clock.now += 0.5
+    member._step()
+    assert table.kept == before
+
+
+def test_a_rank_that_changes_with_the_process_group_is_told_again() -> None:
+    with netmon.Monitor(interval=60) as monitor:
+        monitor._tell_rank(3, 4)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (3, 4)
+        monitor._tell_rank(2, 3)  # one was lost, and the others made a group anew
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (2, 3)
+    with netmon.Monitor(interval=60, job={"rank": 7, "world_size": 8}) as monitor:
+        monitor._tell_rank(2, 3)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (7, 8), "configuration wins"
+
+
+def test_a_monitor_that_was_closed_has_no_view() -> None:
+    monitor = netmon.Monitor(interval=60, cluster=True)
+    monitor.close()
+    with pytest.raises(netmon.ClosedError):
+        monitor.cluster()
