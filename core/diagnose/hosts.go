@@ -172,6 +172,10 @@ func (g *graph) stalled() (suspects []suspect) {
 		if watching > 0 && longest < pendingLatenessOnly {
 			continue
 		}
+		// One that came to its end is no stall, unless others clearly count on it.
+		if r.Ended && longest < pendingSeconds {
+			continue
+		}
 		byHost[*r.Node] = append(byHost[*r.Node], r)
 	}
 	for _, name := range g.names {

@@ -362,6 +362,9 @@ func (m *Monitor) release() {
 	m.mu.Lock()
 	m.reader.close()
 	m.mu.Unlock()
+	if m.collectives != nil {
+		m.collectives.leave()
+	}
 	if m.options.Released != nil {
 		m.options.Released()
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -327,6 +328,25 @@ func TestPhases_sampleThatTakesLong(t *testing.T) {
 	assert.Equal(t, uint64(sample.UnknownCount), f.Receive)
 	assert.Contains(t, x.explained().Unavailable["phases.receive_bytes_total"], "a sample took too long")
 }
+
+// By a clock that goes on, and not by the steps: they take longer than they are told.
+func TestPhases_waitsNoLonger(t *testing.T) {
+	x := oneCard(t, `{}`)
+	x.m.mu.Lock()
+	defer x.m.mu.Unlock()
+	slow := &slowClock{Clock: x.clock}
+	x.m.clock = slow
+	assert.False(t, x.m.lockSampling(mostPhaseWait))
+	assert.InDelta(t, mostPhaseWait, slow.passed.Load(), float64(2*milli))
+}
+
+// slowClock goes on by a millisecond whenever somebody looks.
+type slowClock struct {
+	clock.Clock
+	passed atomic.Int64
+}
+
+func (s *slowClock) Monotonic() time.Duration { return time.Duration(s.passed.Add(int64(milli))) }
 
 func TestPhases_closed(t *testing.T) {
 	x := oneCard(t, `{}`)

@@ -288,8 +288,8 @@ class Member:
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
         # A view whose maker was never seen to go on may be as old as the store.
-        lease = election.lease
-        if not election.holds and election.went_on and lease is not None and self._is_wanted(board, lease.view_bytes, now):
+        newest = election.lease
+        if not election.holds and election.went_on and newest is not None and self._is_wanted(board, newest.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
