@@ -418,12 +418,15 @@ def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
     """Have this process take part. A process does so once: the engine is that of the first that asks."""
     global _member
     hold = Hold(monitor)
+    names = tuple(ENGINES) if engine is None else (engine,)
+    for name in names:
+        # Not left to the thread: a process that forks meanwhile would leave its child the locks of an import.
+        importlib.import_module(ENGINES[name][1])
     with _lock:
         if _child is not None:
             return hold
         _holds.append(hold)  # first: a thread that finds nobody who speaks ends
         if _member is None or _member._closing:
-            names = tuple(ENGINES) if engine is None else (engine,)
             _member = Member(lambda: _look(names), _speaker, interval)
             _member.start()
         hold._member = _member

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 import time
+import types
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +19,7 @@ import netmon
 from netmon import _cluster
 from netmon._cluster import Member
 from netmon._election import Lease
+from netmon.integrations.torch import _store
 
 INTERVAL = 2.0
 
@@ -218,3 +222,37 @@ def test_a_monitor_that_was_closed_has_no_view() -> None:
     monitor.close()
     with pytest.raises(netmon.ClosedError):
         monitor.cluster()
+
+
+def test_the_thread_imports_nothing() -> None:
+    # A process that forks while a thread imports leaves locks behind that its child waits for.
+    code = """
+import sys, time, types
+import netmon
+monitor = netmon.Monitor(cluster=True, cluster_interval=0.1)
+before = set(sys.modules)
+class Distributed(types.ModuleType):
+    is_available = is_initialized = staticmethod(lambda: False)
+sys.modules["torch"], sys.modules["torch.distributed"] = types.ModuleType("torch"), Distributed("torch.distributed")
+sys.modules["ray"] = types.ModuleType("ray")
+sys.modules["ray"].is_initialized = lambda: False
+limit = time.monotonic() + 20
+while "torch.distributed is not initialised; ray is not initialised" not in monitor.cluster().problem:
+    assert time.monotonic() < limit, monitor.cluster().problem
+    time.sleep(0.02)
+assert set(sys.modules) - before == {"torch", "torch.distributed", "ray"}, set(sys.modules) - before
+monitor.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_of_an_older_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before 2.1 the first byte that is sent would mean something else, and what follows the length of a key.
+    torch, distributed = types.ModuleType("torch"), types.ModuleType("torch.distributed")
+    distributed.is_available = distributed.is_initialized = lambda: True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch.distributed", distributed)
+    for version, known in (("2.3.1+cpu", False), ("2.4.0a0", True), ("2.15.0+cu132", True), ("3.0.0", True), ("odd", True)):
+        torch.__version__ = version  # type: ignore[attr-defined]
+        assert ("is not known" not in str(_store.find())) is known, _store.find()
