@@ -65,6 +65,10 @@ fuzz: ## Run every fuzz target on FUZZTIME inputs
 bench: build ## Measure the cost of everything and renew docs/overhead.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench
 
+.PHONY: scale
+scale: build ## Measure what the view of a job of 256 and 1,024 simulated ranks costs
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.scale
+
 .PHONY: bench-truth
 bench-truth: build ## Measure in the lab how true round trips and loss are, and renew docs/accuracy.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.truth

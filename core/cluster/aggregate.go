@@ -252,11 +252,14 @@ func (a *Aggregator) judge(now time.Duration, gone []int64) {
 			m.ended = false
 		}
 		m.state = stateAt(now-m.changed, m.digest.Interval)
-		if m.ended && m.gone == m.digest.Process { // and not one that was started since
+		if m.saidEnded() {
 			m.state = Gone
 		}
 	}
 }
+
+// saidEnded tells whether somebody said that the process has ended, and not one before it.
+func (m *member) saidEnded() bool { return m.ended && m.gone == m.digest.Process }
 
 func stateAt(age, interval time.Duration) string {
 	switch {
@@ -464,11 +467,11 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 		age := a.numbers.seconds(now - m.changed)
 		row := Rank{
 			Rank: a.numbers.number(d.Rank), LocalRank: a.numbers.number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
-			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence),
+			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence), Sampled: a.numbers.count(d.Sampled),
 			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
 			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
 			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
-			PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
+			Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
 			row.Peers[i] = where.way(&d.Peers[i], &a.numbers)

@@ -154,6 +154,7 @@ func TestAggregate_states(t *testing.T) {
 	}
 	assert.Equal(t, "1 gone", states(v)[1])
 	assert.Equal(t, Gone, v.Nodes[1].State)
+	assert.False(t, v.Ranks[1].Ended, "nobody said so")
 	v = j.after(2*time.Second, "0", "1", "2")
 	assert.Equal(t, "1 live", states(v)[1], "it was only stopped")
 	assert.Zero(t, v.Ranks[1].Restarts)
@@ -162,10 +163,12 @@ func TestAggregate_states(t *testing.T) {
 	j.gone = []int64{1}
 	v = j.after(0, "0", "1")
 	assert.Equal(t, "1 gone", states(v)[1])
+	assert.True(t, v.Ranks[1].Ended)
 	j.start("1", 1, 1, "host1")
 	v = j.after(time.Second, "1")
 	assert.Equal(t, "1 live", states(v)[1])
 	assert.EqualValues(t, 1, v.Ranks[1].Restarts)
+	assert.False(t, v.Ranks[1].Ended)
 
 	// The job grows.
 	j.world = 6

@@ -21,7 +21,7 @@ func UnknownPeer() PeerDigest {
 func UnknownDigest() Digest {
 	nan := math.NaN()
 	return Digest{
-		Rank: None, LocalRank: None, WorldSize: None, Sequence: None, Interval: NoTime, Window: NoTime, WallSeconds: nan,
+		Rank: None, LocalRank: None, WorldSize: None, Sequence: None, Interval: NoTime, Window: NoTime, Sampled: None, WallSeconds: nan,
 		ReceiveBytesTotal: None, TransmitBytesTotal: None, ReceiveBytesPerSecond: nan, TransmitBytesPerSecond: nan,
 		ReceiveBestBytesPerSecond: nan, TransmitBestBytesPerSecond: nan, CapacityBitsPerSecond: nan, RetransmitRatio: nan,
 		Drops: None, Errors: None, RTTP50Seconds: nan, LossRatio: nan, RDMABytesPerSecond: nan, CollectiveRatio: nan,

@@ -35,6 +35,7 @@ type Digest struct {
 	Sequence    uint64        // of this digest, from 1 on
 	Interval    time.Duration // to the next one
 	Window      time.Duration // of the rates
+	Sampled     uint64        // number of the sample at which that ends: digests with the same one tell the same of the window
 	WallSeconds float64
 
 	// Of the node.

@@ -249,6 +249,7 @@ func (d *Digest) identity(c *coder) {
 	c.duration(&d.Window)
 	c.wall(&d.WallSeconds)
 	c.text(&d.Hostname, mostNameBytes)
+	c.count(&d.Sampled)
 }
 
 // node: what is the same for all processes of it.

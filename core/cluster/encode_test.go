@@ -18,7 +18,7 @@ import (
 func usual(rank uint64) Digest {
 	d := UnknownDigest()
 	d.Rank, d.LocalRank, d.WorldSize, d.Node, d.Process = rank, 0, 4, 0xabc+rank, 1_700_000_000_000_000_000
-	d.Hostname, d.Sequence, d.Interval, d.Window, d.WallSeconds = "node7", 12, 2*time.Second, 2*time.Second, 1.7e9
+	d.Hostname, d.Sequence, d.Interval, d.Window, d.Sampled, d.WallSeconds = "node7", 12, 2*time.Second, 2*time.Second, 24, 1.7e9
 	d.ReceiveBytesTotal, d.TransmitBytesTotal = 1<<40, 1<<39
 	d.ReceiveBytesPerSecond, d.TransmitBytesPerSecond = 1.25e9, 1e9
 	d.ReceiveBestBytesPerSecond, d.TransmitBestBytesPerSecond = 1.5e9, 2e9
@@ -65,7 +65,7 @@ func TestDigest_roundTrip(t *testing.T) {
 // The form stays as it is: what is written today is read by every later version.
 func TestDigest_golden(t *testing.T) {
 	d := usual(3)
-	const want = "6e6d64010128040105bf0a00000000000000002a36fe9c97170d81897a81897a00000040fc54d941056e6f646537025481808080802081" +
+	const want = "6e6d64010129040105bf0a00000000000000002a36fe9c97170d81897a81897a00000040fc54d941056e6f64653719025481808080802081" +
 		"8080808010f902954e286b6e4e5ed0b24e286bee4e81f4f6905d0000803c040100008039000000000000c07f0374637004657468300102" +
 		"040a00000710fd000000000000000000000000000007032b0000003f91038180808004286b6e4ee1c65b92030a616c6c5f726564756365" +
 		"0b7765696768745f73796e630468199d0201040a0000008180808024e9070100003a000039008039199d0204040a0000038180808018e9" +

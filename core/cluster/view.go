@@ -39,6 +39,10 @@ type Rank struct {
 	Joined     *uint64  `json:"joined_sequence"` // of the view that saw it first
 	// DigestSequence is the number of its newest digest: a view that has the same one again tells nothing new of the rank.
 	DigestSequence *uint64 `json:"digest_sequence"`
+	// Sampled is the number of the sample that its window ends with, nil where that is not known.
+	Sampled *uint64 `json:"-"`
+	// Ended tells of one that is gone that somebody said so: it came to its end, and did not fall silent.
+	Ended bool `json:"-"`
 
 	CollectiveRatio     *float64 `json:"collective_ratio"`
 	CollectivesTotal    *uint64  `json:"collectives_total"`

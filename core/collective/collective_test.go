@@ -1,6 +1,7 @@
 package collective
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -132,6 +133,27 @@ func TestTable_bounds(t *testing.T) {
 	}
 	assert.Len(t, x.Rows(0), MostRows)
 	assert.EqualValues(t, MostGroups-(MostRows-1), x.Unlisted())
+}
+
+// What a broken caller says neither runs over nor lasts.
+func TestTable_absurdRecords(t *testing.T) {
+	x := table(t, world)
+	add := func(enter, duration time.Duration, bytes uint64) {
+		require.True(t, x.Add(Record{Op: AllReduce, Group: 1, End: EndExact, Bytes: bytes, Enter: enter, Duration: duration}))
+	}
+	const last = time.Duration(math.MaxInt64)
+	add(last, last, 1<<63)     // its end runs over
+	add(Unknown, last, 1<<63)  // it began before all time
+	add(Unknown, ms, 1<<63)    // so did this
+	add(time.Second, -5*ms, 1) // it ended before
+	add(2*time.Second, ms, 8)
+	rows := x.Rows(3 * time.Second)
+	assert.EqualValues(t, 3, rows[0].Count)
+	assert.Equal(t, uint64(1<<63), rows[0].Bytes, "a total never goes back")
+	assert.EqualValues(t, 3, rows[0].Unfinished)
+	assert.Zero(t, rows[0].Ends)
+	assert.Equal(t, []int{0, 1}, []int{rows[1].Ends, rows[2].Ends})
+	assert.Equal(t, ms, x.Busy(0, 3*time.Second))
 }
 
 func TestTable_recentBeforeFull(t *testing.T) {

@@ -36,8 +36,9 @@ type Table struct {
 	places   map[place]*row
 	unlisted uint64
 	busy     busy
-	recent   []Record // a ring of the newest
-	next     int      // in recent, once it is full
+	since    time.Duration // busy is whole from here on
+	recent   []Record      // a ring of the newest
+	next     int           // in recent, once it is full
 }
 
 // place is what a row is of.
@@ -106,7 +107,8 @@ func (t *Table) Add(r Record) (ok bool) {
 	if r.Group == 0 || int(r.Group) > len(t.groups) {
 		return false
 	}
-	known := r.Duration != Unknown && r.End != EndUnknown && r.End != EndFailed
+	// What cannot be is not known: Unknown is negative, and an end that no clock will show is.
+	known := r.Enter >= 0 && r.Duration >= 0 && r.Enter+r.Duration >= 0 && r.End != EndUnknown && r.End != EndFailed
 	if !known {
 		r.Duration, r.DurationError = Unknown, Unknown
 	}
@@ -125,7 +127,9 @@ func (t *Table) Add(r Record) (ok bool) {
 		return true
 	}
 	of.Count++
-	of.Bytes += r.Bytes
+	if sum := of.Bytes + r.Bytes; sum >= of.Bytes {
+		of.Bytes = sum // and not where it runs over: totals never go back
+	}
 	if !known {
 		of.Unfinished++
 		return true
@@ -219,4 +223,10 @@ func (t *Table) Recent(most int) []Record {
 func (t *Table) Busy(begin, end time.Duration) time.Duration { return t.busy.between(begin, end) }
 
 // Forget drops what Busy needs for moments before this one.
-func (t *Table) Forget(before time.Duration) { t.busy.forget(before) }
+func (t *Table) Forget(before time.Duration) {
+	t.busy.forget(before)
+	t.since = max(t.since, before)
+}
+
+// Since is the moment from which on Busy knows all: what was before was forgotten.
+func (t *Table) Since() time.Duration { return t.since }

@@ -74,9 +74,10 @@ func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 	}
 	w, waited, usual, transfer := all[worst], median(others), median(outside), real(skew.TransferP50Seconds)
 	// Durations alone may mislead: over a slow link they differ too, where a collective does not end on all ranks together. Over any
-	// link all ranks compute as long as each other.
-	slow := w.outside >= outsideRatio*usual && w.outside >= usual+outsideLeast && w.own <= ownWaitingToOthers*waited &&
-		!(waited < waitingLeast*transfer)
+	// link all ranks compute as long as each other. Collectives themselves take longer on a busy host, so that it may come last and
+	// still seem to wait.
+	slow := w.outside >= outsideRatio*usual && w.outside >= usual+outsideLeast && !(waited < waitingLeast*transfer) &&
+		(w.own <= ownWaitingToOthers*waited || w.last >= mostlyLast)
 	if !told {
 		slow = w.last >= lastRatio && w.own <= ownWaitingRatio*waited && !(waited < waitingToTransfer*transfer) &&
 			(len(links) == 0 || waited >= clearlyWaiting*transfer)
@@ -169,6 +170,10 @@ func (g *graph) stalled() (suspects []suspect) {
 		}
 		// Where nobody waits for it, it has ended, or its digest is held up: no stall.
 		if watching > 0 && longest < pendingLatenessOnly {
+			continue
+		}
+		// One that came to its end is no stall, unless others clearly count on it.
+		if r.Ended && longest < pendingSeconds {
 			continue
 		}
 		byHost[*r.Node] = append(byHost[*r.Node], r)

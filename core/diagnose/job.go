@@ -24,8 +24,8 @@ type State struct {
 	last       []sample.Finding
 }
 
-// digestMark tells digests of a rank apart.
-type digestMark struct{ sequence, restarts uint64 }
+// digestMark tells apart what digests of a rank count: one that comes before the next sample counts the same once more.
+type digestMark struct{ counted, restarts uint64 }
 
 func (s *State) prepare(v *cluster.View) {
 	if s.ways == nil {
@@ -75,6 +75,8 @@ func (s *State) judge(g *graph) []suspect {
 	}
 	g.standstill = len(stalled) > 0
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	// A queue that is always full looks like a longer way.
+	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) })
 	for i := range slow {
 		// TCP needs some time to fill a way that became longer: until then it looks slow.
 		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) {
@@ -82,7 +84,7 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	var busy []suspect
-	if len(stalled) == 0 {
+	if len(stalled) == 0 && !s.strangled(slow) {
 		busy = g.slowHosts(slices.Concat(slow, long))
 		slow = s.withoutBusy(slow, busy)
 	}
@@ -100,6 +102,22 @@ func (s *State) judge(g *graph) []suspect {
 	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
 }
 
+// strangles tells whether a host's link was found to be a small part of what it was.
+func (s *State) strangles(host string) bool {
+	h := s.memory.held[key{SlowLink, host}]
+	return h != nil && h.reported && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0
+}
+
+// strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
+func (s *State) strangled(slow []suspect) bool {
+	for k, h := range s.memory.held {
+		if k.class == SlowLink && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < clearlySlow })
+}
+
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
 // end sends waits.
 func (s *State) withoutBusy(slow, busy []suspect) []suspect {
@@ -113,7 +131,7 @@ func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 func (g *graph) measurable(k key) bool {
 	switch k.class {
 	case SlowLink:
-		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.loaded })
+		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now && w.loaded })
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
@@ -173,6 +191,14 @@ func (s *State) slowLinks(g *graph) []suspect {
 	}
 	var suspects []suspect
 	for _, c := range s.culprits(g, bad, loaded) {
+		if !slices.ContainsFunc(c.bad, func(w *way) bool { return w.now }) {
+			continue // what is said again is no second sign
+		}
+		if slices.ContainsFunc(c.bad, func(w *way) bool {
+			return w.from != c.host && s.strangles(w.from) || w.to != c.host && s.strangles(w.to)
+		}) {
+			continue // it waits for one that is known
+		}
 		suspects = append(suspects, g.slowLink(c, loaded, able))
 	}
 	return suspects

@@ -97,6 +97,30 @@ func TestJob_notStalled(t *testing.T) {
 	assert.NotContains(t, words(newJob(4).after(10, allWait)), "stalled_rank")
 }
 
+// A rank that came to its end does not stand still, whether anybody records collectives or not; it does where others wait for it.
+func TestJob_ended(t *testing.T) {
+	ended := func(v *cluster.View) {
+		v.Ranks[1].State, v.Ranks[1].Ended, v.Ranks[1].AgeSeconds, v.Ranks[1].DigestSequence = "gone", true, pointer(20.0), pointer(uint64(1))
+	}
+	waiting := func(seconds float64) func(*cluster.View) {
+		return func(v *cluster.View) {
+			ended(v)
+			for i := range v.Ranks {
+				if i != 1 {
+					v.Ranks[i].PendingSeconds = pointer(seconds)
+				}
+			}
+		}
+	}
+	unwatched := func(v *cluster.View) {
+		ended(v)
+		forEachRank(v, func(r *cluster.Rank) { r.CollectivesTotal, r.PendingSeconds = nil, nil })
+	}
+	assert.NotContains(t, words(newJob(4).after(10, unwatched)), "stalled_rank")
+	assert.NotContains(t, words(newJob(4).after(10, waiting(4))), "stalled_rank")
+	assert.Contains(t, words(newJob(4).after(10, waiting(30))), "stalled_rank host1")
+}
+
 // It is alive, and in no collective that all others are in.
 func TestJob_keptAway(t *testing.T) {
 	fault := func(v *cluster.View) {
@@ -288,6 +312,25 @@ func forEachRank(v *cluster.View, f func(*cluster.Rank)) {
 	}
 }
 
+// Digests that come more often than samples count the same losses again and again: they are counted once.
+func TestJob_sameSampleAgain(t *testing.T) {
+	lost := func(again int) (segments, retransmitted float64) {
+		j := newJob(4)
+		j.change = func(v *cluster.View) {
+			each(v, func(from, to string, w *cluster.Way) { w.SegmentsRetransmitted = pointer(uint64(2)) })
+			forEachRank(v, func(r *cluster.Rank) { r.Sampled = pointer(uint64(7)) })
+		}
+		for range again {
+			Job(j.view(), &j.state)
+		}
+		w := j.state.ways[pair{"host0", "host1"}]
+		return w.segments, w.again
+	}
+	segments, retransmitted := lost(1)
+	manySegments, manyRetransmitted := lost(5)
+	assert.Equal(t, []float64{segments, retransmitted}, []float64{manySegments, manyRetransmitted})
+}
+
 // What is remembered is bounded.
 func TestJob_bounded(t *testing.T) {
 	var s State
@@ -336,7 +379,7 @@ func TestThresholds_documented(t *testing.T) {
 	_, table, found := strings.Cut(string(text), "## Thresholds")
 	require.True(t, found)
 	for _, want := range []string{
-		fmt.Sprintf("%g of the others' median or of its own mean before; between two hosts %g", slowRatio, slowRatioOfTwo),
+		fmt.Sprintf("%g of the others' median or of its own median before; between two hosts %g", slowRatio, slowRatioOfTwo),
 		fmt.Sprintf("%g ms at least, and %g times the shortest", queueSeconds*1e3, queueRatio),
 		fmt.Sprintf("%d KiB and %g of the busiest", activeBytes>>10, activeRatio),
 		fmt.Sprintf("%g %% and %d,", lossRatio*100, lossSegments),

@@ -250,7 +250,8 @@ func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64,
 	e.add("compared", float64(g.view.Skew.Compared))
 	x.evidence = e
 	x.confidence = confident(0.6, w.last >= 0.9, waited >= clearlyWaiting*transfer, hosts > 2)
-	if w.last >= 0.9 && waited >= clearlyWaiting*transfer {
+	if w.last >= 0.9 && waited >= clearlyWaiting*transfer ||
+		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited {
 		x.needs = strongHits
 	}
 	who := name

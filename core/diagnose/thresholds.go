@@ -11,6 +11,7 @@ const (
 	missesToEnd   = 3 // in a row
 	voteMemory    = 0.6
 	votesToChange = 2.0
+	viewsToHold   = 2.5 // times the time between views, for what a digest said
 	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
 	silentSeconds = 60.0
 	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
@@ -85,8 +86,10 @@ const (
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
 	outsideRatio       = 1.4
+	clearlyOutside     = 2.0  // twice is enough
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
+	mostlyLast         = 0.5
 	waitingLeast       = 0.1 // of the transfer
 	// Without durations to compare, its share of time in collectives is that small beside the others'.
 	idleShareRatio = 0.4

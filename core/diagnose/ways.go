@@ -241,7 +241,8 @@ func (s *State) read(v *cluster.View) *graph {
 			if w.now {
 				w.settle(g.at)
 			} else {
-				w.loaded = false
+				// Views may come twice as often as digests: what the other half said just before still holds.
+				w.loaded = w.recent[0].loaded && g.at-w.seenAt <= viewsToHold*s.apart
 			}
 			g.ways = append(g.ways, w)
 		}
@@ -309,12 +310,15 @@ func (s *State) facts(g *graph) map[pair]facts {
 	return all
 }
 
-// isNew tells whether a rank's digest is another than in the view before. Without a number, age tells.
+// isNew tells whether a rank's digest counts something else than in the view before. Without a number, age tells.
 func (s *State) isNew(r *cluster.Rank) bool {
 	if r.Rank == nil || r.DigestSequence == nil {
 		return s.before == 0 || !(real(r.AgeSeconds) > s.apart)
 	}
 	mark := digestMark{*r.DigestSequence, r.Restarts}
+	if r.Sampled != nil {
+		mark.counted = *r.Sampled
+	}
 	if s.digests[*r.Rank] == mark {
 		return false
 	}

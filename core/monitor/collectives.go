@@ -151,17 +151,16 @@ func (c *collectives) keepDraining() {
 		c.m.charge(func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if !c.closed.Load() {
-				c.drain(c.m.clock.Monotonic())
-			}
+			c.drain(c.m.clock.Monotonic())
 		})
 	}
 }
 
-// drain takes in what was recorded. The caller holds the lock.
+// drain takes in what was recorded. The caller holds the lock. Nothing is taken in after the end: the records that wait there may be
+// those of another monitor by then.
 func (c *collectives) drain(now time.Duration) {
 	source := c.m.options.Collectives
-	if source == nil || !c.watched {
+	if source == nil || !c.watched || c.closed.Load() {
 		return
 	}
 	// Not without end, should records come as fast as they are taken out.
@@ -324,6 +323,12 @@ func (c *collectives) problems() []string {
 func (c *collectives) close() {
 	c.closed.Store(true)
 	c.waker.Wake()
+}
+
+// leave waits until nobody takes records in any more; it is closed.
+func (c *collectives) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 }
 
 func (c *collectives) ended() bool { return !c.going.Load() }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"netmon/core/clock"
+	"netmon/core/cluster"
 	"netmon/core/collective"
 	"netmon/core/sample"
 )
@@ -234,4 +235,18 @@ func FuzzParseGroup(f *testing.F) {
 			t.Errorf("a group without a name or a size: %+v", g)
 		}
 	})
+}
+
+// A question that was on its way when the monitor was closed takes nothing out: who opens the next monitor may have the same ring.
+func TestCollectives_closed(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	group, err := m.CollectiveGroup([]byte(`{"name": "g", "size": 4}`))
+	require.NoError(t, err)
+	m.Close()
+	w.put(collective.Record{Op: collective.AllReduce, Group: group, End: collective.EndExact, Bytes: 1, Duration: 1})
+	m.recentCollectives(1)
+	var d cluster.Digest
+	m.collectives.digest(&d, 0, 1, clock.Monotonic(), time.Second)
+	assert.Zero(t, w.drained)
 }

@@ -89,7 +89,7 @@ func (m *Monitor) composeDigest() cluster.Digest {
 	}
 	window := digestWindow(samples, of.newest)
 	newest := window[len(window)-1]
-	of.newest = newest.MonotonicSeconds
+	of.newest, d.Sampled = newest.MonotonicSeconds, newest.Sequence
 	digestNode(&d, window)
 	digestPeers(&d, window)
 	digestCollectives(&d, window)
@@ -338,11 +338,11 @@ func digestCollectives(d *cluster.Digest, window []*sample.Sample) {
 		return
 	}
 	type row struct {
-		op, group    string
-		size, bucket uint64
+		op, group, source string
+		size, bucket      uint64
 	}
 	before := make(map[row]uint64, len(base.Collectives))
-	of := func(c *sample.Collective) row { return row{c.Op, c.Group, c.GroupSize, c.SizeBucketBytes} }
+	of := func(c *sample.Collective) row { return row{c.Op, c.Group, c.Source, c.GroupSize, c.SizeBucketBytes} }
 	for i := range base.Collectives {
 		before[of(&base.Collectives[i])] = base.Collectives[i].BytesTotal
 	}
@@ -367,7 +367,7 @@ const (
 	mostMarkRecords = 4096
 	// Marks are of so many intervals of digests, so that those of ranks which said theirs at other times are of the same collectives;
 	// where that is few, the newest there are, of so long.
-	markIntervals = 3
+	markIntervals = 2
 	markAge       = 2 * time.Minute
 	// defaultGroup is what integrations call the group of all ranks.
 	defaultGroup = "default_pg"
@@ -409,6 +409,9 @@ func (r *markRing) add(c *collective.Record, group *collective.Group) {
 		return
 	}
 	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
+	if c.Enter < 0 || made.end < made.duration {
+		return // no clock shows that
+	}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
@@ -445,14 +448,17 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		return
 	}
 	c.drain(now)
-	if end > begin {
-		d.CollectiveRatio = min(1, units.Seconds(c.table.Busy(begin, end))/units.Seconds(end-begin))
-	}
+	begin = max(begin, c.table.Since()) // of a window that is longer than what is kept, the newer part speaks for all of it
+	busy := c.table.Busy(begin, end)    // in those that have ended
 	d.Marks = c.marks.choose(now, interval)
 	if oldest, _, why := c.pending(); why == "" {
+		busy += max(0, end-max(begin, oldest.Enter))
 		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
 		if oldest.Sequence != collective.NoSequence {
 			d.PendingSequence = oldest.Sequence
 		}
+	}
+	if end > begin {
+		d.CollectiveRatio = min(1, units.Seconds(busy)/units.Seconds(end-begin))
 	}
 }

@@ -217,6 +217,24 @@ func TestDigest_collectives(t *testing.T) {
 	assert.Empty(t, digest(t, m).Marks)
 }
 
+// Two who record the same group are two rows of it.
+func TestDigest_twoSources(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for i, source := range []string{"torch hooks", "a plugin"} {
+		group, err := m.CollectiveGroup(fmt.Appendf(nil, `{"name": "default_pg", "size": 4, "source": %q}`, source))
+		require.NoError(t, err)
+		for range 1 + i {
+			w.put(collective.Record{Op: collective.AllReduce, Group: group, End: collective.EndExact, Bytes: 1 << 20, Duration: 1})
+		}
+	}
+	clock.Advance(time.Second)
+	m.Tick()
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.EqualValues(t, 0, digest(t, m).CollectiveBytes)
+}
+
 // The busy share of a window that is longer than those of samples is whole.
 func TestDigest_longWindow(t *testing.T) {
 	var w waiting
@@ -235,6 +253,27 @@ func TestDigest_longWindow(t *testing.T) {
 	assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
 }
 
+// Who asks more rarely than the configuration says does not get what was forgotten meanwhile as time without collectives.
+func TestDigest_askedForRarely(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"], "cluster_interval_seconds": 2}`, &w)
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+	require.NoError(t, err)
+	digest(t, m)
+	for i := range 60 {
+		clock.Advance(time.Second)
+		w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1,
+			Enter: clock.Monotonic() - 500*time.Millisecond, Duration: 500 * time.Millisecond, Sequence: uint64(i)})
+		m.Tick()
+	}
+	d := digest(t, m)
+	assert.InDelta(t, 0.5, d.CollectiveRatio, 1e-6)
+	assert.Equal(t, d.Sampled, digest(t, m).Sampled, "nothing was sampled in between")
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.Equal(t, d.Sampled+1, digest(t, m).Sampled)
+}
+
 func TestMarkRing_bounded(t *testing.T) {
 	var r markRing
 	group := &collective.Group{Name: "default_pg", Size: 2}
@@ -247,6 +286,22 @@ func TestMarkRing_bounded(t *testing.T) {
 	for _, m := range marks {
 		assert.GreaterOrEqual(t, m.Sequence, uint64(2*mostMarkRecords))
 	}
+}
+
+func TestMarkRing_barriersOnlyWhereThereIsNothingElse(t *testing.T) {
+	group := &collective.Group{Name: "default_pg", Size: 2}
+	sequences := func(ops ...collective.Op) (marked []uint64) {
+		var r markRing
+		for i, op := range ops {
+			r.add(&collective.Record{Op: op, End: collective.EndExact, Enter: time.Duration(i), Duration: 1, Sequence: uint64(i + 1)}, group)
+		}
+		for _, m := range r.choose(time.Second, time.Second) {
+			marked = append(marked, m.Sequence)
+		}
+		return marked
+	}
+	assert.Equal(t, []uint64{1, 3}, sequences(collective.AllReduce, collective.Barrier, collective.ReduceScatter, collective.Barrier))
+	assert.Equal(t, []uint64{1, 2}, sequences(collective.Barrier, collective.Barrier))
 }
 
 func TestAggregate_request(t *testing.T) {

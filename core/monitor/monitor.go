@@ -93,7 +93,8 @@ type Monitor struct {
 	sequence   uint64
 	readings   uint64
 	readAt     time.Duration
-	wall       time.Time // when readAt was
+	readTook   time.Duration // how long before readAt reading began
+	wall       time.Time     // when readAt was
 	reader     reader
 	reading    reading
 	topology   *watchedTopology
@@ -361,6 +362,9 @@ func (m *Monitor) release() {
 	m.mu.Lock()
 	m.reader.close()
 	m.mu.Unlock()
+	if m.collectives != nil {
+		m.collectives.leave()
+	}
 	if m.options.Released != nil {
 		m.options.Released()
 	}
@@ -471,7 +475,7 @@ func (m *Monitor) take(ofLoop bool) (d *document, bytes int) {
 		top = m.currentTopology(m.config.Sources, &at)
 	}
 	elapsed := at.monotonic - m.readAt
-	m.readAt, m.wall = at.monotonic, at.wall
+	m.readAt, m.readTook, m.wall = at.monotonic, at.monotonic-began, at.wall
 
 	if ofLoop {
 		d = &document{}

@@ -76,6 +76,15 @@ type phaseName struct {
 	running uint64
 	account phase.Account
 	last    *sample.PhaseNumbers // of the newest that ended; only the fields of last
+	// settling is how many have ended whose RDMA bytes are not known yet.
+	settling int
+}
+
+// known is the account as far as it is known: while some are not settled, RDMA bytes of it are yet to come.
+func (n *phaseName) known() phase.Account {
+	a := n.account
+	a.RDMABlind = a.RDMABlind || n.settling > 0
+	return a
 }
 
 type runningPhase struct {
@@ -212,8 +221,10 @@ func (p *phases) read(use func(*phase.Reading) error) (err error) {
 
 // lockSampling takes the lock of sampling, unless that takes too long.
 func (m *Monitor) lockSampling(most time.Duration) bool {
+	began := m.clock.Monotonic()
 	for waited := time.Duration(0); !m.mu.TryLock(); waited += phaseWaitStep {
-		if waited >= most {
+		// A step takes longer than it is told, twice as long on an idle machine.
+		if waited >= most || m.clock.Monotonic()-began >= most {
 			return false
 		}
 		clock.Sleep(phaseWaitStep)
@@ -237,7 +248,7 @@ func (p *phases) measure(r *phase.Reading) {
 		top = m.currentTopology(sections, &at)
 	}
 	r.At = at.monotonic
-	r.Sharp = r.At-began <= defaultFineInterval/heldUpShare
+	r.Sharp = isSharp(r.At - began)
 	if m.config.Sources&Interfaces != 0 {
 		if m.reading.interfacesErr == nil || len(m.reading.interfaces) > 0 {
 			m.interfaces.update(&m.reading, top, m.readings, at)
@@ -263,6 +274,9 @@ func (p *phases) measure(r *phase.Reading) {
 		r.NoSockets = m.never["peers"]
 	}
 }
+
+// isSharp tells whether counters that took so long to read are of the moment at which that ended, closely enough for rates.
+func isSharp(took time.Duration) bool { return took <= defaultFineInterval/heldUpShare }
 
 // fillBytes copies what interfaces have counted by now.
 func (p *phases) fillBytes(r *phase.Reading, top *topology, err error) {
@@ -387,7 +401,9 @@ func (p *phases) end(number uint64, r *phase.Reading) (figures PhaseFigures, err
 	settled := p.knowRDMA(account, running, r.At)
 	running.name.account.Add(account)
 	if !settled {
+		running.name.settling++
 		p.settling = append(p.settling, settlingPhase{name: running.name, begin: running.rdma, end: nearReading{to: r.At}})
+		account.RDMABlind = true
 	}
 	figures = p.figures(account)
 	running.name.last = &sample.PhaseNumbers{
@@ -479,7 +495,6 @@ func (p *phases) knowRDMA(account *phase.Account, running *runningPhase, now tim
 		account.MissRDMA(notReadNear, true)
 		return true
 	}
-	account.RDMABlind = true // until it is settled
 	return false
 }
 
@@ -516,6 +531,7 @@ func (p *phases) settle(now time.Duration) {
 		default:
 			return false
 		}
+		s.name.settling--
 		return true
 	})
 }
@@ -526,7 +542,7 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	defer p.mu.Unlock()
 	p.findTrack()
 	if len(p.under) > 0 {
-		r := phase.Reading{At: now.monotonic, Sharp: true}
+		r := phase.Reading{At: now.monotonic, Sharp: isSharp(p.m.readTook)}
 		if top := now.topology; top != nil && p.m.config.Sources&Interfaces != 0 {
 			p.fillBytes(&r, top, p.m.reading.interfacesErr)
 		} else {
@@ -549,7 +565,8 @@ func (p *phases) fill(d *document, now *occasion) (bytes int) {
 	}
 	var why phaseReasons
 	for i, n := range p.names {
-		figures := p.figures(&n.account)
+		account := n.known()
+		figures := p.figures(&account)
 		if n.last != nil {
 			figures.LastSeconds, figures.LastReceive, figures.LastTransmit = n.last.LastSeconds, n.last.LastReceive, n.last.LastTransmit
 		}
@@ -592,7 +609,8 @@ func (w *phaseReasons) lack(amount *phase.Amount, name string, fields ...string)
 }
 
 func (w *phaseReasons) of(n *phaseName, row *sample.Phase, best [2]float64) {
-	a := &n.account
+	known := n.known()
+	a := &known
 	if a.Ended == 0 {
 		w.add("none has ended yet", n.name, "receive_bytes_total", "transmit_bytes_total", "rdma_bytes_total", "loopback_bytes_total",
 			"tcp_bytes_total", "peak_bytes_per_second", "peak_ratio", "utilization_ratio", "busy_ratio", "full_ratio",

@@ -7,12 +7,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"netmon/core/clock"
 	"netmon/core/phase"
 	"netmon/core/sample"
 )
@@ -188,6 +190,43 @@ func TestPhases_peak(t *testing.T) {
 	assert.False(t, held())
 }
 
+// heldUp loses its processor behind reading.
+type heldUp struct {
+	reader
+	clock *clock.Fake
+	late  time.Duration
+}
+
+func (h *heldUp) read(sections Section, retry bool, into *reading) {
+	h.reader.read(sections, retry, into)
+	h.clock.Advance(h.late)
+}
+
+// A sample that was held up between counters and clock makes no peak: the bytes of 20 ms would seem those of 10.
+func TestPhases_sampleHeldUp(t *testing.T) {
+	x := oneCard(t, `{}`)
+	held := &heldUp{x.m.reader, x.clock, 0}
+	x.m.reader = held
+	number := x.begin("weight_sync")
+	bytes := uint64(1000)
+	move := func(after time.Duration) {
+		bytes += uint64(100e6 * after.Seconds())
+		x.clock.Advance(after)
+		x.dev(row("eth0", bytes, 1000))
+	}
+	for range 10 {
+		move(20 * milli)
+		held.late = 10 * milli
+		x.m.Tick()
+		held.late = 0
+		bytes += 1e6 // while it was held up
+		move(10 * milli)
+		x.m.readFinely()
+	}
+	f := x.end(number)
+	assert.InDelta(t, 100e6, f.Peak, 1e3)
+}
+
 func TestPhases_reset(t *testing.T) {
 	x := oneCard(t, `{}`)
 	x.end(x.begin("p"))
@@ -290,6 +329,25 @@ func TestPhases_sampleThatTakesLong(t *testing.T) {
 	assert.Contains(t, x.explained().Unavailable["phases.receive_bytes_total"], "a sample took too long")
 }
 
+// By a clock that goes on, and not by the steps: they take longer than they are told.
+func TestPhases_waitsNoLonger(t *testing.T) {
+	x := oneCard(t, `{}`)
+	x.m.mu.Lock()
+	defer x.m.mu.Unlock()
+	slow := &slowClock{Clock: x.clock}
+	x.m.clock = slow
+	assert.False(t, x.m.lockSampling(mostPhaseWait))
+	assert.InDelta(t, mostPhaseWait, slow.passed.Load(), float64(2*milli))
+}
+
+// slowClock goes on by a millisecond whenever somebody looks.
+type slowClock struct {
+	clock.Clock
+	passed atomic.Int64
+}
+
+func (s *slowClock) Monotonic() time.Duration { return time.Duration(s.passed.Add(int64(milli))) }
+
 func TestPhases_closed(t *testing.T) {
 	x := oneCard(t, `{}`)
 	number := x.begin("p")
@@ -352,7 +410,8 @@ func TestPhases_rdma(t *testing.T) {
 		defer p.mu.Unlock()
 		p.settle(x.clock.Monotonic())
 		row := &sample.Phase{}
-		figures := p.figures(&p.names[len(p.names)-1].account)
+		account := p.names[len(p.names)-1].known()
+		figures := p.figures(&account)
 		row.Set(&figures.PhaseNumbers)
 		return row
 	}
@@ -365,7 +424,10 @@ func TestPhases_rdma(t *testing.T) {
 	put(point(now+900*milli, 6000))
 	assert.Equal(t, uint64(sample.UnknownCount), x.end(number).RDMA, "the newest reading is 0.1 s old")
 	assert.Nil(t, sampled().RDMABytesTotal)
+	assert.Nil(t, sampled().Verdict, "ports may have moved much")
 	put(point(now+1004*milli, 7000))
+	require.NotNil(t, sampled().Verdict, "now they are known not to have")
+	assert.Equal(t, "idle", *sampled().Verdict)
 	assert.EqualValues(t, 3*6000, *sampled().RDMABytesTotal, "it is settled when ports have been read again")
 
 	// A driver that does not answer.

@@ -141,7 +141,7 @@ func (a *Account) judge(f *Facts, direction int, reference, best float64) (v Ver
 		return LinkBound, ""
 	case max(f.Rate, rdma) < idleRate, max(f.Rate, rdma) < idleShare*reference:
 		if a.RDMABlind {
-			return Unknown, "what RDMA ports moved is not known: " + a.RDMA.Why
+			return Unknown, "what RDMA ports moved is not known: " + either(a.RDMA.Why, "they were not read since")
 		}
 		return Idle, ""
 	case waited && direction == transmit && math.IsNaN(f.Steady):

@@ -26,9 +26,10 @@ from ._errors import ClosedError, Error
 if TYPE_CHECKING:
     from ._monitor import Monitor
 
-# A view is fetched when somebody asked for one in the last intervals; a small one always.
+# A view is fetched when somebody asked for one in the last intervals; and always where all ranks together fetch so little.
 _ASKED_INTERVALS = 30
-_SMALL_VIEW_BYTES = 16 << 10
+_LITTLE_BYTES = 256 << 10
+_USUAL_SIZE = 16  # of a job whose engine does not know it
 # For how long an engine may leave a call unanswered before the view says so.
 _SILENT_SECONDS = 3.0
 _CLOSE_SECONDS, _EXIT_SECONDS = 0.1, 1.0
@@ -95,6 +96,8 @@ class Board(Protocol):
 class Speaker(Protocol):
     """Who knows what this process has to say: a monitor."""
 
+    _cluster_interval: float  # that its digests say
+
     def _tell_rank(self, rank: int, world_size: int | None) -> None: ...
 
     def _digest(self) -> bytes: ...
@@ -139,7 +142,7 @@ class Member:
         self._next_digest = 0.0
         self._last_round = self._rests_until = 0.0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
-        self._told: int | None = None  # who knows the rank, by id
+        self._told: weakref.ref[Speaker] | None = None  # who knows the rank
 
     def start(self) -> None:
         """Start the thread; where none can be started, the view says so."""
@@ -249,6 +252,8 @@ class Member:
         self._next_digest = 0.0
         self._told = None
         self._last_round = time.monotonic()
+        if self._kept is not None:
+            self._kept = self._kept._replace(order=(0, 0))  # terms of another lease do not compare
         return True
 
     def _lose(self, why: str) -> None:
@@ -261,12 +266,16 @@ class Member:
     def _round(self, board: Board, speaker: Speaker) -> None:
         assert self._election is not None
         election = self._election
-        if board.rank is not None and id(speaker) != self._told:
+        if speaker._cluster_interval != self.interval:
+            # Its digests say how soon the next one comes.
+            self.interval = election.interval = speaker._cluster_interval
+            self._next_digest = 0.0
+        if board.rank is not None and (self._told is None or self._told() is not speaker):
             speaker._tell_rank(board.rank, board.world_size)
-            self._told = id(speaker)
+            self._told = weakref.ref(speaker)
         due = time.monotonic() >= self._next_digest
         digest = speaker._digest() if due else None
-        lease = board.exchange(digest)
+        text = board.exchange(digest)
         now = time.monotonic()
         if now - self._last_round > 2 * self.interval:
             # The engine was silent, or this process was stopped: the others' digests may be as old as that.
@@ -275,10 +284,12 @@ class Member:
         if due:
             # On a rhythm of its own, but never twice to make up for a pause.
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
-        election.see(lease, now)
+        election.see(text, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
-        if not election.holds and election.lease is not None and self._is_wanted(election.lease.view_bytes, now):
+        # A view whose maker was never seen to go on may be as old as the store.
+        newest = election.lease
+        if not election.holds and election.went_on and newest is not None and self._is_wanted(board, newest.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
@@ -322,8 +333,11 @@ class Member:
         )
         return tuple(other for other, _ in zip(live, range(MOST_HEIRS), strict=False))
 
-    def _is_wanted(self, view_bytes: int, now: float) -> bool:
-        return view_bytes <= _SMALL_VIEW_BYTES or now - self._asked <= _ASKED_INTERVALS * self.interval
+    def _is_wanted(self, board: Board, view_bytes: int, now: float) -> bool:
+        return (
+            view_bytes * (board.world_size or _USUAL_SIZE) <= _LITTLE_BYTES
+            or now - self._asked <= _ASKED_INTERVALS * self.interval
+        )
 
     def _fetch(self, board: Board) -> None:
         view = board.read_view()
@@ -385,8 +399,8 @@ class Hold:
         global _member
         with _lock:
             member, self._member = self._member, None
-            if self in _holds:
-                _holds.remove(self)
+            # Those of monitors that were dropped are not released.
+            _holds[:] = [hold for hold in _holds if hold is not self and hold.monitor() is not None]
             ending = member is not None and member is _member and not _holds
             if ending:
                 _member = None
@@ -401,7 +415,7 @@ _child: str | None = None  # why a forked child takes no part
 
 
 def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
-    """Have this process take part. A process does so once: engine and interval are those of the first that asks."""
+    """Have this process take part. A process does so once: the engine is that of the first that asks."""
     global _member
     hold = Hold(monitor)
     with _lock:

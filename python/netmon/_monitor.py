@@ -66,12 +66,12 @@ class Monitor:
             ``sample.transport``). No packet is sent for it, and nothing done to a socket.
         bandwidth_server: let other monitors measure throughput to here (``measure_bandwidth``), within limits that are fixed:
             ``True`` on loopback, port 29542, or ``{"address": "10.0.0.1", "port": 29542}``. Default: no port is opened.
-        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
         cluster: whether this process takes part in the view of its job (``cluster()``): ``True`` from now on, ``None`` from the
             first call of ``cluster()`` or ``netmon.integrations.torch.attach`` on, ``False`` never; ``"store"`` or ``"ray"``:
             from now on, by that only.
         cluster_interval: seconds between two digests of this process for the view, 0.1 to 3600. All processes of a job should
             have the same.
+        alerts: at most 64 rules that the loop's samples are held against (``netmon.Alert``).
 
     Raises:
         ConfigError: an argument is wrong; the text names it.
@@ -99,13 +99,14 @@ class Monitor:
         udp_responder: bool | Mapping[str, Any] = False,
         peers: bool = True,
         bandwidth_server: bool | Mapping[str, Any] = False,
-        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
         cluster: bool | str | None = None,
         cluster_interval: float = 2.0,
+        alerts: Iterable[Alert | Mapping[str, Any]] | None = None,
     ) -> None:
         self._hold: _cluster.Hold | None = None
         self._cluster = _engine(cluster)
         self._cluster_interval = cluster_interval
+        self._told: set[str] = set()  # what is known of the job by an engine only
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
         self._callbacks: list[AlertCallback] = []
@@ -481,9 +482,9 @@ class Monitor:
         Raises:
             ClosedError: the monitor was closed.
         """
+        if self.closed:
+            self._gone()
         if self._hold is None:
-            if self.closed:
-                self._gone()
             if self._cluster is False:
                 return ClusterView(None, None, "the monitor was made with cluster=False")
             self._hold = self._join()
@@ -498,8 +499,15 @@ class Monitor:
     def _tell_rank(self, rank: int, world_size: int | None) -> None:
         """Take over what an engine knows, where neither the configuration nor the environment said it."""
         job = self.sample().job
-        if job is None or job.rank is None or job.world_size is None:
-            self.set_job(rank=rank, world_size=world_size, source="torch.distributed")
+        known = {"rank": rank, "world_size": world_size}
+        told = {
+            name: value
+            for name, value in known.items()
+            if value is not None and (name in self._told or job is None or getattr(job, name) is None)
+        }
+        if told:
+            self.set_job(**told, source="torch.distributed")
+            self._told.update(told)
 
     def _digest(self) -> bytes:
         """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
@@ -589,12 +597,12 @@ class Monitor:
 
     def close(self) -> None:
         """Stop the background loop, and calling functions with alerts. Closing twice is fine."""
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback._end()
         hold = self._hold
         if hold is not None:
             hold.release()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback._end()
         if self._handle.value:
             self._library.close(self._handle)
             self._handle.value = 0

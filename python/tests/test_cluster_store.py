@@ -52,6 +52,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[int, subprocess.Pope
 class Speaker:
     """Says its rank and a number, and makes views that list what it was given."""
 
+    _cluster_interval = INTERVAL
+
     def __init__(self, rank: int) -> None:
         self.rank, self.said, self.made = rank, 0, 0
 
@@ -185,6 +187,28 @@ def test_nobody_is_there() -> None:
         Connection("127.0.0.1", port).open()
 
 
+def test_a_store_that_is_gone_does_not_end_a_process_that_ends_by_a_broken_pipe() -> None:
+    code = """
+import signal, socket, time
+from netmon._cluster import BoardError
+from netmon.integrations.torch._store import Connection
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)      # as programs do that write into pipes
+with socket.create_server(("127.0.0.1", 0)) as server:
+    own = Connection("127.0.0.1", server.getsockname()[1])
+    own._connect(socket.socket(), server.getsockname())
+    server.accept()[0].close()
+try:
+    while True:
+        own.set("key", b"value")
+        time.sleep(0.01)
+except BoardError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is gone" in done.stdout
+
+
 def test_without_an_engine_nothing_is_imported() -> None:
     code = """
 import sys, time, netmon
@@ -231,3 +255,15 @@ while gone() is not None or threading.active_count() > 1:
 
 def test_engines_are_named() -> None:
     assert set(_cluster.ENGINES) == {"store", "ray"}
+
+
+def test_the_bench_of_large_jobs_runs() -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", "24", "--seconds", "2", "--interval", "0.5"],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["problems"] == []
+    assert 100 < found["sent_bytes_per_rank_and_step"] < 512 + 400, "a digest, and asking for the lease twice"
+    assert found["view_age_seconds"][0] < 10

@@ -314,3 +314,33 @@ def test_monitors_that_take_no_records() -> None:
         with attach(monitor):  # no group yet
             assert monitor.sample().collectives == ()
         assert monitor.sample().collectives == ()
+
+
+def test_a_monitor_that_is_attached_twice_counts_once() -> None:
+    pytest.importorskip("torch")
+    code = """
+import torch, netmon
+import torch.distributed as dist
+from netmon.integrations.torch import attach
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+with netmon.Monitor(interval=60) as monitor:
+    def count(handle):
+        for _ in range(10):
+            dist.all_reduce(torch.ones(4))
+        handle.flush()
+        return [row.count for row in monitor.sample().collectives]
+    first, second = attach(monitor), attach(monitor)
+    assert count(first) == [10], "attached twice"
+    second.close()
+    second.close()
+    assert count(first) == [20], "once"
+    wait = dist.Work.wait
+    first.close()
+    assert dist.Work.wait is not wait
+    assert first.remaining is None
+    with attach(monitor) as third:
+        assert count(third) == [30], "anew"
+dist.destroy_process_group()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -70,6 +70,8 @@ class Direction:
             bits_per_second: of whole Ethernet frames (header included), which is what ``ip -s link`` counts.
             burst_bytes: what may pass at once after a pause; default what passes in 5 ms, at least two full frames. With less,
                 a busy machine, where the kernel comes late to the queue, does not reach the rate.
+                While packets wait, do not set less than 70,000: TCP's are of up to 64 KiB there and cut up later, and one that
+                is larger than the burst waits for ever, with all behind it.
             queue_bytes: what may wait; what comes on top is dropped. Default what passes in 50 ms, at least 20 full frames.
         """
         frame = self._lab.mtu + _ETHERNET_BYTES

@@ -37,9 +37,19 @@ class _Process:
             self.seeing = Operators(self.tracker, self.graphs)
             self.source, self.unseen = _library.SOURCE, _library.UNSEEN
 
+    def sink_of(self, monitor: Monitor) -> Sink:
+        """Return where records of a monitor go. One that asks twice is told once."""
+        handle = monitor._handle.value
+        for sink in self.tracker.sinks:
+            if sink.handle == handle:
+                return sink
+        return Sink(monitor, self.source, self.unseen)
+
     def add(self, sink: Sink) -> None:
         """Have a monitor told of collectives from now on."""
-        self.tracker.add(sink)
+        sink.asked += 1
+        if sink not in self.tracker.sinks:
+            self.tracker.add(sink)
         try:
             if not self._attached:
                 self._attached = True
@@ -56,6 +66,9 @@ class _Process:
         """Have a monitor told no more. Where it was the last, take everything away, and return what remains, and why."""
         tracker = self.tracker
         tracker.flush()
+        sink.asked -= 1
+        if sink.asked > 0:
+            return None
         # One that was closed is not among them any more.
         if not self._attached or any(other is not sink for other in tracker.sinks):
             tracker.remove(sink)
@@ -167,7 +180,7 @@ def attach(monitor: Monitor, *, cluster: bool = True) -> Attachment:
     with _lock:
         if _process is None:
             _process = _Process(distributed)
-        sink = Sink(monitor, _process.source, _process.unseen)
+        sink = _process.sink_of(monitor)
         _process.add(sink)
         hold = monitor._join() if cluster and monitor._cluster is not False else None
         return Attachment(_process, sink, hold)

@@ -107,6 +107,8 @@ class Hooks:
             number = self._tracker.group(name_of(group), group.size()) if is_the_jobs(group) else 0
             if number == 0:
                 return
+            for gone in [other for other, reference in self._hooked.items() if reference() is None]:
+                del self._hooked[gone]
             pre, post = self._pair(number, group.size(), starter(group, self._graphs))
             self._hooked[key] = weakref.ref(group)
             group.register_pre_hook(self._id, pre)

@@ -105,6 +105,8 @@ class Operators:
                     unboxed = group_of(arguments[group_place])
                     group = groups.get(id(unboxed))
                     if group is None or group.reference() is not unboxed:
+                        for gone in [other for other, known in list(groups.items()) if known.reference() is None]:
+                            groups.pop(gone, None)
                         group = groups[id(unboxed)] = _Group(unboxed, tracker, graphs)
                     tensors: Any = () if made_of == NONE else (arguments[place],) if one else arguments[place]
                     try:

@@ -27,13 +27,18 @@ def _cut(name: str) -> str:
 class Sink:
     """A monitor that records are handed to. It knows groups by numbers of its own.
 
+    Attributes:
+        handle: the library's, of the monitor.
+        asked: how often it was asked for, and not closed.
+
     Raises:
         Error: the monitor does not take records; the text says why.
     """
 
     def __init__(self, monitor: Monitor, source: str, unseen: str) -> None:
         self._library = monitor._library
-        self._handle = monitor._handle.value or monitor._gone()
+        self.handle = monitor._handle.value or monitor._gone()
+        self.asked = 0
         self._record = self._library.collectives_record
         self._tell = self._library.collective_pending
         self._source = source
@@ -46,7 +51,7 @@ class Sink:
     def _name(self, group: dict[str, Any]) -> int:
         number, error = c_uint32(), c_void_p()
         text = json.dumps(group).encode()
-        status = self._library.collective_group(self._handle, text, byref(number), byref(error))
+        status = self._library.collective_group(self.handle, text, byref(number), byref(error))
         if status != _abi.OK:
             sentence = string_at(error.value).decode() if error.value else ""
             self._library.free(error)
@@ -79,14 +84,14 @@ class Sink:
             count = len(batch) // RECORD.size
         if self._gone or count == 0:
             return not self._gone
-        return bool(self._record(self._handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
+        return bool(self._record(self.handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
 
     def tell(self, oldest: bytes | None, count: int) -> None:
         """Tell what is under way: a record of the oldest, None for nothing, and how many."""
         if oldest is not None and not self._alike:
             oldest = self._renumbered(oldest) or None
             count = 0 if oldest is None else count
-        self._tell(self._handle, oldest, count)
+        self._tell(self.handle, oldest, count)
 
     def _renumbered(self, batch: bytes) -> bytes:
         records = []

@@ -36,6 +36,7 @@ _CONNECT_SECONDS = 5.0
 _MOST_AT_ONCE = 256  # keys in one request
 _MOST_VALUE_BYTES = 16 << 20
 _KEEPALIVE_SECONDS = 30
+_FLAGS = socket.MSG_NOSIGNAL  # the job may have SIGPIPE end it
 
 
 class Connection:
@@ -125,7 +126,7 @@ class Connection:
         try:
             while rest:
                 try:
-                    rest = rest[self._socket.send(rest) :]
+                    rest = rest[self._socket.send(rest, _FLAGS) :]
                 except BlockingIOError:
                     self._wait(select.POLLOUT)
         except OSError as error:
@@ -170,7 +171,7 @@ class Connection:
     def set_at_once(self, key: str, value: bytes) -> None:
         """Set a value if the connection takes it without waiting."""
         if self._socket is not None and not self._abandoned:
-            self._socket.send(_SET + _text(key) + _data(value))
+            self._socket.send(_SET + _text(key) + _data(value), _FLAGS)
 
     def compare_set(self, key: str, expected: bytes, value: bytes) -> bytes:
         """Set a value if it is as expected (empty: if there is none), and return what it is then."""

@@ -155,10 +155,13 @@ class Tracker:
 
     def emit(self, call: Call, end: int, duration: int = UNKNOWN, error: int = UNKNOWN) -> None:
         """Record a collective."""
-        op, group, size, enter, sequence, _, _ = call
-        self.packed.append(pack(op, group | end, size, enter, duration, error, sequence))
-        if len(self.packed) >= BATCH:
-            self.flush()
+        try:
+            op, group, size, enter, sequence, _, _ = call
+            self.packed.append(pack(op, group | end, size, enter, duration, error, sequence))
+            if len(self.packed) >= BATCH:
+                self.flush()
+        except Exception as error_:  # noqa: BLE001  (a guest does not raise into the job)
+            self.problem = repr(error_)
 
     def _wrap_wait(self, work_class: Any) -> Callable[[], None]:
         """See where the job waits for a Work in Python; what is returned undoes it."""

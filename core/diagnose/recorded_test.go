@@ -1,0 +1,106 @@
+package diagnose
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"netmon/core/cluster"
+)
+
+// What recorded campaigns showed, made small.
+
+// Over a slow link gloo's ring ends at different times, so that one rank seems to be waited for; all compute as long as each other.
+func TestJob_whoSeemsWaitedForIsNoSlowHost(t *testing.T) {
+	found := words(newJob(4).after(10, func(v *cluster.View) {
+		for i := range v.Ranks {
+			*v.Ranks[i].WaitingSeconds, *v.Ranks[i].LastRatio = 75e-3, 0
+		}
+		*v.Ranks[1].WaitingSeconds, *v.Ranks[1].LastRatio = 0, 1
+	}))
+	assert.NotContains(t, found, "slow_host")
+}
+
+// A busy host's collectives take longer too, so that it may seem to wait.
+func TestJob_slowHostThatSeemsToWait(t *testing.T) {
+	found := words(newJob(4).after(10, func(v *cluster.View) {
+		for i := range v.Ranks {
+			*v.Ranks[i].WaitingSeconds, *v.Ranks[i].LastRatio, *v.Ranks[i].CollectiveRatio = 75e-3, 0.1, 0.9
+		}
+		*v.Ranks[1].LastRatio, *v.Ranks[1].CollectiveRatio = 0.6, 0.7
+	}))
+	assert.Contains(t, found, "slow_host host1")
+}
+
+// Half of the ranks say something new in each view, where views come twice as often as digests.
+func TestJob_viewsTwiceAsOftenAsDigests(t *testing.T) {
+	j := newJob(4)
+	before := make([]cluster.Rank, 4)
+	fault := slowLink("host2", "", 0.3) // both ways: each half of the ranks knows one
+	odd := false
+	found := ""
+	for range 20 {
+		v := j.view()
+		if fault(v); odd {
+			v.Ranks[0], v.Ranks[1] = before[0], before[1]
+		} else if before[2].Rank != nil {
+			v.Ranks[2], v.Ranks[3] = before[2], before[3]
+		}
+		copy(before, v.Ranks)
+		odd = !odd
+		for _, f := range Job(v, &j.state) {
+			if f.Class == SlowLink {
+				assert.Nil(t, f.Direction, f.Text)
+				found = *f.Host
+			}
+		}
+	}
+	assert.Equal(t, "host2", found)
+}
+
+func TestBaseline_oneReadingTellsNothing(t *testing.T) {
+	var b baseline
+	for i := range 12 {
+		delivery := 24e6
+		if i%4 == 0 {
+			delivery = 286e6
+		}
+		b.add(float64(i)*2+1, delivery, 1e-3)
+	}
+	usual, _ := b.usual()
+	assert.Equal(t, 24e6, usual)
+}
+
+func TestLossMemoryOf(t *testing.T) {
+	assert.Equal(t, lossMemory, lossMemoryOf(0))
+	assert.Equal(t, lossMemory, lossMemoryOf(1000), "few segments need all that is remembered")
+	assert.InDelta(t, 0.25, lossMemoryOf(20_000), 1e-9)
+}
+
+// 1 % is lost from now on: of a busy way the newest view says so.
+func TestJob_lossOnABusyJobIsFoundSoon(t *testing.T) {
+	j := newJob(4)
+	j.after(30, nil)
+	found := words(j.after(4, lossyLink("host1", Receive, 0.01)))
+	assert.Contains(t, found, "lossy_link host1 receive")
+}
+
+// Of a job that has just begun, two ways of a host were probed, and both probes stood in a queue.
+func TestJob_twoProbesAreNoLatency(t *testing.T) {
+	j := newJob(4)
+	for range 6 {
+		v := j.view()
+		each(v, func(from, to string, w *cluster.Way) {
+			if from != "host3" && to != "host3" {
+				return
+			}
+			w.ProbeRTTLastSeconds = nil
+			if j.sequence == 1 && to == "host3" && from != "host0" {
+				w.ProbeRTTLastSeconds = pointer(2e-3)
+			}
+		})
+		for _, f := range Job(v, &j.state) {
+			assert.NotEqual(t, HighLatency, f.Class, f.Text)
+		}
+	}
+}
