@@ -75,6 +75,8 @@ func (s *State) judge(g *graph) []suspect {
 	}
 	g.standstill = len(stalled) > 0
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	// A queue that is always full looks like a longer way.
+	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) })
 	for i := range slow {
 		// TCP needs some time to fill a way that became longer: until then it looks slow.
 		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) {
@@ -98,6 +100,12 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
+}
+
+// strangles tells whether a host's link was found to be a small part of what it was.
+func (s *State) strangles(host string) bool {
+	h := s.memory.held[key{SlowLink, host}]
+	return h != nil && h.reported && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0
 }
 
 // strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
@@ -185,6 +193,11 @@ func (s *State) slowLinks(g *graph) []suspect {
 	for _, c := range s.culprits(g, bad, loaded) {
 		if !slices.ContainsFunc(c.bad, func(w *way) bool { return w.now }) {
 			continue // what is said again is no second sign
+		}
+		if slices.ContainsFunc(c.bad, func(w *way) bool {
+			return w.from != c.host && s.strangles(w.from) || w.to != c.host && s.strangles(w.to)
+		}) {
+			continue // it waits for one that is known
 		}
 		suspects = append(suspects, g.slowLink(c, loaded, able))
 	}

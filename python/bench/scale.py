@@ -45,6 +45,7 @@ class Simulated:
 
     def __init__(self, monitor: netmon.Monitor, rank: int) -> None:
         self._monitor, self._rank = monitor, rank
+        self._cluster_interval = monitor._cluster_interval
 
     def _tell_rank(self, rank: int, world_size: int | None) -> None:
         pass
@@ -74,7 +75,7 @@ def simulate(port: int, first: int, count: int, size: int, interval: float) -> N
     _raise_limits()
     threading.stack_size(256 << 10)
     boards, members = [], []
-    monitor = netmon.Monitor(job={"world_size": size})
+    monitor = netmon.Monitor(job={"world_size": size}, cluster_interval=interval)
     for rank in range(first, first + count):
         board = StoreBoard("127.0.0.1", port, rank, size)
         speaker = Simulated(monitor, rank)
@@ -137,7 +138,7 @@ def measure(size: int, seconds: float, interval: float) -> dict[str, Any]:
     try:
         port = int(host.line())
         board = StoreBoard("127.0.0.1", port, 0, size)
-        with netmon.Monitor(job={"rank": 0, "world_size": size}) as monitor:
+        with netmon.Monitor(job={"rank": 0, "world_size": size}, cluster_interval=interval) as monitor:
             member = Member(lambda: board, lambda: monitor, interval)
             member.start()
             per = -(-(size - 1) // _PROCESSES)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._cluster_types import ClusterView
-from ._election import MOST_HEIRS, PATIENCE, Election, Lease
+from ._election import MOST_HEIRS, PATIENCE, Election
 from ._errors import ClosedError, Error
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class Board(Protocol):
 class Speaker(Protocol):
     """Who knows what this process has to say: a monitor."""
 
+    _cluster_interval: float  # that its digests say
+
     def _tell_rank(self, rank: int, world_size: int | None) -> None: ...
 
     def _digest(self) -> bytes: ...
@@ -140,7 +142,7 @@ class Member:
         self._next_digest = 0.0
         self._last_round = self._rests_until = 0.0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
-        self._told: int | None = None  # who knows the rank, by id
+        self._told: weakref.ref[Speaker] | None = None  # who knows the rank
 
     def start(self) -> None:
         """Start the thread; where none can be started, the view says so."""
@@ -264,12 +266,16 @@ class Member:
     def _round(self, board: Board, speaker: Speaker) -> None:
         assert self._election is not None
         election = self._election
-        if board.rank is not None and id(speaker) != self._told:
+        if speaker._cluster_interval != self.interval:
+            # Its digests say how soon the next one comes.
+            self.interval = election.interval = speaker._cluster_interval
+            self._next_digest = 0.0
+        if board.rank is not None and (self._told is None or self._told() is not speaker):
             speaker._tell_rank(board.rank, board.world_size)
-            self._told = id(speaker)
+            self._told = weakref.ref(speaker)
         due = time.monotonic() >= self._next_digest
         digest = speaker._digest() if due else None
-        lease = board.exchange(digest)
+        text = board.exchange(digest)
         now = time.monotonic()
         if now - self._last_round > 2 * self.interval:
             # The engine was silent, or this process was stopped: the others' digests may be as old as that.
@@ -278,12 +284,12 @@ class Member:
         if due:
             # On a rhythm of its own, but never twice to make up for a pause.
             self._next_digest = max(self._next_digest + self.interval, now + self.interval / 2)
-        election.see(lease, now)
+        election.see(text, now)
         if now >= self._rests_until:
             self._take_part(board, speaker, election)
         # A view whose maker was never seen to go on may be as old as the store.
-        lease = election.lease
-        if not election.holds and election.went_on and lease is not None and self._is_wanted(board, lease.view_bytes, now):
+        newest = election.lease
+        if not election.holds and election.went_on and newest is not None and self._is_wanted(board, newest.view_bytes, now):
             self._fetch(board)
         self._problem = None
 
@@ -393,8 +399,8 @@ class Hold:
         global _member
         with _lock:
             member, self._member = self._member, None
-            if self in _holds:
-                _holds.remove(self)
+            # Those of monitors that were dropped are not released.
+            _holds[:] = [hold for hold in _holds if hold is not self and hold.monitor() is not None]
             ending = member is not None and member is _member and not _holds
             if ending:
                 _member = None
@@ -409,15 +415,18 @@ _child: str | None = None  # why a forked child takes no part
 
 
 def join(monitor: Monitor, engine: str | None, interval: float) -> Hold:
-    """Have this process take part. A process does so once: engine and interval are those of the first that asks."""
+    """Have this process take part. A process does so once: the engine is that of the first that asks."""
     global _member
     hold = Hold(monitor)
+    names = tuple(ENGINES) if engine is None else (engine,)
+    for name in names:
+        # Not left to the thread: a process that forks meanwhile would leave its child the locks of an import.
+        importlib.import_module(ENGINES[name][1])
     with _lock:
         if _child is not None:
             return hold
         _holds.append(hold)  # first: a thread that finds nobody who speaks ends
         if _member is None or _member._closing:
-            names = tuple(ENGINES) if engine is None else (engine,)
             _member = Member(lambda: _look(names), _speaker, interval)
             _member.start()
         hold._member = _member

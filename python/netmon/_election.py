@@ -58,7 +58,7 @@ class Election:
     def __init__(self, number: int, process: str, interval: float) -> None:
         self._number = number
         self._process = process
-        self._interval = interval
+        self.interval = interval
         self._text: bytes | None = None  # of the lease, as last seen
         self._seen = 0.0  # when it was last seen
         self._still = 0.0  # for how long it was seen to stand still
@@ -86,12 +86,12 @@ class Election:
             self._text, self._still, self.lease = text, 0.0, read(text) if text else None
         else:
             # While the engine was silent, or this process stopped, nobody can tell whether the holder went on.
-            self._still += min(now - self._seen, self._interval)
+            self._still += min(now - self._seen, self.interval)
         self._seen = now
 
     def is_due(self) -> bool:
         """Tell whether this process goes on, or takes over; else it follows."""
-        return self.holds or self._still >= self._waits() - _EARLY * self._interval
+        return self.holds or self._still >= self._waits() - _EARLY * self.interval
 
     def claim(self, view_bytes: int, heirs: tuple[int, ...]) -> tuple[bytes, bytes]:
         """Return what to replace by what."""
@@ -125,4 +125,4 @@ class Election:
             place = self.lease.heirs.index(self._number)
         else:
             place = len(self.lease.heirs) + self._number
-        return (PATIENCE + _STAGGER * min(place, _MOST_STAGGERED)) * self._interval
+        return (PATIENCE + _STAGGER * min(place, _MOST_STAGGERED)) * self.interval

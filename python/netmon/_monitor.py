@@ -106,6 +106,7 @@ class Monitor:
         self._hold: _cluster.Hold | None = None
         self._cluster = _engine(cluster)
         self._cluster_interval = cluster_interval
+        self._told: set[str] = set()  # what is known of the job by an engine only
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
         self._callbacks: list[AlertCallback] = []
@@ -481,9 +482,9 @@ class Monitor:
         Raises:
             ClosedError: the monitor was closed.
         """
+        if self.closed:
+            self._gone()
         if self._hold is None:
-            if self.closed:
-                self._gone()
             if self._cluster is False:
                 return ClusterView(None, None, "the monitor was made with cluster=False")
             self._hold = self._join()
@@ -498,8 +499,15 @@ class Monitor:
     def _tell_rank(self, rank: int, world_size: int | None) -> None:
         """Take over what an engine knows, where neither the configuration nor the environment said it."""
         job = self.sample().job
-        if job is None or job.rank is None or job.world_size is None:
-            self.set_job(rank=rank, world_size=world_size, source="torch.distributed")
+        known = {"rank": rank, "world_size": world_size}
+        told = {
+            name: value
+            for name, value in known.items()
+            if value is not None and (name in self._told or job is None or getattr(job, name) is None)
+        }
+        if told:
+            self.set_job(**told, source="torch.distributed")
+            self._told.update(told)
 
     def _digest(self) -> bytes:
         """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.

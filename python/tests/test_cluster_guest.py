@@ -1,17 +1,25 @@
-"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray, no thread but where it says so."""
+"""A member of the view of a job where boards, jobs and monitors come and go. No torch, no Ray."""
 
 from __future__ import annotations
 
+import gc
 import json
+import subprocess
+import sys
+import threading
+import time
+import types
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+import netmon
 from netmon import _cluster
 from netmon._cluster import Member
 from netmon._election import Lease
+from netmon.integrations.torch import _store
 
 INTERVAL = 2.0
 
@@ -161,3 +169,90 @@ def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None
     table.beat(1, 78, "the living")
     look(member, clock)
     assert who(member) == "the living"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "netmon-cluster"]
+
+
+def test_a_monitor_that_was_dropped_does_not_keep_the_thread_of_one_that_is_closed() -> None:
+    dropped = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    closed = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    assert threads() == ["netmon-cluster"]
+    del dropped
+    gc.collect()
+    closed.close()
+    limit = time.monotonic() + 5
+    while threads():
+        assert time.monotonic() < limit, "the thread looks again in 30 s only"
+        time.sleep(0.01)
+    assert _cluster._holds == []
+
+
+def test_who_speaks_next_says_its_digests_as_often_as_it_says(clock: Clock) -> None:
+    # A digest has its monitor's interval in it: said less often, the rank would be late all the time.
+    speakers = [Speaker(), Speaker()]
+    speakers[1]._cluster_interval = 0.5
+    table = Table()
+    member = Member(lambda: TableBoard(table, 1), lambda: speakers[0], INTERVAL)
+    look(member, clock)
+    assert member.interval == INTERVAL
+    speakers.pop(0)
+    look(member, clock)
+    assert member.interval == 0.5
+    before, table.kept = table.kept, {}
+    clock.now += 0.5
+    member._step()
+    assert table.kept == before
+
+
+def test_a_rank_that_changes_with_the_process_group_is_told_again() -> None:
+    with netmon.Monitor(interval=60) as monitor:
+        monitor._tell_rank(3, 4)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (3, 4)
+        monitor._tell_rank(2, 3)  # one was lost, and the others made a group anew
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (2, 3)
+    with netmon.Monitor(interval=60, job={"rank": 7, "world_size": 8}) as monitor:
+        monitor._tell_rank(2, 3)
+        assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (7, 8), "configuration wins"
+
+
+def test_a_monitor_that_was_closed_has_no_view() -> None:
+    monitor = netmon.Monitor(interval=60, cluster=True)
+    monitor.close()
+    with pytest.raises(netmon.ClosedError):
+        monitor.cluster()
+
+
+def test_the_thread_imports_nothing() -> None:
+    # A process that forks while a thread imports leaves locks behind that its child waits for.
+    code = """
+import sys, time, types
+import netmon
+monitor = netmon.Monitor(cluster=True, cluster_interval=0.1)
+before = set(sys.modules)
+class Distributed(types.ModuleType):
+    is_available = is_initialized = staticmethod(lambda: False)
+sys.modules["torch"], sys.modules["torch.distributed"] = types.ModuleType("torch"), Distributed("torch.distributed")
+sys.modules["ray"] = types.ModuleType("ray")
+sys.modules["ray"].is_initialized = lambda: False
+limit = time.monotonic() + 20
+while "torch.distributed is not initialised; ray is not initialised" not in monitor.cluster().problem:
+    assert time.monotonic() < limit, monitor.cluster().problem
+    time.sleep(0.02)
+assert set(sys.modules) - before == {"torch", "torch.distributed", "ray"}, set(sys.modules) - before
+monitor.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_of_an_older_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before 2.1 the first byte that is sent would mean something else, and what follows the length of a key.
+    torch, distributed = types.ModuleType("torch"), types.ModuleType("torch.distributed")
+    distributed.is_available = distributed.is_initialized = lambda: True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch.distributed", distributed)
+    for version, known in (("2.3.1+cpu", False), ("2.4.0a0", True), ("2.15.0+cu132", True), ("3.0.0", True), ("odd", True)):
+        torch.__version__ = version  # type: ignore[attr-defined]
+        assert ("is not known" not in str(_store.find())) is known, _store.find()

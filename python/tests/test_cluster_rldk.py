@@ -10,6 +10,7 @@ import pytest
 from lab import Lab
 from test_cluster import PORT, Rank, complaints, until
 
+import netmon
 from netmon.integrations import rldk
 from netmon.integrations.rldk import _job_view
 
@@ -83,3 +84,34 @@ def test_a_process_that_is_alone_gets_no_thread() -> None:
     metrics = collector._collect_distributed_metrics()
     assert metrics.node_count == 1
     assert "process group" in str(_job_view.newest())
+
+
+def view_of(**receive_rates: float | None) -> Any:
+    """Return a view of nodes and what they receive, each with one rank."""
+    nodes = [
+        {"name": name, "ranks": [rank], "processes": 1, "state": "live", "age_seconds": 0.0, "wrong_interface": False}
+        | {"receive_bytes_per_second": rate}
+        for rank, (name, rate) in enumerate(receive_rates.items(), 1)
+    ]
+    return netmon.ClusterView.from_dict(
+        {"sequence": 1, "engine": "table", "timestamp_seconds": 1.0, "world_size": None}
+        | {"nodes": nodes, "ranks": [], "unavailable": {}}
+    )
+
+
+def test_nodes_that_are_gone_are_not_kept_and_history_is_not_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[Any] = [view_of(b=1e6, c=1e6), view_of(b=2e6, c=None), view_of(b=3e6), "the store is gone"]
+    monitor, collector = rldk.MultiNodeMonitor(), rldk.DistributedMetricsCollector()
+    rows, known = [], []
+    for view in views:
+        monkeypatch.setattr(_job_view, "newest", lambda view=view: view)
+        monitor._monitoring_loop()
+        collector._collection_loop()
+        nodes = monitor.get_node_metrics()
+        rows.append({name: row.get("network_bandwidth") for name, row in nodes.items() if name in ("b", "c")})
+        known.append(sorted(name for name in collector.node_metrics if name in ("b", "c")))
+    assert rows == [{"b": 8.0, "c": 8.0}, {"b": 16.0, "c": None}, {"b": 24.0}, {}]
+    assert known == [["b", "c"], ["b", "c"], ["b"], []]
+    aggregated = monitor.get_aggregated_metrics()
+    assert [row["node_count"] for row in aggregated] == [3, 3, 2, 1]
+    assert [row["node_metrics"].get("b", {}).get("network_bandwidth") for row in aggregated] == [8.0, 16.0, 24.0, None]

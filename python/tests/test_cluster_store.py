@@ -52,6 +52,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[int, subprocess.Pope
 class Speaker:
     """Says its rank and a number, and makes views that list what it was given."""
 
+    _cluster_interval = INTERVAL
+
     def __init__(self, rank: int) -> None:
         self.rank, self.said, self.made = rank, 0, 0
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from netmon.integrations.torch import _tracker
+import netmon
+from netmon.integrations.torch import _agree, _tracker
 from netmon.integrations.torch._agree import Meeting
 from netmon.integrations.torch._cuda import Graphs
 from netmon.integrations.torch._hooks import Hooks
@@ -270,3 +271,43 @@ def test_a_thread_that_is_late_to_end_ends() -> None:
     assert threading.active_count() == before + 1
     tracker.stop()
     assert threading.active_count() == before
+
+
+class EmptyStore:
+    """A store of one process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.kept[key] = value.encode()
+
+    def get(self, key: str) -> bytes:
+        return self.kept[key]
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.kept for key in keys)
+
+    def compare_set(self, key: str, expected: str, value: str) -> bytes:
+        assert expected == ""
+        return self.kept.setdefault(key, value.encode())
+
+    def delete_key(self, key: str) -> bool:
+        return self.kept.pop(key, None) is not None
+
+
+def test_meetings_leave_nothing_for_long_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = EmptyStore()
+    monkeypatch.setattr(_agree, "_connect", lambda: store)
+    monkeypatch.setattr(_agree, "_KEPT_SECONDS", 0.0)
+    for _ in range(20):
+        meetings = [Meeting(rank, 3, "it", "measure_collectives") for rank in range(3)]
+        threads = [threading.Thread(target=meeting.attend, args=(10.0,)) for meeting in meetings]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [meeting._agreed for meeting in meetings] == [True] * 3
+        with pytest.raises(netmon.TimedOutError):
+            Meeting(0, 3, "it", "measure_collectives").attend(0.001)
+    assert len(store.kept) <= 10, "a job that measures in every step adds to the store for ever"

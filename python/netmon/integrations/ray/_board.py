@@ -72,6 +72,7 @@ class RayBoard:
         self._actor: Any = None
         self._abandoned = False
         self._job = _job(ray)
+        self._pid = os.getpid()
         self._process = os.urandom(8).hex()
         self._failed_at: float | None = None
         self.waiting_since: float | None = None
@@ -79,6 +80,8 @@ class RayBoard:
     def open(self) -> None:
         """Find the actor, or make it."""
         make = self._ray.remote(num_cpus=0, max_restarts=0)(_actor_class()).options(name=_NAME, get_if_exists=True)
+        if not self._ray.is_initialized():  # else it would be started
+            raise BoardError("Ray: it was shut down")
         # get_if_exists: whoever else makes it at this moment, there is one.
         self._actor = self._safely(make.remote)
         self.number = int(self._call("join", self._process))
@@ -98,7 +101,7 @@ class RayBoard:
         reference = self._safely(getattr(self._actor, method).remote, *arguments)
         begun = time.monotonic()
         try:
-            while not self._safely(self._ray.wait, [reference], timeout=_SLICE_SECONDS)[0]:
+            while not self._safely(_plain(self._ray.wait), [reference], timeout=_SLICE_SECONDS)[0]:
                 if self._abandoned:
                     raise Abandoned
                 self.waiting_since = begun
@@ -107,7 +110,7 @@ class RayBoard:
                     raise BoardError(f"Ray: the actor {_NAME} has not answered for {_LOST_SECONDS:g} s")
         finally:
             self.waiting_since = None
-        return self._safely(self._ray.get, reference)
+        return self._safely(_plain(self._ray.get), reference)
 
     def exchange(self, digest: bytes | None) -> bytes:
         """Leave a digest, and return the lease."""
@@ -143,7 +146,9 @@ class RayBoard:
         self._abandoned = True
 
     def forget(self) -> None:
-        """Let go of the actor."""
+        """Let go of the actor; in a forked child keep it: its end would call Ray, of which the child has no thread."""
+        if os.getpid() != self._pid:
+            _inherited.append(self._actor)
         self._actor = None
 
     def is_over(self) -> bool:
@@ -153,10 +158,20 @@ class RayBoard:
         return _job(self._ray) != self._job
 
 
+_inherited: list[Any] = []
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of Ray without what starts Ray where it is not up: the job may have shut it down a moment ago."""
+    code = getattr(function, "__code__", None)
+    inner = getattr(function, "__wrapped__", None)
+    return inner if inner is not None and code is not None and code.co_name == "auto_init_wrapper" else function
+
+
 def _job(ray: Any) -> str | None:
     """Return which job of Ray this process is of, None where it is of none."""
     try:
-        return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else None
+        return str(_plain(ray.get_runtime_context)().get_job_id()) if ray.is_initialized() else None
     except Exception:  # noqa: BLE001 - it may be shut down at this moment
         return None
 

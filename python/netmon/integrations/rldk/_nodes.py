@@ -213,17 +213,13 @@ class DistributedMetricsCollector:
         own = self._collect_current_node_metrics()
         metrics = self._convert_to_distributed_metrics([own])
         view = _job_view.newest()
-        if isinstance(view, str) or not self.enable_network_monitoring:
-            return metrics
-        name = _job_view.own_name(view, own.rank)
-        if name is not None and name != own.node_id:
-            self.node_metrics.pop(own.node_id, None)
-            own.node_id = name
-            self.node_metrics[name] = own
-        for node in _job_view.nodes(view):
-            if node.node_id != own.node_id:
-                self.node_metrics[node.node_id] = node
-        _job_view.fill(metrics, view)
+        others: list[NodeMetrics] = []
+        if not isinstance(view, str) and self.enable_network_monitoring:
+            own.node_id = _job_view.own_name(view, own.rank) or own.node_id
+            others = _job_view.nodes(view)
+            _job_view.fill(metrics, view)
+        # Nothing is kept of nodes that are gone.
+        self.node_metrics = {node.node_id: node for node in (*others, own)}
         return metrics
 
     def _convert_to_distributed_metrics(self, node_metrics_list: list[NodeMetrics]) -> DistributedMetrics:
@@ -338,16 +334,14 @@ class MultiNodeMonitor:
         """Collect once; the package's thread repeats it."""
         identity = _identity.identify(_reading.newest())
         own, view = identity.node_id, _job_view.newest()
+        # Made anew each time: nothing is kept of nodes that are gone, and what was aggregated stays as it was.
+        nodes: dict[str, dict[str, Any]] = {}
         if not isinstance(view, str):
-            name = _job_view.own_name(view, identity.rank)
-            if name is not None and name != own:
-                self.node_metrics.pop(own, None)
-                own = name
-        self.node_metrics[own] = self._collect_local_metrics()
-        if not isinstance(view, str):
-            for name, row in _job_view.rows(view).items():
-                known = self.node_metrics.setdefault(name, Measured({"timestamp": row["timestamp"]}))
-                known.update(row)
+            own = _job_view.own_name(view, identity.rank) or own
+            nodes = {name: Measured(row) for name, row in _job_view.rows(view).items()}
+        local = self._collect_local_metrics()
+        local.update(nodes.get(own, {}))
+        self.node_metrics = {**nodes, own: local}
         if self._is_master_node():
             self._aggregate_metrics()
 

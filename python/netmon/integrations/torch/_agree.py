@@ -8,10 +8,12 @@ learn the same.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 import time
 import uuid
+from collections import deque
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +24,10 @@ _OPEN = "open"
 _GO, _OFF = "go", "off"
 _CONNECT = timedelta(seconds=5)
 _LEAST_PAUSE, _MOST_PAUSE = 0.001, 0.05
+_KEPT_SECONDS = 60.0  # for how long what was written at a meeting stays in the store; who visited it has long read it then
 _GRACE_SECONDS = 3.0  # how long after the timeout a store that does not answer is waited for
+
+_past: deque[tuple[float, list[str]]] = deque()  # the keys of meetings that this process opened, and when they ended
 
 
 class Meeting:
@@ -86,6 +91,13 @@ class Meeting:
         """Open a meeting, and say what comes of it: rank 0."""
         meeting = uuid.uuid4().hex
         store.set(_OPEN, meeting)
+        _forget_past(store)
+        try:
+            return self._wait_for_all(store, meeting, deadline)
+        finally:
+            _past.append((time.monotonic(), [_outcome(meeting), *(_there(meeting, rank) for rank in range(1, self._size))]))
+
+    def _wait_for_all(self, store: Any, meeting: str, deadline: float) -> bool:
         waited_for = list(range(1, self._size))
         pause = _LEAST_PAUSE
         while True:
@@ -136,6 +148,17 @@ class Meeting:
 
     def _different(self, how: str) -> InvalidArgumentError:
         return InvalidArgumentError(f"{self._name}: ranks called it with different arguments: {how}; nothing was measured")
+
+
+def _forget_past(store: Any) -> None:
+    """Take out of the store what is left of meetings: jobs may measure in every step."""
+    for _ in range(2):  # more than come to be
+        if not _past or time.monotonic() - _past[0][0] < _KEPT_SECONDS:
+            return
+        _, keys = _past.popleft()
+        for key in keys:
+            with contextlib.suppress(Exception):  # not every kind of store can
+                store.delete_key(key)
 
 
 def _there(meeting: str, rank: int) -> str:

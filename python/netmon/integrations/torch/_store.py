@@ -31,12 +31,13 @@ _MAGIC = struct.pack("<I", 0x3C85F7CE)
 _READY = 0
 _LENGTH = struct.Struct("<Q")
 
+_FIRST_TORCH = 2, 4
 _SLICE_MILLISECONDS = 50
 _CONNECT_SECONDS = 5.0
 _MOST_AT_ONCE = 256  # keys in one request
 _MOST_VALUE_BYTES = 16 << 20
 _KEEPALIVE_SECONDS = 30
-_FLAGS = socket.MSG_NOSIGNAL  # the job may have SIGPIPE end it
+_FLAGS: int = getattr(socket, "MSG_NOSIGNAL", 0)  # the job may have SIGPIPE end it
 
 
 class Connection:
@@ -305,9 +306,21 @@ def _digest_key(rank: int) -> str:
     return f"{_PREFIX}digest/{rank}"
 
 
+def _is_too_old(version: str) -> bool:
+    # Before 2.1 the first byte of what is sent would be taken for another request.
+    try:
+        major, minor = version.split(".")[:2]
+        return (int(major), int(minor)) < _FIRST_TORCH
+    except ValueError:
+        return False  # built by hand: the first question tells
+
+
 def find() -> StoreBoard | str:
     """Return a board on the store of the job's default group, not yet open, or why there is none."""
     distributed: Any = sys.modules.get("torch.distributed")
+    version = str(getattr(sys.modules.get("torch"), "__version__", ""))
+    if _is_too_old(version):
+        return f"the store of torch {version} is not known, those from 2.4 on are"
     try:
         # Another thread may be importing it, or making or destroying the group, at this moment.
         if distributed is None or not distributed.is_available() or not distributed.is_initialized():
