@@ -43,6 +43,10 @@ type Aggregator struct {
 	next      map[string]int  // by a host's name: the number to try for one more node of it; may be missing
 	heard     uint64          // nodes so far
 	retired   [2]uint64       // bytes of nodes that were forgotten, received and transmitted
+	// forgotten are those whose last digest is still handed in: it does not make them live again. former are nodes without anybody, in
+	// case that somebody comes back; their bytes are among the retired ones.
+	forgotten map[place]*member
+	former    map[uint64]*node
 }
 
 // place is whom an Aggregator tells apart: a rank, or a process that has none.
@@ -81,7 +85,10 @@ type node struct {
 
 // NewAggregator returns one that knows nobody.
 func NewAggregator() *Aggregator {
-	return &Aggregator{processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool), next: make(map[string]int)}
+	return &Aggregator{
+		processes: make(map[place]*member), nodes: make(map[uint64]*node), names: make(map[string]bool), next: make(map[string]int),
+		forgotten: make(map[place]*member), former: make(map[uint64]*node),
+	}
 }
 
 // The states of ranks and nodes, the best first.
@@ -167,6 +174,7 @@ func (a *Aggregator) takeAll(now time.Duration, r Request, v *View) {
 			hidden++
 		}
 	}
+	maps.DeleteFunc(a.forgotten, func(at place, _ *member) bool { return newest[at] == nil })
 	if wrong > 0 {
 		v.Unavailable["digests"] = fmt.Sprintf("%d of %d are not understood; the first: %s", wrong, len(r.Digests)+len(r.Problems), problem)
 	}
@@ -206,11 +214,18 @@ func (a *Aggregator) take(now time.Duration, at place, d *Digest) (ok bool) {
 	m := a.processes[at]
 	says := identity{d.Process, d.Sequence}
 	switch {
+	case m == nil && a.forgotten[at].hasSaid(says):
+		// Its last words.
 	case m == nil:
 		if len(a.processes) >= MostProcesses && !a.evict() {
 			return false
 		}
-		a.processes[at] = &member{digest: *d, changed: now, joined: a.sequence}
+		m = &member{digest: *d, changed: now, joined: a.sequence}
+		if last := a.forgotten[at]; last != nil && last.digest.Process == d.Process && last.digest.Node == d.Node && a.remembers(d.Node) {
+			m.parts, m.restarts = last.parts, last.restarts // it goes on
+		}
+		delete(a.forgotten, at)
+		a.processes[at] = m
 	case m.digest.Process == d.Process && m.digest.Node == d.Node:
 		if d.Sequence > m.digest.Sequence {
 			m.digest, m.changed = *d, now
@@ -234,10 +249,26 @@ func (a *Aggregator) evict() (ok bool) {
 		}
 	}
 	if ok {
-		delete(a.processes, oldest)
+		a.drop(oldest)
 	}
 	return ok
 }
+
+// drop forgets a process, but for what it said last.
+func (a *Aggregator) drop(at place) {
+	m := a.processes[at]
+	m.digest.Peers, m.digest.Marks = nil, nil
+	a.forgotten[at] = m
+	delete(a.processes, at)
+}
+
+// hasSaid tells whether a digest is one of the process, and none that is newer.
+func (m *member) hasSaid(d identity) bool {
+	return m != nil && m.digest.Process == d.process && m.digest.Sequence >= d.sequence
+}
+
+// remembers tells whether a node's totals are known, also where nobody is on it.
+func (a *Aggregator) remembers(id uint64) bool { return a.nodes[id] != nil || a.former[id] != nil }
 
 // judge says who is late and who is gone.
 func (a *Aggregator) judge(now time.Duration, gone []int64) {
@@ -277,7 +308,7 @@ func (a *Aggregator) forget(now time.Duration, world *int64) {
 	for at, m := range a.processes {
 		expected := at.rank != None && (world == nil || at.rank < uint64(*world))
 		if m.state == Gone && !expected && now-m.changed > forgetAfter {
-			delete(a.processes, at)
+			a.drop(at)
 		}
 	}
 }
@@ -300,16 +331,15 @@ func (a *Aggregator) addUp(members []*member) {
 		n := a.nodes[m.digest.Node]
 		if n == nil {
 			a.heard++
-			n = &node{number: a.heard, name: a.nameFor(&m.digest)}
+			n = a.comeBack(m.digest.Node)
+			n.number, n.name = a.heard, a.nameFor(&m.digest)
 			a.nodes[m.digest.Node] = n
 		}
 		n.members = append(n.members, m)
 	}
 	for id, n := range a.nodes {
 		if len(n.members) == 0 {
-			for way, total := range n.totals {
-				a.retired[way] = saturated(a.retired[way], total)
-			}
+			a.retire(id, n)
 			delete(a.nodes, id)
 			delete(a.names, n.name)
 			clear(a.next)
@@ -319,6 +349,33 @@ func (a *Aggregator) addUp(members []*member) {
 			n.addUp(way)
 		}
 	}
+}
+
+// retire keeps the bytes of a node that nobody is on any more.
+func (a *Aggregator) retire(id uint64, n *node) {
+	whole := true
+	for way, total := range n.totals {
+		a.retired[way] = saturated(a.retired[way], total)
+		whole = whole && a.retired[way] != math.MaxUint64
+	}
+	if whole && len(a.former) < MostProcesses {
+		a.former[id] = n
+	}
+}
+
+// comeBack is a node as it was when the last one on it was forgotten, or a new one: what it counted then is not counted again.
+func (a *Aggregator) comeBack(id uint64) *node {
+	n := a.former[id]
+	if n == nil {
+		return &node{}
+	}
+	delete(a.former, id)
+	for way, total := range n.totals {
+		if a.retired[way] != math.MaxUint64 {
+			a.retired[way] -= total
+		}
+	}
+	return n
 }
 
 // nameFor is a name for a node that no other one has.

@@ -491,6 +491,33 @@ func TestAggregate_evicts(t *testing.T) {
 	assert.Len(t, v.Ranks, MostProcesses)
 }
 
+// Who has no rank and is gone is forgotten, and its last digest, which stays in the store, does not make it live again, nor count its
+// bytes once more; when it comes back, it goes on.
+func TestAggregate_forgotten(t *testing.T) {
+	j := newJob(t, 1)
+	j.start("0", 0, 1, "a").ReceiveBytesTotal = 1
+	j.start("daemon", None, 2, "b").ReceiveBytesTotal = 1000
+	v := j.after(time.Second, "0", "daemon")
+	require.EqualValues(t, 1001, *v.Totals.ReceiveBytesTotal)
+	for range 40 {
+		v = j.after(time.Minute, "0")
+		assert.EqualValues(t, 1001, *v.Totals.ReceiveBytesTotal)
+		assert.NotContains(t, states(v), "? live")
+	}
+	assert.Len(t, v.Ranks, 1)
+	j.said["daemon"].ReceiveBytesTotal = 1500
+	v = j.after(time.Second, "0", "daemon")
+	assert.Contains(t, states(v), "? live")
+	assert.EqualValues(t, 1501, *v.Totals.ReceiveBytesTotal)
+
+	// What is remembered of it goes with its digest.
+	j.after(time.Hour, "0")
+	assert.Len(t, j.a.forgotten, 1)
+	delete(j.stored, "daemon")
+	j.after(time.Second, "0")
+	assert.Empty(t, j.a.forgotten)
+}
+
 func TestAggregate_tooMany(t *testing.T) {
 	r := Request{}
 	for i := range uint64(MostProcesses + 100) {
