@@ -38,6 +38,7 @@ type Aggregator struct {
 	sequence  uint64
 	numbers   numbers // of the view that is made
 	processes map[place]*member
+	full      bool // none of them has gone that could make room in this view
 	nodes     map[uint64]*node
 	names     map[string]bool // of nodes
 	next      map[string]int  // by a host's name: the number to try for one more node of it; may be missing
@@ -168,6 +169,7 @@ func (a *Aggregator) takeAll(now time.Duration, r Request, v *View) {
 				int64(d.Rank), hostOf(other)))
 		}
 	}
+	a.full = false
 	hidden := 0
 	for _, at := range slices.SortedFunc(maps.Keys(newest), comparePlaces) {
 		if !a.take(now, at, newest[at]) {
@@ -242,6 +244,9 @@ func (a *Aggregator) take(now time.Duration, at place, d *Digest) (ok bool) {
 
 // evict forgets the process that has been gone for longest; ok is false where none has gone.
 func (a *Aggregator) evict() (ok bool) {
+	if a.full {
+		return false
+	}
 	var oldest place
 	for at, m := range a.processes {
 		if m.state == Gone && (!ok || m.changed < a.processes[oldest].changed || m.changed == a.processes[oldest].changed && comparePlaces(at, oldest) < 0) {
@@ -251,6 +256,7 @@ func (a *Aggregator) evict() (ok bool) {
 	if ok {
 		a.drop(oldest)
 	}
+	a.full = !ok
 	return ok
 }
 
