@@ -28,6 +28,7 @@ typedef struct cell {
 typedef struct ring {
   _Atomic uint64_t next; // ticket
   char pad[64 - sizeof(uint64_t)];
+  _Atomic uint64_t owner; // the last who has named a group
   // The reader's own.
   uint64_t read;        // the next ticket to read
   uint64_t awaited;     // 1 + the ticket that was not written when the reader came to it, 0 for none
@@ -41,13 +42,25 @@ typedef struct ring {
 // Made when a slot first needs one, and kept for the slot's later monitors. A forked child has a copy that nobody reads.
 static ring *_Atomic rings[NETMON_MOST_MONITORS];
 
-int32_t netmon_ring_open(uint32_t slot) {
-  if (atomic_load(&rings[slot]) != NULL) return NETMON_OK;
-  void *memory = mmap(NULL, sizeof(ring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return NETMON_ERR_RESOURCES;
-  ring *none = NULL;
-  if (!atomic_compare_exchange_strong(&rings[slot], &none, memory)) munmap(memory, sizeof(ring));
+int32_t netmon_ring_open(uint32_t slot, uint64_t owner) {
+  if (atomic_load(&rings[slot]) == NULL) {
+    void *memory = mmap(NULL, sizeof(ring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return NETMON_ERR_RESOURCES;
+    ring *none = NULL;
+    if (!atomic_compare_exchange_strong(&rings[slot], &none, memory)) munmap(memory, sizeof(ring));
+  }
+  // Handles grow: one that was closed meanwhile does not take the ring from the next.
+  ring *r = atomic_load(&rings[slot]);
+  uint64_t before = atomic_load(&r->owner);
+  while (before < owner && !atomic_compare_exchange_weak(&r->owner, &before, owner)) {
+  }
   return NETMON_OK;
+}
+
+// ring_of is the ring that records of an owner go to, NULL where it has not named a group.
+static ring *ring_of(uint32_t slot, uint64_t owner) {
+  ring *r = atomic_load_explicit(&rings[slot], memory_order_acquire);
+  return r != NULL && atomic_load_explicit(&r->owner, memory_order_relaxed) == owner ? r : NULL;
 }
 
 void netmon_ring_reset(uint32_t slot) {
@@ -91,7 +104,7 @@ static int is_one(const netmon_collective *r) {
 }
 
 int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *records, uint32_t count) {
-  ring *r = atomic_load_explicit(&rings[slot], memory_order_acquire);
+  ring *r = ring_of(slot, owner);
   if (r == NULL) return NETMON_ERR_INVALID_ARGUMENT; // no group was ever named
   const char *at = (const char *)records;
   for (uint32_t i = 0; i < count; i++, at += records->struct_size) {
@@ -135,7 +148,7 @@ uint32_t netmon_ring_drain(uint32_t slot, uint64_t owner, uint64_t now_ns, netmo
 }
 
 int32_t netmon_ring_tell(uint32_t slot, uint64_t owner, const netmon_collective *oldest, uint32_t count) {
-  ring *r = atomic_load_explicit(&rings[slot], memory_order_acquire);
+  ring *r = ring_of(slot, owner);
   if (r == NULL) return NETMON_ERR_INVALID_ARGUMENT; // no group was ever named
   netmon_collective told = {.op = 0};
   if (oldest != NULL) {

@@ -377,13 +377,16 @@ int32_t netmon_collective_group(netmon_handle handle, const char *group_json, ui
   if (to.copy != NULL) return to.copy->collective_group(to.inner, group_json, group_out, error_out);
   entry *e = find(handle);
   if (e == NULL) return no_monitor(handle, error_out);
-  if (netmon_ring_open(atomic_load(&e->slot)) != NETMON_OK) {
-    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_collective_group: no memory for records");
-  }
+  uint32_t slot = atomic_load(&e->slot);
+  if (atomic_load(&e->handle) != handle) return no_monitor(handle, error_out); // given up, and perhaps taken for another
   sigset_t before;
   enter_go(&before);
   status = goNetmonCollectiveGroup(to.inner, (char *)group_json, length, group_out, error_out);
   leave_go(&before);
+  if (status == NETMON_OK && netmon_ring_open(slot, handle) != NETMON_OK) {
+    *group_out = 0;
+    return netmon_fail(error_out, NETMON_ERR_RESOURCES, "netmon_collective_group: no memory for records");
+  }
   return status;
 }
 

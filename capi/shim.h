@@ -63,8 +63,8 @@ void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
 #define NETMON_MOST_GROUPS 1024
 // Empties the slot's ring for a new owner, before anybody else knows its handle.
 void netmon_ring_reset(uint32_t slot);
-// Makes the slot's ring where it has none yet. Returns NETMON_OK, or NETMON_ERR_RESOURCES.
-int32_t netmon_ring_open(uint32_t slot);
+// Opens the slot's ring to its owner, and makes it where there is none yet. Returns NETMON_OK, or NETMON_ERR_RESOURCES.
+int32_t netmon_ring_open(uint32_t slot, uint64_t owner);
 // Puts records of an owner into the slot's ring. Never waits.
 int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *records, uint32_t count);
 // Takes an owner's records out of the slot's ring, at most so many, and adds to *lost_out how many are gone. One caller a slot at

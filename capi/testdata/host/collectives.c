@@ -106,6 +106,8 @@ static void case_arguments(int count, char **words) {
   uint32_t none;
   CHECK_STATUS(netmon_collective_group(without, "{\"name\": \"g\", \"size\": 2}", &none, &error), NETMON_ERR_UNSUPPORTED);
   check_sentence(__FILE__, __LINE__, error, "sources");
+  CHECK_STATUS(netmon_collectives_record(without, &r, 1), NETMON_ERR_INVALID_ARGUMENT); // nobody would take it out
+  CHECK_STATUS(netmon_collective_pending(without, NULL, 0), NETMON_ERR_INVALID_ARGUMENT);
   CHECK_STATUS(netmon_close(without), NETMON_OK);
 
   CHECK_STATUS(netmon_close(handle), NETMON_OK);
