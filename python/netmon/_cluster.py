@@ -311,6 +311,7 @@ class Member:
         """Return a view of what all say now."""
         digests = board.digests()
         now = time.monotonic()
+        self._changed = {number: known for number, known in self._changed.items() if number in digests}
         for number, digest in digests.items():
             known = self._changed.get(number)
             if known is None or known[0] != digest:
@@ -408,7 +409,7 @@ class Hold:
             member.close(_CLOSE_SECONDS)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler that closes may run where its thread has it
 _holds: list[Hold] = []
 _member: Member | None = None
 _child: str | None = None  # why a forked child takes no part
@@ -450,7 +451,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     # The parent speaks for this rank. What it had not begun a child may begin for itself: launchers fork ranks.
     global _lock, _member, _child
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     member, _member = _member, None
     for hold in _holds:
         hold._member = None
