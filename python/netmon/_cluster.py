@@ -290,7 +290,7 @@ class Member:
         # A view whose maker was never seen to go on may be as old as the store.
         newest = election.lease
         if not election.holds and election.went_on and newest is not None and self._is_wanted(board, newest.view_bytes, now):
-            self._fetch(board)
+            self._fetch(board, newest.term)
         self._problem = None
 
     def _take_part(self, board: Board, speaker: Speaker, election: Election) -> None:
@@ -340,14 +340,14 @@ class Member:
             or now - self._asked <= _ASKED_INTERVALS * self.interval
         )
 
-    def _fetch(self, board: Board) -> None:
+    def _fetch(self, board: Board, newest_term: int) -> None:
         view = board.read_view()
         if view is None or len(view) > _MOST_VIEW_BYTES:
             return
         head, _, packed = view.partition(b"\n")
         term, beat = map(int, head.split())
         # Who was stopped in the middle may leave an old view when it goes on.
-        if self._kept is None or (term, beat) > self._kept.order:
+        if term >= newest_term and (self._kept is None or (term, beat) > self._kept.order):
             self._keep(packed, (term, beat))
 
     def _keep(self, packed: bytes, order: tuple[int, int]) -> None:

@@ -278,3 +278,20 @@ def test_a_signal_handler_may_close_what_its_thread_is_about_to_open(monkeypatch
     assert [hold.monitor() for hold in _cluster._holds] == [second]
     second.close()
     own.close(5)
+
+
+def test_a_view_of_an_earlier_term_is_not_told_as_new(clock: Clock) -> None:
+    # Who was stopped before it left its view leaves it when it goes on, over that of who took over.
+    table = Table()
+    table.beat(1, 77, "stopped")
+    old = table.view
+    table.beat(2, 1, "took over")
+    member = member_of([table])
+    look(member, clock)
+    table.beat(2, 2, "took over")
+    table.view = old
+    look(member, clock)
+    assert who(member) is None
+    table.beat(2, 3, "took over")
+    look(member, clock)
+    assert who(member) == "took over"
