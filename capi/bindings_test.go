@@ -201,6 +201,8 @@ func runHosts(t *testing.T, kind, name string, flags []string) {
 	}
 	cluster := compile(t, host("cluster"), "cluster_"+name, flags...)
 	runCases(t, cluster, "arguments", "view", "closed 5")
+	phases := compile(t, host("phases"), "phases_"+name, flags...)
+	runCases(t, phases, "arguments", "account", "threads 400", "closed 5")
 	handles := compile(t, host("handles"), "handles_"+name, flags...)
 	runCases(t, handles, "limit", "crowd 2")
 	if kind != "thread" {

@@ -349,9 +349,6 @@ func (c *coder) peer(p *PeerDigest) {
 		if p.ProbeSent != None && p.ProbeLost != None {
 			known |= hasProbes
 		}
-		if p.SegmentsSent != None && p.Retransmitted != None {
-			known |= hasSegments
-		}
 		for _, r := range reals {
 			if !math.IsNaN(*r.value) {
 				known |= r.has

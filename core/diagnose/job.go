@@ -37,7 +37,7 @@ func (s *State) prepare(v *cluster.View) {
 			w.seenAt = at
 		}
 		s.memory.setBack(at)
-		s.before = at
+		s.before, s.cleanSince = at, min(s.cleanSince, at)
 	}
 	if s.before != 0 {
 		s.apart = max(0, at-s.before)

@@ -53,7 +53,7 @@ func Local(h *Here, s *LocalState) []sample.Finding {
 	}
 	if h.At < s.before { // the clock was set back
 		s.memory.setBack(h.At)
-		s.toldAt = h.At
+		s.toldAt, s.cleanSince = h.At, min(s.cleanSince, h.At)
 		for _, w := range s.ways {
 			w.seenAt = h.At
 		}

@@ -83,6 +83,27 @@ func TestJob_clockSetBack(t *testing.T) {
 	assert.LessOrEqual(t, found[0].OnsetSeconds, j.at)
 }
 
+// What was usual is forgotten as before, and no finding begins in the future.
+func TestJob_clockSetBackWhileClean(t *testing.T) {
+	j := newJob(4)
+	j.after(10, nil)
+	j.at -= 7200
+	found := j.after(10, nil)
+	require.Equal(t, "network_clean", words(found))
+	assert.LessOrEqual(t, found[0].OnsetSeconds, j.at)
+
+	var b baseline
+	b.add(10_000, 9e9, 1e-3)
+	for i := range 2 * int(baselineSeconds) {
+		b.add(float64(1000+i), 1e9, 1e-3)
+	}
+	usual, _ := b.usual()
+	assert.Equal(t, 1e9, usual)
+	for i := range b.parts {
+		assert.Less(t, b.parts[i].begins, 10_000.0)
+	}
+}
+
 // A rank that is late while nobody waits has ended or is held up: no stall. Neither is one that waits as the others do.
 func TestJob_notStalled(t *testing.T) {
 	late := func(v *cluster.View) {
@@ -338,7 +359,8 @@ func TestJob_bounded(t *testing.T) {
 		j := newJob(3)
 		j.sequence, j.at = uint64(i), float64(1_700_000_000+2*i)
 		v := j.view()
-		for k := range v.Nodes { // other hosts each time
+		for k := range v.Nodes { // other hosts and ranks each time
+			v.Ranks[k].Rank = pointer(int64(3*i + k))
 			name := v.Nodes[k].Name + strings.Repeat("x", i)
 			v.Nodes[k].Name, v.Ranks[k].Node = name, pointer(name)
 			v.Nodes[k].WrongInterface = true
@@ -350,6 +372,7 @@ func TestJob_bounded(t *testing.T) {
 	}
 	assert.LessOrEqual(t, len(s.memory.held), mostHeld)
 	assert.LessOrEqual(t, len(s.ways), 400)
+	assert.LessOrEqual(t, len(s.digests), 6)
 }
 
 func BenchmarkJob(b *testing.B) {

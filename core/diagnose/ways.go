@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -66,7 +67,7 @@ type baseline struct {
 func (b *baseline) add(at, delivery, rtt float64) {
 	newest := &b.parts[0]
 	const span = baselineSeconds / float64(len(b.parts))
-	if newest.begins == 0 || at-newest.begins >= span && !b.frozen {
+	if newest.begins == 0 || math.Abs(at-newest.begins) >= span && !b.frozen { // before it: the clock was set back
 		copy(b.parts[1:], b.parts[:])
 		newest.begins, newest.rtt, newest.count = at, math.NaN(), 0
 	}
@@ -237,6 +238,8 @@ func (s *State) read(v *cluster.View) *graph {
 		switch {
 		case g.at-w.seenAt > baselineSeconds, g.hosts[p.from] == nil && !w.now:
 			delete(s.ways, p)
+			delete(s.lean, p)
+			delete(s.lean, pair{p.to, p.from})
 		default:
 			if w.now {
 				w.settle(g.at)
@@ -260,6 +263,9 @@ func byPair(a, b *way) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Comp
 func (s *State) facts(g *graph) map[pair]facts {
 	all := make(map[pair]facts)
 	most := make(map[pair]float64)
+	if len(s.digests) > len(g.ranks) { // of ranks that the view does not have any more
+		maps.DeleteFunc(s.digests, func(rank int64, _ digestMark) bool { return g.hostOf[rank] == "" })
+	}
 	for _, r := range g.ranks {
 		if r.State != "live" || r.Node == nil || !s.isNew(r) {
 			continue

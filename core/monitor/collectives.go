@@ -151,20 +151,21 @@ func (c *collectives) keepDraining() {
 		c.m.charge(func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.drain(c.m.clock.Monotonic())
+			c.drain()
 		})
 	}
 }
 
 // drain takes in what was recorded. The caller holds the lock. Nothing is taken in after the end: the records that wait there may be
 // those of another monitor by then.
-func (c *collectives) drain(now time.Duration) {
+func (c *collectives) drain() {
 	source := c.m.options.Collectives
 	if source == nil || !c.watched || c.closed.Load() {
 		return
 	}
 	// Not without end, should records come as fast as they are taken out.
 	const rounds = 64
+	now := c.m.clock.Monotonic() // not that of a sample which waited for the lock: one drain is not before another
 	for range rounds {
 		got, lost := source.Drain(now, c.room[:])
 		c.dropped += lost
@@ -191,7 +192,7 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 		d.lack("collective_pending", reason)
 		return 0
 	}
-	c.drain(now.monotonic)
+	c.drain()
 	d.self.CollectivesDroppedTotal, d.self.CollectivesUnlistedTotal = c.dropped, c.table.Unlisted()
 	if now.base != nil && now.window > 0 {
 		d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(now.base.monotonic, now.monotonic)) / units.Seconds(now.window))
@@ -342,7 +343,7 @@ func (m *Monitor) recentCollectives(most int) sample.Collectives {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drain(m.clock.Monotonic())
+	c.drain()
 	groups := c.table.Groups()
 	for _, g := range groups {
 		answer.Groups = append(answer.Groups, sample.CollectiveGroup{Name: g.Name, Size: g.Size, Source: g.Source})

@@ -23,6 +23,7 @@ type waiting struct {
 	records []collective.Record
 	lost    uint64
 	drained int
+	now     time.Duration // of the newest drain
 	told    bool
 	pending int
 	oldest  collective.Record
@@ -34,9 +35,10 @@ func (w *waiting) put(records ...collective.Record) {
 	w.records = append(w.records, records...)
 }
 
-func (w *waiting) Drain(_ time.Duration, into []collective.Record) (int, uint64) {
+func (w *waiting) Drain(now time.Duration, into []collective.Record) (int, uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.now = now
 	got := copy(into, w.records)
 	w.records = w.records[got:]
 	w.drained += got
@@ -235,6 +237,21 @@ func FuzzParseGroup(f *testing.F) {
 			t.Errorf("a group without a name or a size: %+v", g)
 		}
 	})
+}
+
+// A sample that had to wait for the lock drains at its own time, not at that of its counters: the ring would take the difference to an
+// earlier drain for a long one, and give records up that are being written.
+func TestCollectives_drainedInOrder(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	_, err := m.CollectiveGroup([]byte(`{"name": "g", "size": 4}`))
+	require.NoError(t, err)
+	counted := clock.Monotonic()
+	clock.Advance(time.Second)
+	m.recentCollectives(1) // while the sample waits
+	before := w.now
+	m.collectives.fill(&document{}, &occasion{moment: moment{monotonic: counted}})
+	assert.GreaterOrEqual(t, w.now, before)
 }
 
 // A question that was on its way when the monitor was closed takes nothing out: who opens the next monitor may have the same ring.

@@ -447,12 +447,14 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 	if !c.watched {
 		return
 	}
-	c.drain(now)
+	c.drain()
 	begin = max(begin, c.table.Since()) // of a window that is longer than what is kept, the newer part speaks for all of it
 	busy := c.table.Busy(begin, end)    // in those that have ended
 	d.Marks = c.marks.choose(now, interval)
 	if oldest, _, why := c.pending(); why == "" {
-		busy += max(0, end-max(begin, oldest.Enter))
+		// Those that have ended meanwhile were under way at the same time.
+		from := min(end, max(begin, oldest.Enter))
+		busy = c.table.Busy(begin, from) + end - from
 		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
 		if oldest.Sequence != collective.NoSequence {
 			d.PendingSequence = oldest.Sequence

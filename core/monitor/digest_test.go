@@ -274,6 +274,21 @@ func TestDigest_askedForRarely(t *testing.T) {
 	assert.Equal(t, d.Sampled+1, digest(t, m).Sampled)
 }
 
+// What has ended while the oldest is still under way is not counted beside it.
+func TestDigest_endedBesidePending(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+	require.NoError(t, err)
+	clock.Advance(2 * time.Second)
+	w.told, w.pending = true, 1
+	w.oldest = collective.Record{Op: collective.Recv, Group: world, Enter: clock.Monotonic() - 500*time.Millisecond}
+	w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1,
+		Enter: clock.Monotonic() - 400*time.Millisecond, Duration: 200 * time.Millisecond})
+	m.Tick()
+	assert.InDelta(t, 0.25, digest(t, m).CollectiveRatio, 1e-6)
+}
+
 func TestMarkRing_bounded(t *testing.T) {
 	var r markRing
 	group := &collective.Group{Name: "default_pg", Size: 2}

@@ -128,7 +128,8 @@ type Account struct {
 
 	// By intervals of some 20 ms.
 	Covered time.Duration
-	Full    time.Duration
+	Rated   time.Duration // of Covered, with a known capacity
+	Full    time.Duration // of Rated
 	Peak    [2]float64
 	bins    *[histograms][rateBins]float64 // seconds at a rate; nil while nothing is covered
 }
@@ -154,6 +155,7 @@ func (a *Account) Add(b *Account) {
 	a.RDMAUsed += b.RDMAUsed
 	a.RDMABlind = a.RDMABlind || b.RDMABlind
 	a.Covered += b.Covered
+	a.Rated += b.Rated
 	a.Full += b.Full
 	for d := range a.Peak {
 		a.Moved[d] += b.Moved[d]
@@ -239,8 +241,11 @@ func (p *Part) count(capacity float64) {
 		fastest = max(fastest, speed)
 	}
 	a.note(busier, fastest, span)
-	if capacity > 0 && fastest >= fullShare*capacity {
-		a.Full += span
+	if capacity > 0 {
+		a.Rated += span
+		if fastest >= fullShare*capacity {
+			a.Full += span
+		}
 	}
 }
 

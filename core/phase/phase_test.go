@@ -205,6 +205,22 @@ func TestVerdict(t *testing.T) {
 }
 
 // Parts too short for readings in between are judged by what they moved.
+// Parts whose capacity is not known say nothing of whether the link was full: they are not those in which it was not.
+func TestVerdict_capacityOfSome(t *testing.T) {
+	var all Account
+	for _, capacity := range []float64{100e6, 0, 0, 0} {
+		l := newLink(capacity)
+		var p Part
+		p.Start(l.read())
+		l.run(&p, 20, at(0), at(95e6))
+		all.Add(p.End(l.carry(5*milli, 0, 95e6)))
+	}
+	f := all.Facts([2]float64{})
+	assert.InDelta(t, 1, f.Full, 1e-9)
+	assert.InDelta(t, 0.95, f.Utilization, 1e-6)
+	assert.Equal(t, LinkBound, f.Verdict)
+}
+
 func TestVerdict_short(t *testing.T) {
 	for name, tt := range map[string]struct {
 		capacity, rate float64

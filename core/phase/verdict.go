@@ -53,8 +53,8 @@ func (a *Account) Facts(best [2]float64) Facts {
 	if f.NoPeak = a.noPeak(); f.NoPeak == "" {
 		f.Peak = max(a.Peak[receive], a.Peak[transmit])
 		f.Busy = a.above(busyShare * reference)
-		if a.Capacity.Known() {
-			f.Full = share(a.Full, a.Covered)
+		if a.Capacity.Known() && a.Rated > 0 {
+			f.Full = share(a.Full, a.Rated)
 		}
 		f.Plateau, f.Steady = a.plateau(direction)
 	}

@@ -67,6 +67,10 @@ def main(rounds: int, within: float, names: list[str]) -> None:
         with netmon.Monitor(interval=3600) as monitor:
             monitor.latest()
 
+    def phases() -> None:
+        with kept.phase("outer"), kept.phase("inner"):
+            pass
+
     def bandwidth(target: str) -> None:
         # One that was interrupted may take a moment to end, on a busy machine.
         with contextlib.suppress(netmon.ResourceError):
@@ -84,6 +88,7 @@ def main(rounds: int, within: float, names: list[str]) -> None:
         "bandwidth": lambda: bandwidth("127.0.0.1:1"),
         "bandwidth that waits": lambda: bandwidth(mute),
         "trace": lambda: kept.trace("127.0.0.1", count=1),
+        "phase": phases,
         "with": with_block,
         "close": lambda: netmon.Monitor(interval=3600).close(),
         "drop": lambda: netmon.Monitor(interval=3600),
@@ -112,6 +117,8 @@ def main(rounds: int, within: float, names: list[str]) -> None:
             assert kept.sample().sequence > 1
         answer[name] = sorted(delays)
     gc.collect()
+    # What an interrupt kept from ending has ended with its object.
+    assert [phase.running for phase in kept.sample().phases or ()] in ([], [0, 0])
     free: list[netmon.Monitor] = []
     with contextlib.suppress(netmon.ResourceError):
         while True:

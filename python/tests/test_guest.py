@@ -45,7 +45,7 @@ def check_interrupts(answer: dict[str, Any]) -> None:
 def test_interrupted_at_any_moment():
     """Ctrl-C is answered within 0.1 s, never swallowed, and loses no monitor, whatever is going on."""
     calls = ["sample", "latest", "history", "stats", "health", "set_job", "probe", "probe that waits", "trace"]
-    calls += ["bandwidth", "bandwidth that waits", "with", "close", "drop"]
+    calls += ["bandwidth", "bandwidth that waits", "phase", "with", "close", "drop"]
     answer = json.loads(run(str(TESTS / "interrupts.py"), "500" if LONG else "40", "0.01", *calls))
     assert set(answer) == {*calls, "lost", "thrown away"}
     check_interrupts(answer)

@@ -100,7 +100,7 @@ static void case_arguments(int count, char **words) {
   CHECK_STATUS(netmon_phase_end(handle, phase, NULL, NULL), NETMON_ERR_INVALID_ARGUMENT);
 
   for (int i = 2; i < 64; i++) {
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "step %d", i);
     end(handle, begin(handle, name));
   }

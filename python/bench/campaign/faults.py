@@ -173,6 +173,10 @@ def _make_group(name: str) -> tuple[Path, Path] | None:
         (Path("/sys/fs/cgroup/cpu"), {"cpu.cfs_period_us": f"{period}", "cpu.cfs_quota_us": f"{quota}"}),
         (Path("/sys/fs/cgroup"), {"cpu.max": f"{quota} {period}"}),
     ):
+        for left in parent.glob("netmon-campaign-*"):  # by a campaign that was killed
+            if not Path("/run/netns", left.name.removeprefix("netmon-campaign-")).exists():
+                with contextlib.suppress(OSError):
+                    left.rmdir()
         folder = parent / name
         try:
             folder.mkdir()
