@@ -290,7 +290,7 @@ class Member:
         # A view whose maker was never seen to go on may be as old as the store.
         newest = election.lease
         if not election.holds and election.went_on and newest is not None and self._is_wanted(board, newest.view_bytes, now):
-            self._fetch(board)
+            self._fetch(board, newest.term)
         self._problem = None
 
     def _take_part(self, board: Board, speaker: Speaker, election: Election) -> None:
@@ -311,6 +311,7 @@ class Member:
         """Return a view of what all say now."""
         digests = board.digests()
         now = time.monotonic()
+        self._changed = {number: known for number, known in self._changed.items() if number in digests}
         for number, digest in digests.items():
             known = self._changed.get(number)
             if known is None or known[0] != digest:
@@ -339,14 +340,14 @@ class Member:
             or now - self._asked <= _ASKED_INTERVALS * self.interval
         )
 
-    def _fetch(self, board: Board) -> None:
+    def _fetch(self, board: Board, newest_term: int) -> None:
         view = board.read_view()
         if view is None or len(view) > _MOST_VIEW_BYTES:
             return
         head, _, packed = view.partition(b"\n")
         term, beat = map(int, head.split())
         # Who was stopped in the middle may leave an old view when it goes on.
-        if self._kept is None or (term, beat) > self._kept.order:
+        if term >= newest_term and (self._kept is None or (term, beat) > self._kept.order):
             self._keep(packed, (term, beat))
 
     def _keep(self, packed: bytes, order: tuple[int, int]) -> None:
@@ -408,7 +409,7 @@ class Hold:
             member.close(_CLOSE_SECONDS)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler that closes may run where its thread has it
 _holds: list[Hold] = []
 _member: Member | None = None
 _child: str | None = None  # why a forked child takes no part
@@ -450,7 +451,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     # The parent speaks for this rank. What it had not begun a child may begin for itself: launchers fork ranks.
     global _lock, _member, _child
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     member, _member = _member, None
     for hold in _holds:
         hold._member = None

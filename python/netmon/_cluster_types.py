@@ -23,12 +23,6 @@ _FIELDS = (
 )  # fmt: skip
 
 
-_SCHEMA = "netmon.cluster/1"
-_FIELDS = (
-    "timestamp_seconds", "engine", "aggregator_rank", "world_size", "nodes", "ranks", "totals", "spread", "skew", "findings",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class ClusterWay:
     """What a rank says of the way to another one, in its window."""

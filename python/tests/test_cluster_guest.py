@@ -256,3 +256,42 @@ def test_a_store_of_an_older_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch
     for version, known in (("2.3.1+cpu", False), ("2.4.0a0", True), ("2.15.0+cu132", True), ("3.0.0", True), ("odd", True)):
         torch.__version__ = version  # type: ignore[attr-defined]
         assert ("is not known" not in str(_store.find())) is known, _store.find()
+
+
+def test_a_signal_handler_may_close_what_its_thread_is_about_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python runs handlers between any two steps of the main thread, also where that holds a lock.
+    first = netmon.Monitor(interval=60, cluster=True, cluster_interval=60)
+    second = netmon.Monitor(interval=60)
+    start, own = Member.start, _cluster._member
+    assert own is not None
+
+    def interrupted(member: Member) -> None:
+        first.close()
+        start(member)
+
+    monkeypatch.setattr(Member, "start", interrupted)
+    monkeypatch.setattr(_cluster, "_member", None)
+    thread = threading.Thread(target=second.cluster, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "it waits for itself"
+    assert [hold.monitor() for hold in _cluster._holds] == [second]
+    second.close()
+    own.close(5)
+
+
+def test_a_view_of_an_earlier_term_is_not_told_as_new(clock: Clock) -> None:
+    # Who was stopped before it left its view leaves it when it goes on, over that of who took over.
+    table = Table()
+    table.beat(1, 77, "stopped")
+    old = table.view
+    table.beat(2, 1, "took over")
+    member = member_of([table])
+    look(member, clock)
+    table.beat(2, 2, "took over")
+    table.view = old
+    look(member, clock)
+    assert who(member) is None
+    table.beat(2, 3, "took over")
+    look(member, clock)
+    assert who(member) == "took over"

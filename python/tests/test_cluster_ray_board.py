@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from netmon._cluster import BoardError
+from netmon.integrations.ray import _board
 from netmon.integrations.ray._board import RayBoard
 
 
@@ -18,6 +20,7 @@ class Ray:
 
     def __init__(self) -> None:
         self.up, self.started = True, 0
+        self.answer: Any = None
         self.handles_dropped: list[int] = []  # in which process
         for name in ("wait", "get", "get_runtime_context"):
             setattr(self, name, self._starting(getattr(self, f"_{name}")))
@@ -40,11 +43,12 @@ class Ray:
 
     def _wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
         self._check()
+        self.answer = references[0]()
         return references, []
 
     def _get(self, reference: Any) -> Any:
         self._check()
-        return reference()
+        return self.answer
 
     def _get_runtime_context(self) -> Any:
         self._check()
@@ -88,7 +92,14 @@ class _Method:
 
     def remote(self, *arguments: Any) -> Any:
         self.ray._check()
-        return lambda: self.method(*arguments)
+        done: list[Any] = []
+
+        def once() -> Any:
+            done.extend(() if done else [self.method(*arguments)])
+            return done[0]
+
+        once()  # a call is made, whether or not somebody waits for the answer
+        return once
 
 
 def test_ray_that_was_shut_down_is_not_started_again() -> None:
@@ -137,3 +148,26 @@ def test_a_forked_child_does_not_let_go_of_its_parents_actor() -> None:
     assert os.waitpid(child, 0)[1] == 0
     board.forget()
     assert ray.handles_dropped == [os.getpid()]
+
+
+def test_processes_that_have_ended_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, now = Ray(), 0.0
+    monkeypatch.setattr(_board, "time", SimpleNamespace(monotonic=lambda: now))
+    first = RayBoard(ray)
+    first.open()
+    for number in range(1, 21):
+        other = RayBoard(ray)
+        other._actor, other._process = first._actor, f"{number}"
+        other.number = other._call("join", other._process)
+        assert other.number == number, "no two have the same"
+        other.exchange(b"digest")
+        if number % 2:
+            other.leave()
+    first.exchange(b"digest")
+    assert len(first.digests()) == 11
+    actor = first._actor._actor
+    # The others were killed.
+    now = 8000.0
+    first.exchange(None)
+    assert first.digests() == {0: b"digest"}
+    assert (len(actor.numbers), len(actor.heard)) == (1, 1)

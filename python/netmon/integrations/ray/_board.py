@@ -17,6 +17,7 @@ from ..._cluster import Abandoned, BoardError
 
 _NAME = "netmon-cluster"
 _SLICE_SECONDS = 0.05
+_FORGET_SECONDS = 7200.0  # a process that was not heard of for two of the longest intervals has ended without a word
 _LOST_SECONDS = 60.0  # an actor that does not answer for so long is given up
 
 
@@ -25,17 +26,31 @@ def _actor_class() -> type[Any]:
     class NetmonBoard:
         def __init__(self) -> None:
             self.numbers: dict[str, int] = {}
+            self.given = 0  # numbers
             self.kept: dict[int, bytes] = {}
+            self.heard: dict[int, float] = {}  # when
             self.lease = b""
             self.view: bytes | None = None
 
         def join(self, process: str) -> int:
-            return self.numbers.setdefault(process, len(self.numbers))
+            if process not in self.numbers:
+                self.numbers[process] = self.given
+                self.given += 1
+            self.heard[self.numbers[process]] = time.monotonic()
+            return self.numbers[process]
 
         def exchange(self, number: int, digest: bytes | None) -> bytes:
-            if digest is not None:
+            self.heard[number] = time.monotonic()
+            if digest:
                 self.kept[number] = digest
+            elif digest is not None:
+                self.forget(number)
             return self.lease
+
+        def forget(self, number: int) -> None:
+            self.kept.pop(number, None)
+            self.heard.pop(number, None)
+            self.numbers = {process: other for process, other in self.numbers.items() if other != number}
 
         def replace(self, before: bytes, after: bytes) -> bytes:
             if self.lease == before:
@@ -43,6 +58,9 @@ def _actor_class() -> type[Any]:
             return self.lease
 
         def digests(self) -> dict[int, bytes]:
+            # Each task of a job may be a process: what they leave must not become more and more.
+            for number in [n for n, at in self.heard.items() if time.monotonic() - at > _FORGET_SECONDS]:
+                self.forget(number)
             return self.kept
 
         def write_view(self, view: bytes) -> None:

@@ -93,7 +93,7 @@ class _Process:
         self.seeing.after_fork()
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler that closes may run where its thread has it
 _process: _Process | None = None
 
 
@@ -195,7 +195,7 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     if _process is not None:
         _process.after_fork()
 

@@ -87,7 +87,7 @@ class Tracker:
         """Make what belongs to the threads of this process."""
         self._naming = threading.Lock()
         self._flushing = threading.Lock()
-        self._telling = threading.Lock()
+        self._telling = threading.RLock()
         self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None  # the one that looks; others end
