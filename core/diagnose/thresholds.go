@@ -41,6 +41,11 @@ const (
 	// ... and where TCP calls one limited by the network so much more often, in the last views.
 	limitedApart  = 0.25
 	limitedMemory = 0.7
+	// Bursts to a host that receives at half the rate pile up before it. Round trips to it are 1.7 to 2.8 times those from it then, on ways
+	// that carry little; 0.8 to 1.4 times where it sends at half the rate, 0.7 to 1.4 times where it is healthy. Two ways each: one has bad
+	// moments.
+	pileRatio = 1.7
+	pileWays  = 2
 	// Where there is nothing to compare with, the queue alone speaks: this long, and so much longer than the others'.
 	queueAloneSeconds = 0.5e-3
 	queueAloneRatio   = 4.0
@@ -70,9 +75,12 @@ const (
 	latencyRatio   = 3.0
 	mostLong       = 8 // hosts in a view
 	// A longer path has a hard floor: so many of the newest probes of the host are near the lowest. Those through a queue are anywhere.
-	floorShare    = 0.1
-	latencyProbes = 6 // newest ones in all: of fewer, the lowest may be one that stood in a queue
-	floorWidth    = 1.15
+	// With 18 probes at 5 ms more 4 to 12 were; through the queues of a busy job 1 to 3, so that less than clearFloorShare counts as a sign only
+	// where most ways say something new.
+	floorShare      = 0.1
+	clearFloorShare = 0.2
+	latencyProbes   = 6 // newest ones in all: of fewer, the lowest may be one that stood in a queue
+	floorWidth      = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4
 
