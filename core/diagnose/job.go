@@ -76,10 +76,10 @@ func (s *State) judge(g *graph) []suspect {
 	g.standstill = len(stalled) > 0
 	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
 	// A queue that is always full looks like a longer way.
-	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) })
+	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) || s.receivesSlowly(x.host) && g.pilesUp(x.host) })
 	for i := range slow {
 		// TCP needs some time to fill a way that became longer: until then it looks slow.
-		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) {
+		if x := &slow[i]; !(x.ratio < clearlySlow) && len(g.names) > 2 && g.maybeLong(x.host) && !(x.direction == Receive && g.pilesUp(x.host)) {
 			x.needs = cmp.Or(x.needs, hitsToReport) + 1
 		}
 	}
@@ -108,6 +108,12 @@ func (s *State) strangles(host string) bool {
 	return h != nil && h.reported && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0
 }
 
+// receivesSlowly tells whether what a host receives was found to be slow, and was of late.
+func (s *State) receivesSlowly(host string) bool {
+	h := s.memory.held[key{SlowLink, host}]
+	return h != nil && h.reported && h.newest.direction == Receive && h.hits&(1<<recentViews-1) != 0
+}
+
 // strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
 func (s *State) strangled(slow []suspect) bool {
 	for k, h := range s.memory.held {
@@ -118,13 +124,16 @@ func (s *State) strangled(slow []suspect) bool {
 	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < clearlySlow })
 }
 
-// withoutBusy leaves out links that seem somewhat slow and have a slow host at one end: it takes what comes late, so what the other
-// end sends waits.
+// withoutBusy leaves out links that seem somewhat slow and have a slow host at one end, of each way that seems so: it takes what comes
+// late, so what the other end sends waits.
 func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 	isBusy := func(name string) bool {
 		return name != "" && (s.memory.reports(SlowHost, name) || slices.ContainsFunc(busy, func(x suspect) bool { return x.host == name }))
 	}
-	return slices.DeleteFunc(slow, func(x suspect) bool { return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer)) })
+	return slices.DeleteFunc(slow, func(x suspect) bool {
+		toBusy := len(x.ends) > 0 && !slices.ContainsFunc(x.ends, func(name string) bool { return !isBusy(name) })
+		return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer) || toBusy)
+	})
 }
 
 // measurable tells whether the view could have shown what a key stands for.
@@ -199,7 +208,7 @@ func (s *State) slowLinks(g *graph) []suspect {
 		}) {
 			continue // it waits for one that is known
 		}
-		suspects = append(suspects, g.slowLink(c, loaded, able))
+		suspects = append(suspects, g.slowLink(g.direct(c), loaded, able))
 	}
 	return suspects
 }
@@ -396,6 +405,49 @@ func oneDirection(x candidate) culprit {
 		c.direction = Receive
 	}
 	return c
+}
+
+// direct corrects the direction of a culprit whose received bursts pile up before it, of what is only somewhat slow. Acknowledgements of
+// what it sends stand behind them, so that its sending may seem slow, or both.
+func (g *graph) direct(c culprit) culprit {
+	clearly := slices.ContainsFunc(c.bad, func(w *way) bool {
+		// TCP's estimates of ways that wait for a slow one are too high: what a way did itself is the better measure, where that is known.
+		if usual, _ := w.baseline.usual(); !math.IsNaN(usual) {
+			return w.delivery < clearlySlow*usual
+		}
+		return w.ratio < clearlySlow
+	})
+	if c.sure && c.peer == "" && !clearly && g.pilesUp(c.host) {
+		c.direction = Receive
+	}
+	return c
+}
+
+// pilesUp tells whether what a host receives stands in a queue before it that what it sends does not: on ways that carry something,
+// but are not those that carry most, round trips to it are that much longer than round trips from it. A burst to a host that receives
+// slowly leaves its sender at full speed, and waits in the network. One from a host that sends slowly waits in the socket, of
+// which a round trip knows nothing; a longer path is as long both ways. On the ways that carry most, acknowledgements wait too.
+func (g *graph) pilesUp(name string) bool {
+	var to, from []float64
+	for _, w := range g.of[name] {
+		if w.loaded || !g.fresh(w) {
+			continue
+		}
+		rtt := median(w.each(func(f *facts) float64 {
+			if f.sent < activeBytes {
+				return math.NaN()
+			}
+			return f.rtt
+		}))
+		switch {
+		case math.IsNaN(rtt):
+		case w.to == name:
+			to = append(to, rtt)
+		default:
+			from = append(from, rtt)
+		}
+	}
+	return len(to) >= pileWays && len(from) >= pileWays && median(to) >= pileRatio*median(from)
 }
 
 func mean[T any](all []T, field func(T) float64) float64 {
@@ -608,7 +660,7 @@ func (g *graph) arbitrate(slow, long []suspect) (slowLeft, longLeft []suspect) {
 			}
 			oneWay := x.direction != "" && g.otherDirectionFine(x)
 			switch {
-			case x.ratio < clearlySlow || !l.probed || oneWay && math.IsNaN(x.ratio):
+			case x.ratio < clearlySlow || !l.probed || oneWay && math.IsNaN(x.ratio), x.direction == Receive && g.pilesUp(x.host):
 				isQueue = true
 			default:
 				dropSlow[i] = true

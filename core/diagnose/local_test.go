@@ -14,9 +14,8 @@ import (
 // here plays a process that sends to others, each as fast.
 type here struct {
 	Here
-	state  LocalState
-	change func(*Here)
-	step   int
+	state LocalState
+	step  int
 }
 
 func newHere(peers int) *here {

@@ -23,6 +23,7 @@ type suspect struct {
 	// Of what it was made, to decide between classes.
 	floor, rtt, delivery, ratio float64
 	probed                      bool
+	ends                        []string // the other ends of the ways it was made of, of a slow link
 }
 
 // key is what makes two suspects the same. Views may differ in the direction, which the votes of several tell.

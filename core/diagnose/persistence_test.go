@@ -381,6 +381,7 @@ func TestThresholds_documented(t *testing.T) {
 	for _, want := range []string{
 		fmt.Sprintf("%g of the others' median or of its own median before; between two hosts %g", slowRatio, slowRatioOfTwo),
 		fmt.Sprintf("%g ms at least, and %g times the shortest", queueSeconds*1e3, queueRatio),
+		fmt.Sprintf("to the host %g times those from it, on %d ways or more each", pileRatio, pileWays),
 		fmt.Sprintf("%d KiB and %g of the busiest", activeBytes>>10, activeRatio),
 		fmt.Sprintf("%g %% and %d,", lossRatio*100, lossSegments),
 		fmt.Sprintf("%g ms, and three times", latencySeconds*1e3),

@@ -104,3 +104,59 @@ func TestJob_twoProbesAreNoLatency(t *testing.T) {
 		}
 	}
 }
+
+// bursts lets all hosts send something small to each other, whose round trips to a host are as given.
+func bursts(host string, to, from float64) func(*cluster.View) {
+	return func(v *cluster.View) {
+		each(v, func(a, b string, w *cluster.Way) {
+			if *w.SentBytes >= ringBytes {
+				return
+			}
+			w.SentBytes, w.RTTSeconds = pointer(uint64(512<<10)), pointer(9e-3)
+			switch host {
+			case b:
+				w.RTTSeconds = pointer(to)
+			case a:
+				w.RTTSeconds = pointer(from)
+			}
+		})
+	}
+}
+
+// A host receives at half the rate. Acknowledgements of what it sends stand in the same queue, so that it is its sending that TCP calls slow.
+func TestJob_slowReceiverWhoseSendingSeemsSlow(t *testing.T) {
+	for _, c := range []struct {
+		to, from float64
+		want     string
+	}{
+		{26e-3, 10e-3, "slow_link host2 receive"},
+		{12e-3, 10e-3, "slow_link host2 transmit"},
+	} {
+		j := newJob(4)
+		j.after(20, bursts("", 0, 0))
+		slow, small := slowLink("host2", Transmit, 0.5), bursts("host2", c.to, c.from)
+		found := words(j.after(5, func(v *cluster.View) { slow(v); small(v) }))
+		assert.Contains(t, found, c.want, "%g", c.to)
+	}
+}
+
+// A busy host takes what comes late, and what its neighbour sends it seems slow.
+func TestJob_whoSendsToABusyHostIsNotSlow(t *testing.T) {
+	j := newJob(4)
+	busy := slowHost("host1")
+	j.after(10, nil)
+	found := words(j.after(6, func(v *cluster.View) {
+		busy(v)
+		each(v, func(from, to string, w *cluster.Way) {
+			if from == "host0" && to == "host1" {
+				scale(w.DeliveryBytesPerSecond, 0.6)
+				scale(w.RTTSeconds, 4)
+			}
+			if from == "host0" && w.ProbeRTTLastSeconds != nil {
+				*w.ProbeRTTLastSeconds += 2e-3 // its own queue
+			}
+		})
+	}))
+	assert.Contains(t, found, "slow_host host1")
+	assert.NotContains(t, found, "slow_link")
+}

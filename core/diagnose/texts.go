@@ -76,6 +76,7 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	x.ratio = math.NaN()
 	strong := true
 	for _, w := range c.bad {
+		x.ends = append(x.ends, other(w, c.host))
 		strong = strong && w.strong
 		x.ratio = lowest(x.ratio, w.ratio)
 		rates, rtts, mins = append(rates, w.delivery), append(rtts, w.rtt), append(mins, w.rtt-w.queue)

@@ -41,6 +41,11 @@ const (
 	// ... and where TCP calls one limited by the network so much more often, in the last views.
 	limitedApart  = 0.25
 	limitedMemory = 0.7
+	// Bursts to a host that receives at half the rate pile up before it. Round trips to it are 1.7 to 2.8 times those from it then, on ways
+	// that carry little; 0.8 to 1.4 times where it sends at half the rate, 0.7 to 1.4 times where it is healthy. Two ways each: one has bad
+	// moments.
+	pileRatio = 1.7
+	pileWays  = 2
 	// Where there is nothing to compare with, the queue alone speaks: this long, and so much longer than the others'.
 	queueAloneSeconds = 0.5e-3
 	queueAloneRatio   = 4.0
