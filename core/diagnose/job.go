@@ -534,11 +534,22 @@ func (g *graph) longWays() (suspects []suspect) {
 			// One other end only: it may be the other's.
 			c.sure, c.peer = false, other(c.bad[0], name)
 		}
-		if n := probesOf(c.bad); (n == 0 || n >= latencyProbes) && hardFloor(c.bad, q) {
+		share := nearFloor(c.bad, q)
+		// What is said again is no second sign, where the first is weak.
+		if n := probesOf(c.bad); (n == 0 || n >= latencyProbes) && (share >= floorShare && mostlyNew(c.bad) || share >= clearFloorShare) {
 			suspects = append(suspects, g.longWay(c, q, usual))
 		}
 	}
 	return suspects
+}
+
+// mostlyNew tells whether the view says something new of half of the ways at least: views come twice as often as digests.
+func mostlyNew(ways []*way) bool {
+	count := 0
+	for _, w := range ways {
+		count += ones(w.now)
+	}
+	return count > 0 && 2*count >= len(ways)
 }
 
 // medianOfLow is the median of the lower half: half the hosts may have a longer way between them and the rest.
@@ -599,7 +610,10 @@ func probesOf(ways []*way) (n int) {
 }
 
 // hardFloor tells whether round trips of probes are near the lowest often, as where the path is long, not a queue.
-func hardFloor(ways []*way, lowest float64) bool {
+func hardFloor(ways []*way, lowest float64) bool { return nearFloor(ways, lowest) >= floorShare }
+
+// nearFloor is the share of the newest probes that are near the lowest, 1 where there are none.
+func nearFloor(ways []*way, lowest float64) float64 {
 	near, all := 0, 0
 	for _, w := range ways {
 		for _, last := range w.each(func(f *facts) float64 { return f.probeLast }) {
@@ -609,7 +623,10 @@ func hardFloor(ways []*way, lowest float64) bool {
 			}
 		}
 	}
-	return float64(near) >= floorShare*float64(all)
+	if all == 0 {
+		return 1
+	}
+	return float64(near) / float64(all)
 }
 
 func distinct(ways []*way, name string) int {
