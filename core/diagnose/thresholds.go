@@ -26,6 +26,8 @@ const (
 	// slow_link. Half the rate must be found (0.5); TCP's estimate on one steady link varies by some 10 % (DESIGN 5), 0.7 lies between.
 	slowRatio   = 0.7
 	strongRatio = 0.65 // so little is enough twice
+	// ... where TCP said in so many of the three views that the network was the limit: the median of one reading is not deaf to it.
+	strongReadings = 2
 	// A slow link has a queue before it: without one the sender, the receiver or a processor was the limit. 0.2 ms is what no
 	// healthy host of the lab adds to the round trip of a loaded way, and 12 kB before a link of 500 Mbit/s.
 	queueSeconds = 0.2e-3
