@@ -117,11 +117,11 @@ func (s *State) receivesSlowly(host string) bool {
 // strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
 func (s *State) strangled(slow []suspect) bool {
 	for k, h := range s.memory.held {
-		if k.class == SlowLink && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0 {
+		if k.class == SlowLink && h.newest.ratio < strangledRatio && h.hits&(1<<recentViews-1) != 0 {
 			return true
 		}
 	}
-	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < clearlySlow })
+	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < strangledRatio })
 }
 
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end, of each way that seems so: it takes what comes
@@ -132,7 +132,7 @@ func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 	}
 	return slices.DeleteFunc(slow, func(x suspect) bool {
 		toBusy := len(x.ends) > 0 && !slices.ContainsFunc(x.ends, func(name string) bool { return !isBusy(name) })
-		return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer) || toBusy)
+		return !(x.ratio < strangledRatio) && (isBusy(x.host) || isBusy(x.peer) || toBusy)
 	})
 }
 
