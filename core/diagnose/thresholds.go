@@ -85,7 +85,7 @@ const (
 	floorWidth      = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4
-	// ... and hides who computes slowly. A busy host takes what comes at 0.35 of the rate now and then; at a tenth of the rate it is 0.1 to 0.25.
+	// ... and hides who computes slowly. A busy host takes what comes at 0.35 of the rate now and then; at a tenth of the rate it is 0.07 to 0.28.
 	strangledRatio = 0.3
 
 	// slow_host. It comes last to most collectives, others wait for it, and waiting is not small beside the transfer: over a slow
