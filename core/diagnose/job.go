@@ -14,6 +14,7 @@ type State struct {
 	ways    map[pair]*way
 	digests map[int64]digestMark
 	lean    map[pair]float64 // which end of a way its trouble leans to: positive its beginning
+	slowAt  float64          // when a link seemed slow, last
 	memory  persistence
 
 	sequence   uint64  // of the last view
@@ -83,6 +84,10 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = cmp.Or(x.needs, hitsToReport) + 1
 		}
 	}
+	if len(slow) > 0 {
+		s.slowAt = g.at
+	}
+	g.noLinkSlow = math.Abs(g.at-s.slowAt) > noLinkSeconds
 	var busy []suspect
 	if len(stalled) == 0 && !s.strangled(slow) {
 		busy = g.slowHosts(slices.Concat(slow, long))

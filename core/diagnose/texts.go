@@ -255,7 +255,8 @@ func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64,
 	x.evidence = e
 	x.confidence = confident(0.6, w.last >= 0.9, waited >= clearlyWaiting*transfer, hosts > 2)
 	if w.last >= 0.9 && waited >= clearlyWaiting*transfer ||
-		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited {
+		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited ||
+		g.noLinkSlow && w.last >= clearlyLast && w.own <= clearlyOwn*waited {
 		x.needs = strongHits
 	}
 	who := name

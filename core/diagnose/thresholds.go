@@ -97,8 +97,13 @@ const (
 	ownWaitingRatio   = 0.3 // of what others wait
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
-	outsideRatio       = 1.4
-	clearlyOutside     = 2.0  // twice is enough
+	outsideRatio   = 1.4
+	clearlyOutside = 2.0 // twice is enough
+	// ... or where it is clearly waited for: last to most collectives, and waiting for nobody beside what the others wait. Behind a slow
+	// link one rank seems so too, and its marks outlast the link's fault: so long ago must the last sign of one be.
+	clearlyLast        = 0.6
+	clearlyOwn         = 0.15
+	noLinkSeconds      = 10.0
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
 	mostlyLast         = 0.5

@@ -179,6 +179,7 @@ type graph struct {
 	news   map[string]bool   // hosts that say something new in this view
 	// standstill: a rank is stalled, and what is known of ways is of before.
 	standstill bool
+	noLinkSlow bool // no link seemed slow for noLinkSeconds
 }
 
 // read takes a view's numbers into the memory.
