@@ -14,7 +14,8 @@ type State struct {
 	ways    map[pair]*way
 	digests map[int64]digestMark
 	lean    map[pair]float64 // which end of a way its trouble leans to: positive its beginning
-	slowAt  float64          // when a link seemed slow, last
+	linkAt  float64          // when a link seemed slow, or a way long, last
+	untold  map[string]bool  // hosts that said something new since collectives could be compared, last
 	memory  persistence
 
 	sequence   uint64  // of the last view
@@ -31,6 +32,7 @@ type digestMark struct{ counted, restarts uint64 }
 func (s *State) prepare(v *cluster.View) {
 	if s.ways == nil {
 		s.ways, s.digests, s.lean = make(map[pair]*way), make(map[int64]digestMark), make(map[pair]float64)
+		s.untold = make(map[string]bool)
 	}
 	at := v.TimestampSeconds
 	if at < s.before-1 { // the clock was set back: what was seen is kept, as if it were of now
@@ -84,14 +86,21 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = cmp.Or(x.needs, hitsToReport) + 1
 		}
 	}
-	if len(slow) > 0 {
-		s.slowAt = g.at
+	if len(slow)+len(long) > 0 {
+		s.linkAt = g.at
 	}
-	g.noLinkSlow = math.Abs(g.at-s.slowAt) > noLinkSeconds
+	for name := range g.news {
+		s.untold[name] = true
+	}
+	g.untold = s.untold
+	g.noLink = math.Abs(g.at-s.linkAt) > noLinkSeconds
 	var busy []suspect
 	if len(stalled) == 0 && !s.strangled(slow) {
 		busy = g.slowHosts(slices.Concat(slow, long))
 		slow = s.withoutBusy(slow, busy)
+	}
+	if g.comparable() {
+		clear(s.untold)
 	}
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
 	for i := range links {
@@ -149,11 +158,14 @@ func (g *graph) measurable(k key) bool {
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
-		return g.news[k.host] && (g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || g.sharesKnown())
+		return g.news[k.host] && (g.comparable() || g.sharesKnown())
 	default:
 		return true
 	}
 }
+
+// comparable tells whether enough collectives were compared across ranks.
+func (g *graph) comparable() bool { return g.view.Skew != nil && g.view.Skew.Compared >= leastCompared }
 
 // culprit is a host's direction that bad ways have in common.
 type culprit struct {

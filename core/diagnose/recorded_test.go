@@ -204,3 +204,21 @@ func TestStrangled(t *testing.T) {
 	assert.False(t, s.strangled([]suspect{{class: SlowLink, host: "host1", ratio: 0.39}}))
 	assert.True(t, s.strangled([]suspect{{class: SlowLink, host: "host1", ratio: 0.2}}))
 }
+
+// Views in which a host says something new compare too few collectives, those between compare enough of the same.
+func TestJob_slowHostThatSpeaksWhenLittleIsCompared(t *testing.T) {
+	j := newJob(4)
+	j.after(10, nil)
+	busy := slowHost("host1")
+	odd, said := false, uint64(1000)
+	found := words(j.after(10, func(v *cluster.View) {
+		busy(v)
+		v.Ranks[1].CollectiveRatio = pointer(0.35) // the others' is 0.6: too much to be told by that alone
+		if odd = !odd; odd {
+			v.Skew.Compared = leastCompared - 1
+			said++
+		}
+		v.Ranks[1].DigestSequence = pointer(said)
+	}))
+	assert.Contains(t, found, "slow_host host1")
+}

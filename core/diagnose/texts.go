@@ -256,7 +256,7 @@ func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64,
 	x.confidence = confident(0.6, w.last >= 0.9, waited >= clearlyWaiting*transfer, hosts > 2)
 	if w.last >= 0.9 && waited >= clearlyWaiting*transfer ||
 		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited ||
-		g.noLinkSlow && w.last >= clearlyLast && w.own <= clearlyOwn*waited {
+		g.noLink && w.clearly(waited) {
 		x.needs = strongHits
 	}
 	who := name

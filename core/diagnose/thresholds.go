@@ -100,7 +100,7 @@ const (
 	outsideRatio   = 1.4
 	clearlyOutside = 2.0 // twice is enough
 	// ... or where it is clearly waited for: last to most collectives, and waiting for nobody beside what the others wait. Behind a slow
-	// link one rank seems so too, and its marks outlast the link's fault: so long ago must the last sign of one be.
+	// link or a longer way one rank seems so too, and its marks outlast the fault: so long ago must the last sign of one be.
 	clearlyLast        = 0.6
 	clearlyOwn         = 0.15
 	noLinkSeconds      = 10.0
