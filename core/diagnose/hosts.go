@@ -11,7 +11,7 @@ func (g *graph) slowHosts(links []suspect) []suspect {
 	if x, ok := g.lastToCome(links); ok {
 		return []suspect{x}
 	}
-	if g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || len(links) > 0 {
+	if g.comparable() || len(links) > 0 {
 		return nil
 	}
 	if x, ok := g.leastInCollectives(); ok {
@@ -27,9 +27,14 @@ type waits struct {
 	rank               *cluster.Rank
 }
 
+// clearly tells whether others, who wait so long, clearly wait for it.
+func (w *waits) clearly(waited float64) bool {
+	return w.last >= clearlyLast && w.own <= clearlyOwn*waited
+}
+
 func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 	skew := g.view.Skew
-	if skew == nil || skew.Compared < leastCompared {
+	if !g.comparable() {
 		return suspect{}, false
 	}
 	all := make(map[string]*waits)
@@ -82,8 +87,9 @@ func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 		slow = w.last >= lastRatio && w.own <= ownWaitingRatio*waited && !(waited < waitingToTransfer*transfer) &&
 			(len(links) == 0 || waited >= clearlyWaiting*transfer)
 	}
-	// What it says again is no second sign.
-	if !slow || waited < waitingSeconds || !g.news[worst] {
+	// What it says again is no second sign. What it said when too little was compared counts now, where it is clearly waited for.
+	isNew := g.news[worst] || g.untold[worst] && g.noLink && w.clearly(waited)
+	if !slow || waited < waitingSeconds || !isNew {
 		return suspect{}, false
 	}
 	return g.slowHost(worst, w, waited, usual, transfer, len(all)), true

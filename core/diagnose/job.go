@@ -14,6 +14,8 @@ type State struct {
 	ways    map[pair]*way
 	digests map[int64]digestMark
 	lean    map[pair]float64 // which end of a way its trouble leans to: positive its beginning
+	linkAt  float64          // when a link seemed slow, or a way long, last
+	untold  map[string]bool  // hosts that said something new since collectives could be compared, last
 	memory  persistence
 
 	sequence   uint64  // of the last view
@@ -30,6 +32,7 @@ type digestMark struct{ counted, restarts uint64 }
 func (s *State) prepare(v *cluster.View) {
 	if s.ways == nil {
 		s.ways, s.digests, s.lean = make(map[pair]*way), make(map[int64]digestMark), make(map[pair]float64)
+		s.untold = make(map[string]bool)
 	}
 	at := v.TimestampSeconds
 	if at < s.before-1 { // the clock was set back: what was seen is kept, as if it were of now
@@ -83,10 +86,21 @@ func (s *State) judge(g *graph) []suspect {
 			x.needs = cmp.Or(x.needs, hitsToReport) + 1
 		}
 	}
+	if len(slow)+len(long) > 0 {
+		s.linkAt = g.at
+	}
+	for name := range g.news {
+		s.untold[name] = true
+	}
+	g.untold = s.untold
+	g.noLink = math.Abs(g.at-s.linkAt) > noLinkSeconds
 	var busy []suspect
 	if len(stalled) == 0 && !s.strangled(slow) {
 		busy = g.slowHosts(slices.Concat(slow, long))
 		slow = s.withoutBusy(slow, busy)
+	}
+	if g.comparable() {
+		clear(s.untold)
 	}
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
 	for i := range links {
@@ -117,11 +131,11 @@ func (s *State) receivesSlowly(host string) bool {
 // strangled tells whether a link is so slow that all there is to see of computing is who waits where for it.
 func (s *State) strangled(slow []suspect) bool {
 	for k, h := range s.memory.held {
-		if k.class == SlowLink && h.newest.ratio < clearlySlow && h.hits&(1<<recentViews-1) != 0 {
+		if k.class == SlowLink && h.newest.ratio < strangledRatio && h.hits&(1<<recentViews-1) != 0 {
 			return true
 		}
 	}
-	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < clearlySlow })
+	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < strangledRatio })
 }
 
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end, of each way that seems so: it takes what comes
@@ -132,7 +146,7 @@ func (s *State) withoutBusy(slow, busy []suspect) []suspect {
 	}
 	return slices.DeleteFunc(slow, func(x suspect) bool {
 		toBusy := len(x.ends) > 0 && !slices.ContainsFunc(x.ends, func(name string) bool { return !isBusy(name) })
-		return !(x.ratio < clearlySlow) && (isBusy(x.host) || isBusy(x.peer) || toBusy)
+		return !(x.ratio < strangledRatio) && (isBusy(x.host) || isBusy(x.peer) || toBusy)
 	})
 }
 
@@ -144,11 +158,14 @@ func (g *graph) measurable(k key) bool {
 	case LossyLink, HighLatency:
 		return slices.ContainsFunc(g.of[k.host], func(w *way) bool { return w.now })
 	case SlowHost:
-		return g.news[k.host] && (g.view.Skew != nil && g.view.Skew.Compared >= leastCompared || g.sharesKnown())
+		return g.news[k.host] && (g.comparable() || g.sharesKnown())
 	default:
 		return true
 	}
 }
+
+// comparable tells whether enough collectives were compared across ranks.
+func (g *graph) comparable() bool { return g.view.Skew != nil && g.view.Skew.Compared >= leastCompared }
 
 // culprit is a host's direction that bad ways have in common.
 type culprit struct {

@@ -410,6 +410,8 @@ func TestThresholds_documented(t *testing.T) {
 		fmt.Sprintf("%g ms, and three times", latencySeconds*1e3),
 		fmt.Sprintf("%g %% of the collectives; others wait %g ms and half the transfer", lastRatio*100, waitingSeconds*1e3),
 		fmt.Sprintf("%g times the others' and %g %% of the time more", outsideRatio, outsideLeast*100),
+		fmt.Sprintf("last to %g %% of the collectives, its own waiting %g of the others', no sign of a slow link or a longer way for %g s", clearlyLast*100, clearlyOwn, noLinkSeconds),
+		fmt.Sprintf("%g of them where the view says something new of half the ways, else %g", floorShare, clearFloorShare),
 		fmt.Sprintf("%g s, and %g times", pendingSeconds, pendingToUsual),
 		fmt.Sprintf("%d segments or %d MiB in three views; below %g %% sent again, %g %% of probes", cleanSegments, cleanBytes>>20, lossRatio*100, loadedProbeLoss*100),
 	} {

@@ -160,3 +160,65 @@ func TestJob_whoSendsToABusyHostIsNotSlow(t *testing.T) {
 	assert.Contains(t, found, "slow_host host1")
 	assert.NotContains(t, found, "slow_link")
 }
+
+// A host that is clearly waited for is told after two views. Marks seem the same behind a slow link, and outlast its fault.
+func TestJob_marksOfALinkThatWasSlow(t *testing.T) {
+	waitedFor := func(v *cluster.View) {
+		for i := range v.Ranks {
+			*v.Ranks[i].WaitingSeconds, *v.Ranks[i].LastRatio, *v.Ranks[i].CollectiveRatio = 30e-3, 0.05, 0.6
+		}
+		*v.Ranks[1].WaitingSeconds, *v.Ranks[1].LastRatio, *v.Ranks[1].CollectiveRatio = 0, 0.85, 0.4
+	}
+	j := newJob(4)
+	j.after(10, nil)
+	assert.Contains(t, words(j.after(2, waitedFor)), "slow_host host1")
+
+	j = newJob(4)
+	j.after(10, nil)
+	j.after(8, slowLink("host3", Receive, 0.5))
+	j.after(1, nil)
+	assert.NotContains(t, words(j.after(2, waitedFor)), "slow_host")
+}
+
+func TestNearFloor(t *testing.T) {
+	w := &way{}
+	assert.Equal(t, 1.0, nearFloor([]*way{w}, 5e-3), "no probes")
+	for _, last := range []float64{5.1e-3, 9e-3, 12e-3} {
+		f := unknownFacts()
+		f.probeLast = last
+		w.take(0, f, 1)
+	}
+	assert.InDelta(t, 1.0/3, nearFloor([]*way{w}, 5e-3), 1e-9)
+}
+
+func TestMostlyNew(t *testing.T) {
+	said, again := &way{now: true}, &way{}
+	assert.True(t, mostlyNew([]*way{said, again}))
+	assert.False(t, mostlyNew([]*way{said, again, again}))
+	assert.False(t, mostlyNew(nil))
+}
+
+// A busy host takes what comes to it at 0.39 of the rate: that is no reason not to look at how long it computes.
+func TestStrangled(t *testing.T) {
+	var s State
+	assert.False(t, s.strangled([]suspect{{class: SlowLink, host: "host1", ratio: 0.39}}))
+	assert.True(t, s.strangled([]suspect{{class: SlowLink, host: "host1", ratio: 0.2}}))
+}
+
+// Views in which a host says something new compare too few collectives, those between compare enough of the same.
+func TestJob_slowHostThatSpeaksWhenLittleIsCompared(t *testing.T) {
+	j := newJob(4)
+	j.after(10, nil)
+	busy := slowHost("host1")
+	odd, said := false, uint64(1000)
+	found := words(j.after(10, func(v *cluster.View) {
+		busy(v)
+		v.Ranks[1].CollectiveRatio = pointer(0.35) // the others' is 0.6: too much to be told by that alone
+		if odd = !odd; odd {
+			v.Skew.Compared = leastCompared - 1
+			said++
+		}
+		v.Ranks[1].DigestSequence = pointer(said)
+	}))
+	assert.Contains(t, found, "slow_host host1")
+}

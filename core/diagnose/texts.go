@@ -74,10 +74,11 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	x := g.fault(SlowLink, Warning, c)
 	var rates, rtts, mins, before, others, othersRTT []float64
 	x.ratio = math.NaN()
-	strong := true
+	strong, readings := true, 0
 	for _, w := range c.bad {
 		x.ends = append(x.ends, other(w, c.host))
 		strong = strong && w.strong
+		readings = max(readings, len(w.each(func(f *facts) float64 { return f.delivery })))
 		x.ratio = lowest(x.ratio, w.ratio)
 		rates, rtts, mins = append(rates, w.delivery), append(rtts, w.rtt), append(mins, w.rtt-w.queue)
 		if usual, _ := w.baseline.usual(); !math.IsNaN(usual) {
@@ -102,7 +103,9 @@ func (g *graph) slowLink(c culprit, loaded []*way, able func(*way) float64) susp
 	e.add("ways", float64(len(c.bad)))
 	x.evidence = e
 	reference := highest(than, was)
-	if c.sure && strong && x.ratio < strongRatio {
+	// One reading is enough beside evidence of another kind.
+	told := readings >= strongReadings || x.ratio < clearlySlow || c.direction == Receive && g.pilesUp(c.host)
+	if c.sure && strong && told && x.ratio < strongRatio {
 		x.needs = strongHits
 	}
 	if x.delivery < 0.25*reference {
@@ -252,7 +255,8 @@ func (g *graph) slowHost(name string, w *waits, waited, usual, transfer float64,
 	x.evidence = e
 	x.confidence = confident(0.6, w.last >= 0.9, waited >= clearlyWaiting*transfer, hosts > 2)
 	if w.last >= 0.9 && waited >= clearlyWaiting*transfer ||
-		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited {
+		w.outside >= clearlyOutside*usual && w.last >= mostlyLast && w.own <= ownWaitingToOthers*waited ||
+		g.noLink && w.clearly(waited) {
 		x.needs = strongHits
 	}
 	who := name

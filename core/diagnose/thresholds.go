@@ -26,6 +26,8 @@ const (
 	// slow_link. Half the rate must be found (0.5); TCP's estimate on one steady link varies by some 10 % (DESIGN 5), 0.7 lies between.
 	slowRatio   = 0.7
 	strongRatio = 0.65 // so little is enough twice
+	// ... where TCP said in so many of the three views that the network was the limit: the median of one reading is not deaf to it.
+	strongReadings = 2
 	// A slow link has a queue before it: without one the sender, the receiver or a processor was the limit. 0.2 ms is what no
 	// healthy host of the lab adds to the round trip of a loaded way, and 12 kB before a link of 500 Mbit/s.
 	queueSeconds = 0.2e-3
@@ -83,6 +85,8 @@ const (
 	floorWidth      = 1.15
 	// So slow a link explains any round trip.
 	clearlySlow = 0.4
+	// ... and hides who computes slowly. A busy host takes what comes at 0.35 of the rate now and then; at a tenth of the rate it is 0.07 to 0.28.
+	strangledRatio = 0.3
 
 	// slow_host. It comes last to most collectives, others wait for it, and waiting is not small beside the transfer: over a slow
 	// link one rank is last too, by a part of the transfer.
@@ -93,8 +97,13 @@ const (
 	ownWaitingRatio   = 0.3 // of what others wait
 	leastCompared     = 3
 	// It computes longer than the others between collectives. Of four healthy hosts one does 1.2 times as long as the others in a view.
-	outsideRatio       = 1.4
-	clearlyOutside     = 2.0  // twice is enough
+	outsideRatio   = 1.4
+	clearlyOutside = 2.0 // twice is enough
+	// ... or where it is clearly waited for: last to most collectives, and waiting for nobody beside what the others wait. Behind a slow
+	// link or a longer way one rank seems so too, and its marks outlast the fault: so long ago must the last sign of one be.
+	clearlyLast        = 0.6
+	clearlyOwn         = 0.15
+	noLinkSeconds      = 10.0
 	outsideLeast       = 0.03 // of the time
 	ownWaitingToOthers = 0.6
 	mostlyLast         = 0.5

@@ -180,6 +180,8 @@ type graph struct {
 	news   map[string]bool   // hosts that say something new in this view
 	// standstill: a rank is stalled, and what is known of ways is of before.
 	standstill bool
+	untold     map[string]bool // hosts of which something new was not judged by compared collectives yet
+	noLink     bool            // no link seemed slow, and no way long, for noLinkSeconds
 }
 
 // read takes a view's numbers into the memory.
