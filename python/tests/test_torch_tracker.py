@@ -311,3 +311,182 @@ def test_meetings_leave_nothing_for_long_in_the_store(monkeypatch: pytest.Monkey
         with pytest.raises(netmon.TimedOutError):
             Meeting(0, 3, "it", "measure_collectives").attend(0.001)
     assert len(store.kept) <= 10, "a job that measures in every step adds to the store for ever"
+
+
+class Timed(Work):
+    """A collective that ends at a time of the test's clock."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self.ends = clock, clock() + round(seconds * 1e9)
+
+    def is_completed(self) -> bool:
+        return self._clock() >= self.ends
+
+
+class Clock:
+    """Time, in which the thread that looks is played, and nothing takes any but what waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time, self.looks, self.woken = 10**12, 0, 0
+        monkeypatch.setattr(_tracker, "now", self)
+        self.sink = Sink()
+        self.tracker = tracker_with(self.sink)
+        self._look()
+
+    def __call__(self) -> int:
+        return self.time
+
+    def _look(self) -> None:
+        self._next = self.time + self.tracker._settle(self.tracker._look())
+        self.looks += 1
+
+    def rest(self) -> None:
+        """Go to a moment after which nobody would look for a while."""
+        self.pass_(1)
+        self.pass_((self._next - self.time) / 1e9)
+
+    def pass_(self, seconds: float) -> None:
+        until = self.time + round(seconds * 1e9)
+        while self._next <= until:
+            self.time = self._next
+            self._look()
+        self.time = until
+
+    def call(self, seconds: float, size: int = 4096, op: str = "all_reduce") -> Timed:
+        work = Timed(self, seconds)
+        self.tracker.began(work, (OP[op], 1, size, self.time, 1, 1, None))
+        if self.tracker._wake.acquire(False):
+            self.woken += 1
+            self._look()
+        return work
+
+    def one(self, seconds: float, **options: Any) -> tuple[float, float, int]:
+        """Play one that ends, and return its duration and error, and how often it was looked while it was under way."""
+        self.rest()
+        before = self.looks
+        self.call(seconds, **options)
+        while self.tracker.live:
+            self.pass_(0.0001)
+        looks = self.looks - before
+        self.tracker.flush()
+        record = self.sink.records[-1]
+        duration, error = record[6] / 1e9, record[7] / 1e9
+        assert duration - error - 1e-9 <= seconds <= duration + 1e-9, "what is said of the error is true"
+        return duration, error, looks
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_what_has_a_known_duration_is_looked_at_when_it_ends(clock: Clock) -> None:
+    _, error, looks = clock.one(0.06)
+    assert error <= 0.0011
+    assert 55 <= looks <= 62, "nothing is known of the first"
+    for _ in range(50):
+        _, error, looks = clock.one(0.06)
+        assert error <= 0.0011
+        assert looks <= 15
+    for seconds in (0.3, 2.0):
+        clock.one(seconds, size=1 << 20)
+        for _ in range(20):
+            duration, error, looks = clock.one(seconds, size=1 << 20)
+            assert error <= 0.0101 * duration
+            assert looks <= 80
+        clock.tracker._kinds.clear()
+
+
+def test_one_that_ends_early(clock: Clock) -> None:
+    """Its duration may be far too long, which it says; the next is looked at earlier."""
+    clock.one(0.06)
+    errors = [clock.one(0.0015)[1] for _ in range(4)]
+    assert 0.005 < errors[0] <= 0.0101, "and it is not kept for longer than that"
+    assert errors[1] < errors[0]
+    assert errors[3] <= 0.0011
+    assert clock.one(0.06)[2] > 40, "there are short ones among them"
+    for _ in range(_tracker._MOST_RECENT):
+        clock.one(0.06)
+    assert clock.one(0.06)[2] <= 15, "they are long ago"
+
+
+def test_none_is_kept_for_long(clock: Clock) -> None:
+    for usual in (0.03, 0.2, 3.0):
+        for _ in range(3):
+            clock.one(usual, size=1 << 20)
+        for share in (0.1, 0.5, 0.8):
+            clock.tracker._kinds.clear()
+            clock.one(usual, size=1 << 20)
+            duration, _, _ = clock.one(usual * share, size=1 << 20)
+            assert duration - usual * share <= max(0.0101, 0.101 * usual * share)
+
+
+def test_durations_that_vary(clock: Clock) -> None:
+    durations = [0.05 + 0.004 * (i * 7 % 5) for i in range(100)]
+    found = [clock.one(seconds) for seconds in durations]
+    assert all(error <= 0.0011 for _, error, _ in found)
+    assert sum(looks for _, _, looks in found[20:]) / 80 <= 27
+
+
+def test_one_look_is_for_all(clock: Clock) -> None:
+    clock.one(0.06)
+    clock.rest()
+    before, woken = clock.looks, clock.woken
+    works = []
+    for _ in range(4):
+        works.append(clock.call(0.06))
+        clock.pass_(0.001)
+    clock.pass_(0.07)
+    assert not clock.tracker.live
+    assert clock.looks - before <= 22
+    assert clock.woken - woken == 1, "the others can wait until it looks anyway"
+
+
+def test_what_is_not_known_wakes_the_thread(clock: Clock) -> None:
+    clock.one(0.06)
+    clock.rest()
+    clock.call(0.06)
+    clock.pass_(0.02)
+    woken = clock.woken
+    clock.call(0.003, size=1 << 20)
+    assert clock.woken - woken == 1
+    clock.pass_(0.005)
+    assert len(clock.tracker.live) == 1
+    clock.tracker.flush()
+    assert clock.sink.records[-1][7] <= 1_100_000
+
+
+def test_what_the_job_waits_for_is_known_too(clock: Clock) -> None:
+    """It took at least as long as it was seen under way."""
+    restore = clock.tracker._wrap_wait(Timed)
+    looks = []
+    for _ in range(3):
+        clock.rest()
+        before = clock.looks
+        work = clock.call(0.06)
+        clock.pass_(0.04)
+        work.wait()
+        looks.append(clock.looks - before)
+    assert looks[0] >= 39
+    assert looks[2] <= 11
+    # One that ended before the wait and the next look.
+    clock.rest()
+    work = clock.call(0.001)
+    clock.pass_(0.005)
+    work.wait()
+    clock.tracker.flush()
+    assert clock.sink.ends[-1] == 3
+    assert clock.sink.records[-1][7] == 5_000_000, "nobody looked since the call"
+    restore()
+
+
+def test_the_table_is_bounded(clock: Clock) -> None:
+    call = clock.tracker._learn
+    for i in range(3 * _tracker._MOST_KINDS):
+        call((OP["all_reduce"], i, 4096, 0, 1, 1, None), 10**7)
+        assert len(clock.tracker._kinds) <= _tracker._MOST_KINDS
+    for i in range(100):
+        call((OP["all_reduce"], 0, 4096, 0, 1, 1, None), 10**7 + i)
+    (_, recent), *_ = [kind for key, kind in clock.tracker._kinds.items() if key[1] == 0]
+    assert len(recent) == _tracker._MOST_RECENT

@@ -41,7 +41,10 @@ MOST_GROUPS = 1000
 _MOST_LIVE = 4096
 _IDLE_NS = 100_000_000  # between two looks when nothing is under way, and between two times that records are handed over
 _LEAST_NS, _MOST_NS = 1_000_000, 50_000_000  # between two looks at what is under way
-_LINGER_NS = 20_000_000  # how long it is looked often after the last one that was free: the next need not wake the thread then
+_KEPT_NS = 10_000_000  # and before one is expected to end: longer, or a tenth of its duration, none is kept that ended before
+_LINGERS = 2  # looks after the last one that ended, as far apart as the next can wait: it need not wake the thread then
+_MOST_KINDS = 1024
+_MOST_RECENT = 16  # durations of a kind: those of a step, if possible, since the last of a step may have a short one
 _SOON_NS = 5_000_000  # who waits at once has begun to by then
 _AT_ONCE_NS = 20_000  # who waits so soon did nothing else before
 _WAITED_NS = 100_000  # who waited for longer than this waited for the end, and not only for the answer
@@ -61,6 +64,9 @@ Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
 ENTER_: Literal[3] = 3
 FREE_: Literal[5] = 5
 
+# Collectives that may take alike: op, group, and the size to a power of two.
+Kind: TypeAlias = tuple[int, int, int]
+
 
 class Tracker:
     """The collectives of this process that are under way, and the records of those that have ended."""
@@ -76,9 +82,13 @@ class Tracker:
         self.problem: str | None = None  # the newest thing that went wrong
         self.looked = 0  # when the thread looked last
         self.dozing = False  # it will not look soon
+        self.looks_at = 0  # but then
         self._numbers: dict[tuple[str, int], int] = {}
         self._flushed = 0
-        self._lingers = 0  # until when
+        self._lingers, self._apart = (
+            0,
+            _LEAST_NS,
+        )  # how many looks are still to come where nothing is under way, and how far apart
         self._restore: list[Callable[[], None]] = []
         self._inherited: list[Any] = []
         self._begin()
@@ -89,7 +99,11 @@ class Tracker:
         self._flushing = threading.Lock()
         self._telling = threading.RLock()
         self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
-        self._wake = threading.Event()
+        self._wake = threading.Lock()  # let go of to wake the thread: an Event takes twice as long, here and there
+        self._wake.acquire()
+        self._unfinished: dict[int, Call] = {}  # what had not ended when the thread looked last, by the call's id
+        # When after the call it is time to look for the end, and the last durations: as tuples, so they need no lock.
+        self._kinds: dict[Kind, tuple[int, tuple[int, ...]]] = {}
         self._thread: threading.Thread | None = None  # the one that looks; others end
 
     def after_fork(self) -> None:
@@ -149,9 +163,8 @@ class Tracker:
         """Take note of a collective that was called. Without a Work of its own, its end will not be known."""
         if work is None or self.live.setdefault(work, call) is not call:
             self.emit(call, NO_END)
-        elif call[FREE_] and self.dozing:
-            self.dozing = False
-            self._wake.set()
+        elif call[FREE_] and self.dozing and call[ENTER_] + self._rest(call, 0) < self.looks_at:
+            self._rouse()
 
     def emit(self, call: Call, end: int, duration: int = UNKNOWN, error: int = UNKNOWN) -> None:
         """Record a collective."""
@@ -162,6 +175,29 @@ class Tracker:
                 self.flush()
         except Exception as error_:  # noqa: BLE001  (a guest does not raise into the job)
             self.problem = repr(error_)
+
+    def _rouse(self) -> None:
+        """Have the thread look now."""
+        self.dozing = False
+        self._lingers, self._apart = _LINGERS, _LEAST_NS
+        with contextlib.suppress(RuntimeError):  # somebody else just did
+            self._wake.release()
+
+    def _rest(self, call: Call, age: int) -> int:
+        """Return how long one that has not ended need not be looked at."""
+        known = self._kinds.get((call[0], call[1], call[2].bit_length()))
+        early = (_LEAST_NS if known is None else known[0]) - age
+        # A hundredth of a duration is exact enough.
+        return min(early, max(_KEPT_NS, age // 10)) if early > 0 else age // 200
+
+    def _learn(self, call: Call, duration: int) -> None:
+        """Take note of how long one took, or at least took."""
+        kind = call[0], call[1], call[2].bit_length()
+        known = self._kinds.get(kind)
+        if known is None and len(self._kinds) >= _MOST_KINDS:
+            self._kinds.clear()  # what goes on is known again soon
+        recent = (duration,) if known is None else (*known[1][1 - _MOST_RECENT :], duration)
+        self._kinds[kind] = max(_LEAST_NS, min(recent) * 9 // 10), recent
 
     def _wrap_wait(self, work_class: Any) -> Callable[[], None]:
         """See where the job waits for a Work in Python; what is returned undoes it."""
@@ -201,6 +237,8 @@ class Tracker:
                         end, error = EXACT, 0
                     elif op not in _TELLS_LATE:
                         end, error = BOUND, ended - max(enter, self.looked)  # when the thread looked last it had not ended
+                        if self.dozing and self.looked < enter:
+                            self._learn(call, (ended - enter) // 2)  # it was to be looked at later
                     elif ended - begun > _WAITED_NS:
                         end, error = EXACT, 0
                     else:
@@ -278,7 +316,7 @@ class Tracker:
     def stop(self) -> None:
         """End looking for ends, and let go of what is under way."""
         thread, self._thread = self._thread, None
-        self._wake.set()
+        self._rouse()
         if thread is not None and thread.ident is not None:
             thread.join(0.5)
         while self._restore:
@@ -293,11 +331,7 @@ class Tracker:
     def _run(self) -> None:
         pause, this = _IDLE_NS, threading.current_thread()
         while self._thread is this:
-            self._wake.clear()
-            self.dozing = pause > _LEAST_NS
-            # A call between the last look and this woke nobody.
-            if self._wake.wait((_LEAST_NS if self._has_news() else pause) / 1e9):
-                self._lingers = now() + _LINGER_NS
+            self._wake.acquire(True, self._settle(pause) / 1e9)
             self.dozing = False
             try:
                 pause = self._look()
@@ -306,6 +340,14 @@ class Tracker:
             except Exception as error:  # noqa: BLE001
                 self.problem = repr(error)
                 pause = _IDLE_NS
+
+    def _settle(self, pause: int) -> int:
+        """Say when the next look is, for those who may need one earlier, and return the nanoseconds until then."""
+        self._wake.acquire(False)
+        self.looks_at = now() + pause
+        self.dozing = pause > _LEAST_NS
+        # A call between the last look and this woke nobody.
+        return _LEAST_NS if self._has_news() else pause
 
     def _has_news(self) -> bool:
         try:
@@ -322,22 +364,25 @@ class Tracker:
             long = [call for call in list(self.waiting.values()) if this - call[ENTER_] > _LONG_NS]
         except RuntimeError:  # it changed while it was copied
             return _LEAST_NS
-        youngest = _FORGET_NS
+        known, unfinished = self._unfinished, {}
+        pause = _MOST_NS
         crowded = len(items) - _MOST_LIVE
         for place, (work, call) in enumerate(items):
             op, _, _, enter, _, free, marks = call
             age = this - enter
             if not free and age < _SOON_NS:
                 continue  # the job is about to wait for it
+            last = before if known.pop(id(call), None) else enter  # since then it may have ended
             try:
-                result = _look_at(work, call, before) if marks is None else marks.look(work, before)
+                result = _look_at(work, call, last) if marks is None else marks.look(work, last)
             except Exception as error:  # noqa: BLE001  (of a communicator that was aborted, and not of the others)
                 self.problem = repr(error)
                 result = NO_END, UNKNOWN, UNKNOWN
             if result is None:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
-                    youngest = min(youngest, age)
+                    unfinished[id(call)] = call
+                    pause = min(pause, self._rest(call, age))
                     # One that tells late may have ended.
                     if age > _LONG_NS and (marks is not None or op not in _TELLS_LATE):
                         long.append(call)
@@ -345,12 +390,18 @@ class Tracker:
                 result = NO_END, UNKNOWN, UNKNOWN
             if self.live.pop(work, None) is not None:
                 self.emit(call, *result)
-                self._lingers = this + _LINGER_NS
+                self._lingers, self._apart = _LINGERS, self._rest(call, 0)
+                if result[0] != NO_END:
+                    self._learn(call, (max(last, enter) + this) // 2 - enter)  # so early, where nobody looked, that the next is
+        for call in known.values():  # somebody waited for it: it took so long at least
+            self._learn(call, before - call[ENTER_])
+        self._unfinished = unfinished
         self.looked = this
         self.tell((min(long, key=_by_enter), len(long)) if long else None)
         if self.live:
-            return max(_LEAST_NS, min(youngest // 200, _MOST_NS))  # a hundredth of a duration is exact enough
-        return _LEAST_NS if this < self._lingers else _IDLE_NS
+            return max(_LEAST_NS, pause)
+        self._lingers -= 1
+        return self._apart if self._lingers >= 0 else _IDLE_NS
 
 
 def _that_wait(work_class: Any) -> list[Any]:
