@@ -514,34 +514,19 @@ public:
   // Answers a request about what the loop recorded, in JSON (netmon_query): history, stats of a metric, health.
   //
   // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
-  Result<Text> query(TextArgument request) const noexcept {
-    char *json = nullptr, *error = nullptr;
-    const std::int32_t status = netmon_query(handle_, request.c_str(), &json, &error);
-    if (status != NETMON_OK) return failed(status, error);
-    return Text(json);
-  }
+  Result<Text> query(TextArgument request) const noexcept { return answer(netmon_query, request); }
 
   // Measures round trips to one target on demand, a JSON request and answer (netmon_probe). Waits as long as the request says.
   //
   // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
-  Result<Text> probe(TextArgument request) const noexcept {
-    char *json = nullptr, *error = nullptr;
-    const std::int32_t status = netmon_probe(handle_, request.c_str(), &json, &error);
-    if (status != NETMON_OK) return failed(status, error);
-    return Text(json);
-  }
+  Result<Text> probe(TextArgument request) const noexcept { return answer(netmon_probe, request); }
 
   // Measures throughput with another host, a JSON request and answer (netmon_bandwidth). Makes traffic, and waits as long as the
   // request says.
   //
   // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources (another test of this process
   // is under way), internal.
-  Result<Text> bandwidth(TextArgument request) const noexcept {
-    char *json = nullptr, *error = nullptr;
-    const std::int32_t status = netmon_bandwidth(handle_, request.c_str(), &json, &error);
-    if (status != NETMON_OK) return failed(status, error);
-    return Text(json);
-  }
+  Result<Text> bandwidth(TextArgument request) const noexcept { return answer(netmon_bandwidth, request); }
 
   // Says what this process has to say of itself and its node, for aggregate in another process (netmon_digest).
   //
@@ -557,12 +542,7 @@ public:
   // Makes one view of the digests of a job's processes, a JSON request and answer (netmon_aggregate).
   //
   // Fails with Status::invalid_argument (a request that is not understood), closed, forked, resources, internal.
-  Result<Text> aggregate(TextArgument request) const noexcept {
-    char *json = nullptr, *error = nullptr;
-    const std::int32_t status = netmon_aggregate(handle_, request.c_str(), &json, &error);
-    if (status != NETMON_OK) return failed(status, error);
-    return Text(json);
-  }
+  Result<Text> aggregate(TextArgument request) const noexcept { return answer(netmon_aggregate, request); }
 
   // Begins a phase (netmon_phase_begin), which ends with the object. One that cannot be begun does nothing.
   //
@@ -631,6 +611,14 @@ private:
 
   static Error failed(std::int32_t status, char *sentence) noexcept {
     return Error(static_cast<Status>(status), Text(sentence));
+  }
+
+  // What one of the functions that take a JSON request answers.
+  Result<Text> answer(decltype(netmon_query) *function, TextArgument request) const noexcept {
+    char *json = nullptr, *error = nullptr;
+    const std::int32_t status = function(handle_, request.c_str(), &json, &error);
+    if (status != NETMON_OK) return failed(status, error);
+    return Text(json);
   }
 
   static Result<void> done(std::int32_t status) noexcept {

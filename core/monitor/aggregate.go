@@ -74,12 +74,9 @@ func parseAggregate(text []byte) (r cluster.Request, err error) {
 			return err
 		},
 		"gone": func(key string, value []byte) error {
-			var items []json.RawMessage
-			if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
-				return d.fail(key, "is %s; it must be a list of ranks", describe(value))
-			}
-			if len(items) > cluster.MostDigests {
-				return d.fail(key, "has %d entries; at most %d are allowed", len(items), cluster.MostDigests)
+			items, err := d.list(key, value, cluster.MostDigests, "of ranks")
+			if err != nil {
+				return err
 			}
 			for _, item := range items {
 				rank, err := d.integer(key, item, 0, mostRank)
@@ -91,12 +88,9 @@ func parseAggregate(text []byte) (r cluster.Request, err error) {
 			return nil
 		},
 		"digests": func(key string, value []byte) error {
-			var items []json.RawMessage
-			if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
-				return d.fail(key, "is %s; it must be a list of digests in base64", describe(value))
-			}
-			if len(items) > cluster.MostDigests {
-				return d.fail(key, "has %d entries; at most %d are allowed", len(items), cluster.MostDigests)
+			items, err := d.list(key, value, cluster.MostDigests, "of digests in base64")
+			if err != nil {
+				return err
 			}
 			r.Digests = make([][]byte, 0, len(items))
 			for _, item := range items {

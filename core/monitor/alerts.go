@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/goccy/go-json"
-
 	"netmon/core/alert"
 	"netmon/core/sample"
 )
@@ -61,12 +59,9 @@ const alertExample = `{"metric": "totals.utilization_ratio", "above": 0.9, "for_
 
 // rules reads a list of alert rules.
 func (d *decoder) rules(key string, value []byte) ([]alert.Rule, error) {
-	var items []json.RawMessage
-	if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
-		return nil, d.fail(key, "is %s; it must be a list such as [%s]", describe(value), alertExample)
-	}
-	if len(items) > alert.MostRules {
-		return nil, d.fail(key, "has %d entries; at most %d are allowed", len(items), alert.MostRules)
+	items, err := d.list(key, value, alert.MostRules, "such as ["+alertExample+"]")
+	if err != nil {
+		return nil, err
 	}
 	rules := make([]alert.Rule, len(items))
 	for i, item := range items {

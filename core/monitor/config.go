@@ -289,14 +289,22 @@ func (d *decoder) string(key string, value []byte) (string, error) {
 	return word, nil
 }
 
-// strings reads a list of words; check says what is wrong with one, or nothing.
-func (d *decoder) strings(key string, value []byte, most int, check func(string) string) ([]string, error) {
-	var items []json.RawMessage
+// list reads a list of anything; ofWhat goes on where a sentence says that it must be a list.
+func (d *decoder) list(key string, value []byte, most int, ofWhat string) (items []json.RawMessage, err error) {
 	if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
-		return nil, d.fail(key, "is %s; it must be a list of strings", describe(value))
+		return nil, d.fail(key, "is %s; it must be a list %s", describe(value), ofWhat)
 	}
 	if len(items) > most {
 		return nil, d.fail(key, "has %d entries; at most %d are allowed", len(items), most)
+	}
+	return items, nil
+}
+
+// strings reads a list of words; check says what is wrong with one, or nothing.
+func (d *decoder) strings(key string, value []byte, most int, check func(string) string) ([]string, error) {
+	items, err := d.list(key, value, most, "of strings")
+	if err != nil {
+		return nil, err
 	}
 	words := make([]string, len(items))
 	for i, item := range items {

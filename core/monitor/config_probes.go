@@ -75,12 +75,9 @@ func (d *decoder) listener(key string, value []byte, usual uint16) (at netip.Add
 
 // peers reads the hosts of the job's ranks, each as an address, or as an object with its rank.
 func (d *decoder) peers(key string, value []byte) ([]job.Peer, error) {
-	var items []json.RawMessage
-	if kindOf(value) != "a list" || json.Unmarshal(value, &items) != nil {
-		return nil, d.fail(key, "is %s; it must be a list such as [\"10.0.0.2\", {\"rank\": 1, \"address\": \"10.0.0.3\"}]", describe(value))
-	}
-	if len(items) > maxPeers {
-		return nil, d.fail(key, "has %d entries; at most %d are allowed", len(items), maxPeers)
+	items, err := d.list(key, value, maxPeers, `such as ["10.0.0.2", {"rank": 1, "address": "10.0.0.3"}]`)
+	if err != nil {
+		return nil, err
 	}
 	peers := make([]job.Peer, len(items))
 	for i, item := range items {

@@ -41,28 +41,26 @@ func FindMetric(name string) (Metric, error) {
 	}
 	m.section = place
 	kind := top.Field(place).Type
+	// Sections of rows that have names, which may hold dots themselves.
+	named := map[string]struct {
+		what, example string
+		name          *string
+		row           reflect.Type
+	}{
+		"interfaces": {"interfaces", "interfaces.eth0.receive_bytes_per_second", &m.interfaceName, reflect.TypeOf(Interface{})},
+		"probes":     {"targets", "probes.10.0.0.2.rtt_p50_seconds", &m.target, reflect.TypeOf(Probe{})},
+		"peers":      {"peers", "peers.10.0.0.2.rtt_seconds", &m.address, reflect.TypeOf(Peer{})},
+		"phases":     {"phases", "phases.weight_sync.seconds_total", &m.phase, reflect.TypeOf(Phase{})},
+	}
+	rows, isNamed := named[section]
 	switch {
-	case section == "interfaces":
+	case isNamed:
 		dot := strings.LastIndexByte(rest, '.')
 		if dot < 1 {
-			return m, fmt.Errorf("metric %q: interfaces are named as in \"interfaces.eth0.receive_bytes_per_second\"", name)
+			return m, fmt.Errorf("metric %q: %s are named as in %q", name, rows.what, rows.example)
 		}
-		m.interfaceName, rest = rest[:dot], rest[dot+1:]
-		kind = reflect.TypeOf(Interface{})
-	case section == "probes":
-		dot := strings.LastIndexByte(rest, '.')
-		if dot < 1 {
-			return m, fmt.Errorf("metric %q: targets are named as in \"probes.10.0.0.2.rtt_p50_seconds\"", name)
-		}
-		m.target, rest = rest[:dot], rest[dot+1:]
-		kind = reflect.TypeOf(Probe{})
-	case section == "peers":
-		dot := strings.LastIndexByte(rest, '.')
-		if dot < 1 {
-			return m, fmt.Errorf("metric %q: peers are named as in \"peers.10.0.0.2.rtt_seconds\"", name)
-		}
-		m.address, rest = rest[:dot], rest[dot+1:]
-		kind = reflect.TypeOf(Peer{})
+		*rows.name, rest = rest[:dot], rest[dot+1:]
+		kind = rows.row
 	case section == "rdma":
 		return m.ofRDMA(rest)
 	case section == "nvlink":
@@ -73,13 +71,6 @@ func FindMetric(name string) (Metric, error) {
 		}
 		m.ofGPU, m.gpu, rest = true, number, field
 		kind = reflect.TypeOf(NVLink{})
-	case section == "phases":
-		dot := strings.LastIndexByte(rest, '.')
-		if dot < 1 {
-			return m, fmt.Errorf("metric %q: phases are named as in \"phases.weight_sync.seconds_total\"", name)
-		}
-		m.phase, rest = rest[:dot], rest[dot+1:]
-		kind = reflect.TypeOf(Phase{})
 	case section == "findings":
 		class, found := strings.CutSuffix(rest, ".count")
 		if !found || !slices.Contains(findingClasses(), class) {
