@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -80,6 +81,12 @@ class Board(Protocol):
     def read_view(self) -> bytes | None:
         """Return the newest view."""
 
+    def write_note(self, note: bytes) -> None:
+        """Leave what this process has to say to others beside its digest, in place of what it said before."""
+
+    def read_notes(self) -> Mapping[int, bytes]:
+        """Return all notes by number."""
+
     def leave(self) -> None:
         """Say that this process leaves, without waiting, and close the connection."""
 
@@ -143,6 +150,9 @@ class Member:
         self._last_round = self._rests_until = 0.0
         self._changed: dict[int, tuple[bytes, float]] = {}  # digests by number, and since when
         self._told: weakref.ref[Speaker] | None = None  # who knows the rank
+        self._hurry = False
+        self._note: bytes | None = None  # that is to be left
+        self._readers: queue.SimpleQueue[queue.SimpleQueue[Mapping[int, bytes]]] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Start the thread; where none can be started, the view says so."""
@@ -179,6 +189,7 @@ class Member:
         waited_for = now - self._asked > _ASKED_INTERVALS * self.interval
         self._asked = now
         if waited_for:
+            self._hurry = True
             self._wake.set()
         kept, board = self._kept, self.board
         engine = board.engine if board is not None else None
@@ -194,20 +205,65 @@ class Member:
             problem = f"no process has made a new view for {age:.1f} s"
         return kept.view.again(age, problem)
 
+    def leave_note(self, note: bytes) -> None:
+        """Have a note left at once, without waiting for it."""
+        self._note = note
+        self._wake.set()
+
+    def notes(self, seconds: float) -> Mapping[int, bytes]:
+        """Return the notes of all processes, if they come in so many seconds; else none."""
+        answer: queue.SimpleQueue[Mapping[int, bytes]] = queue.SimpleQueue()
+        board = self.board
+        if self._closing or self._thread is None or board is None or board.waiting_since is not None:
+            return {}
+        self._readers.put(answer)
+        self._wake.set()
+        try:
+            return answer.get(timeout=seconds)
+        except queue.Empty:
+            return {}
+
     def _run(self) -> None:
         while not self._closing:
             try:
                 self._step()
+                self._rest()
             except Abandoned:
                 break
             except Exception as error:  # noqa: BLE001 - a guest tells, and does not raise, in a thread of the job
                 self._problem = f"a defect of netmon: {error!r}"
-            self._wake.wait(self.interval / 2)
-            self._wake.clear()
+                self._wake.wait(self.interval / 2)
         board = self.board
         if board is not None:
             with contextlib.suppress(Exception):  # it leaves in any case
                 board.leave()
+
+    def _rest(self) -> None:
+        """Wait for the next round, and carry notes meanwhile."""
+        until = time.monotonic() + self.interval / 2
+        while not self._closing and not self._hurry:
+            left = until - time.monotonic()
+            if left <= 0 or not self._wake.wait(left):
+                break
+            self._wake.clear()
+            if self.board is not None:
+                try:
+                    self._carry(self.board)
+                except BoardError as error:
+                    self._lose(str(error))
+        self._hurry = False
+
+    def _carry(self, board: Board) -> None:
+        note, self._note = self._note, None
+        if note is not None:
+            board.write_note(note)
+        notes: Mapping[int, bytes] | None = None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                reader = self._readers.get_nowait()
+                if notes is None:
+                    notes = board.read_notes()
+                reader.put(notes)
 
     def _step(self) -> None:
         speaker = self._speaker()
@@ -220,6 +276,7 @@ class Member:
             return
         assert self.board is not None
         try:
+            self._carry(self.board)  # what came before there was a board
             self._round(self.board, speaker)
         except BoardError as error:
             self._lose(str(error))
@@ -394,6 +451,17 @@ class Hold:
         if member is None:
             return ClusterView(None, None, _child or "this process takes no part in the view of its job any more")
         return member.view()
+
+    def leave_note(self, note: bytes) -> None:
+        """Leave a note for the other processes of the job, without waiting for it."""
+        member = self._member
+        if member is not None:
+            member.leave_note(note)
+
+    def notes(self, seconds: float) -> Mapping[int, bytes]:
+        """Return the newest notes of the job's processes, if they come in so many seconds; else none."""
+        member = self._member
+        return member.notes(seconds) if member is not None else {}
 
     def release(self) -> None:
         """Wish it no more; the last one ends the thread."""

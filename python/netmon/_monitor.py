@@ -482,13 +482,29 @@ class Monitor:
         Raises:
             ClosedError: the monitor was closed.
         """
+        hold = self._held()
+        return ClusterView(None, None, "the monitor was made with cluster=False") if hold is None else hold.view()
+
+    def _held(self) -> _cluster.Hold | None:
+        """Have this process take part from the first call on, unless it is never to."""
         if self.closed:
             self._gone()
         if self._hold is None:
             if self._cluster is False:
-                return ClusterView(None, None, "the monitor was made with cluster=False")
+                return None
             self._hold = self._join()
-        return self._hold.view()
+        return self._hold
+
+    def _leave_note(self, note: bytes) -> None:
+        """Leave a note for the other processes of the job, in place of the one before, without waiting for it."""
+        hold = self._held()
+        if hold is not None:
+            hold.leave_note(note)
+
+    def _notes(self, seconds: float) -> Mapping[int, bytes]:
+        """Return the newest notes of the job's processes, if they come in so many seconds; else none."""
+        hold = self._held()
+        return {} if hold is None else hold.notes(seconds)
 
     def _join(self) -> _cluster.Hold:
         """Have this process take part in the view of its job, as long as what is returned is not released."""

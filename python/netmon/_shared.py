@@ -12,6 +12,7 @@ from ._monitor import Monitor
 _lock = threading.Lock()
 _monitor: Monitor | None = None
 _options: dict[str, Any] = {}
+_options_hold = False  # whatever configure_shared says
 
 
 def shared_monitor() -> Monitor:
@@ -39,7 +40,7 @@ def existing_monitor() -> Monitor | None:
 def configure_shared(**options: Any) -> None:
     """Say how the shared monitor is to measure, with the arguments of ``Monitor``, and start it.
 
-    Saying the same again is fine.
+    Saying the same again is fine. Where ``netmon run`` has started it, its options hold, and what is said here does nothing.
 
     Raises:
         ConfigError: an option is wrong, or the monitor already runs with others.
@@ -48,7 +49,7 @@ def configure_shared(**options: Any) -> None:
     global _monitor, _options
     with _lock:
         if _monitor is not None and not _monitor.closed:
-            if options == _options:
+            if options == _options or _options_hold:
                 return
             raise ConfigError(
                 f"too late to configure {_written(options)}: the shared monitor of this process already runs with "
@@ -62,6 +63,20 @@ def configure_shared(**options: Any) -> None:
             _options = options
             raise
         _options = options
+
+
+def start_shared(**options: Any) -> Monitor:
+    """Return the shared monitor, and where there is none yet, start it with these options, which hold from then on.
+
+    Raises:
+        Error: it cannot be made.
+    """
+    global _monitor, _options, _options_hold
+    with _lock:
+        if _monitor is None or _monitor.closed:
+            _monitor = Monitor(**options)
+            _options, _options_hold = options, True
+        return _monitor
 
 
 def _written(options: dict[str, Any]) -> str:
@@ -80,9 +95,9 @@ def shared_option(name: str) -> Any:
 
 def close_shared_monitor() -> None:
     """Close the shared monitor and forget how it was configured; the next use makes a new one."""
-    global _monitor, _options
+    global _monitor, _options, _options_hold
     with _lock:
-        monitor, _monitor, _options = _monitor, None, {}
+        monitor, _monitor, _options, _options_hold = _monitor, None, {}, False
     if monitor is not None:
         monitor.close()
 

@@ -130,6 +130,24 @@ def test_a_frozen_store_holds_nothing_up(store: Any, member: Any) -> None:
         until(lambda one=one: one.view().problem is None and says(one, "who") == [0, 1])
 
 
+def test_notes_are_carried_beside_the_rounds(store: Any, member: Any) -> None:
+    port, process = store
+    one, two = (member(port, rank, 2) for rank in range(2))
+    assert one.notes(0.05) in ({}, {0: b"early"}), "before there is a way to the others there are none"
+    one.leave_note(b"early")
+    until(lambda: two.notes(1.0) == {0: b"early"})
+    one.leave_note(b"\0\xff" * 1000)
+    two.leave_note(b"other")
+    until(lambda: one.notes(1.0) == {0: b"\0\xff" * 1000, 1: b"other"} == two.notes(1.0))
+    process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    one.leave_note(b"held up")
+    assert one.notes(0.2) == {}
+    assert time.monotonic() - begun < 1.0, "who asks waits no longer than it said"
+    process.send_signal(signal.SIGCONT)
+    until(lambda: two.notes(1.0).get(0) == b"held up")
+
+
 def test_a_store_that_is_gone_is_not_tried_again(store: Any, member: Any, capfd: pytest.CaptureFixture[str]) -> None:
     port, process = store
     one = member(port, 0, 1)

@@ -31,6 +31,7 @@ def _actor_class() -> type[Any]:
             self.heard: dict[int, float] = {}  # when
             self.lease = b""
             self.view: bytes | None = None
+            self.notes: dict[int, bytes] = {}
 
         def join(self, process: str) -> int:
             if process not in self.numbers:
@@ -49,6 +50,7 @@ def _actor_class() -> type[Any]:
 
         def forget(self, number: int) -> None:
             self.kept.pop(number, None)
+            self.notes.pop(number, None)
             self.heard.pop(number, None)
             self.numbers = {process: other for process, other in self.numbers.items() if other != number}
 
@@ -68,6 +70,12 @@ def _actor_class() -> type[Any]:
 
         def read_view(self) -> bytes | None:
             return self.view
+
+        def write_note(self, number: int, note: bytes) -> None:
+            self.notes[number] = note
+
+        def read_notes(self) -> dict[int, bytes]:
+            return self.notes
 
     return NetmonBoard
 
@@ -151,6 +159,15 @@ class RayBoard:
         """Return the newest view."""
         view: bytes | None = self._call("read_view")
         return view
+
+    def write_note(self, note: bytes) -> None:
+        """Leave a note."""
+        self._call("write_note", self.number, note)
+
+    def read_notes(self) -> Mapping[int, bytes]:
+        """Return all notes by number."""
+        notes: Mapping[int, bytes] = self._call("read_notes")
+        return notes
 
     def leave(self) -> None:
         """Say so, without waiting for an answer."""

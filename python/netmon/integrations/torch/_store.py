@@ -280,6 +280,16 @@ class StoreBoard:
         self._has_view = self._has_view or bool(self.connection.check([_VIEW]))
         return self.connection.get(_VIEW) if self._has_view else None
 
+    def write_note(self, note: bytes) -> None:
+        """Leave a note."""
+        self.connection.set(_note_key(self.number), note)
+
+    def read_notes(self) -> Mapping[int, bytes]:
+        """Return all notes by rank."""
+        keys = {_note_key(rank): rank for rank in range(self._size)}
+        there = self.connection.check(list(keys))
+        return {keys[key]: note for key, note in zip(there, self.connection.multi_get(there), strict=True)}
+
     def leave(self) -> None:
         """Say so, and close."""
         try:
@@ -304,6 +314,10 @@ class StoreBoard:
 
 def _digest_key(rank: int) -> str:
     return f"{_PREFIX}digest/{rank}"
+
+
+def _note_key(rank: int) -> str:
+    return f"{_PREFIX}note/{rank}"
 
 
 def _is_too_old(version: str) -> bool:
