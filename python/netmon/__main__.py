@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m netmon",
         description="Measure the network of this machine for a moment and print what its counters, and probes, say.",
+        epilog="`netmon run -- COMMAND` attaches netmon to a training job instead: `netmon run --help`.",
     )
     parser.add_argument("--json", action="store_true", help="print the sample document (docs/metrics.md)")
     parser.add_argument(
@@ -100,6 +101,11 @@ def _measure(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["run"]:
+        from netmon._run import main as run
+
+        run(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.bandwidth is None and options.seconds is not None and not 0.02 <= options.seconds <= 3600:

@@ -218,7 +218,7 @@ def test_wheel_holds_the_package_and_nothing_else(distributions):
 
     package = ROOT / "python" / "netmon"
     wanted = {f"netmon/{path.relative_to(package)}" for path in package.rglob("*.py")} | {"netmon/py.typed"}
-    wanted |= {f"{info}/{file}" for file in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    wanted |= {f"{info}/{file}" for file in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
     wanted |= {
         f"netmon/_native/{file}"
         for file in (
@@ -267,6 +267,10 @@ def test_installed_wheel_works_alone(installed):
     assert installed.run("-m", "netmon", "--version").strip() == f"netmon {VERSION} (library {VERSION})"
     document = json.loads(installed.run("-m", "netmon", "--json", "--seconds", "0.05"))
     assert document["schema"] == "netmon.sample/1"
+    command = Path(installed.python).with_name("netmon")
+    assert run(command, "--version").strip() == f"netmon {VERSION} (library {VERSION})"
+    code = "import sys; print('netmon._imports' in sys.modules, 'netmon' in sys.modules)"
+    assert run(command, "run", "--", installed.python, "-c", code) == "True False\n"
     sentence = "Monitor.to_pandas needs pandas: pip install pandas"
     code = "import netmon\ntry: netmon.Monitor().to_pandas()\nexcept ImportError as error: print(error)"
     assert installed.run("-c", code).strip() == sentence

@@ -1,0 +1,100 @@
+"""netmon run: a command, with netmon attached to what trains below it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from ._options import VARIABLE, RunOptions
+from .integrations.ray._hooks import BEFORE_VARIABLE
+
+_SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
+_RAY_HOOK = "netmon.integrations.ray.runtime_env_hook"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="netmon run",
+        usage="netmon run [options] -- COMMAND [ARGUMENT ...]",
+        description=(
+            "Run a command with netmon attached to every process below it that trains: ranks of torchrun, deepspeed and "
+            "accelerate, Ray drivers and their actors. Nothing of the training code changes (docs/run.md)."
+        ),
+    )
+    parser.add_argument("--interval", type=float, metavar="S", help="seconds between two samples (default: 1)")
+    parser.add_argument(
+        "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
+    )
+    parser.add_argument("--targets", nargs="+", metavar="TARGET", help="whom to probe beside the training peers")
+    parser.add_argument("--cluster-interval", type=float, metavar="S", help="seconds between two digests (default: 2)")
+    parser.add_argument("--no-cluster", action="store_true", help="do not take part in a view of the whole job")
+    parser.add_argument("--no-collectives", action="store_true", help="do not time the job's collectives")
+    parser.add_argument("--nodes", action="store_true", help="log every node's own values too, under network/node/<name>/")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options, and the command: what follows the first ``--``, or the first word that is no option."""
+    mine, separator, rest = arguments, [], []
+    if "--" in arguments:
+        place = arguments.index("--")
+        mine, separator, rest = arguments[:place], ["--"], arguments[place + 1 :]
+    parser = _parser()
+    options = parser.parse_args(mine)
+    # Without our own, the separator is the command's.
+    command = [*options.command, *separator, *rest] if options.command else rest
+    if not command:
+        parser.error("no command is given; for example: netmon run -- torchrun train.py")
+    return options, command
+
+
+def environment(options: RunOptions, before: dict[str, str]) -> dict[str, str]:
+    """Return the environment in which Python processes attach netmon, from the one that they would have."""
+    folders = before.get("PYTHONPATH", "")
+    if folders.split(os.pathsep)[0] != _SITE:
+        folders = os.pathsep.join([_SITE, folders]) if folders else _SITE
+    after = {**before, "PYTHONPATH": folders, VARIABLE: options.to_json()}
+    hook = before.get("RAY_RUNTIME_ENV_HOOK")
+    if hook != _RAY_HOOK:
+        after["RAY_RUNTIME_ENV_HOOK"] = _RAY_HOOK
+        if hook:
+            after[BEFORE_VARIABLE] = hook
+    return after
+
+
+def _fail(status: int, command: str, why: str) -> NoReturn:
+    print(f"netmon run: {command}: {why}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Become the command."""
+    options, command = _split(arguments)
+    try:
+        run_options = RunOptions(
+            interval=options.interval,
+            interfaces=options.interfaces,
+            targets=options.targets,
+            cluster_interval=options.cluster_interval,
+            cluster=not options.no_cluster,
+            collectives=not options.no_collectives,
+            nodes=options.nodes,
+        )
+    except ValueError as error:
+        _parser().error(str(error))
+    sys.stdout.flush()
+    # Python ignores them, and what is ignored stays so in the command.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, environment(run_options, dict(os.environ)))  # noqa: S606 - the command is the user's
+    except FileNotFoundError as error:
+        _fail(127, command[0], str(error.strerror) if os.sep in command[0] else "command not found")
+    except OSError as error:
+        _fail(126, command[0], error.strerror or str(error))
+    except ValueError as error:
+        _fail(126, command[0], str(error))

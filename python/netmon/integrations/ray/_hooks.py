@@ -1,0 +1,89 @@
+"""The hooks that Ray itself offers: one that may change a job's runtime environment, one that runs in each of its workers.
+
+Neither imports Ray, and neither raises: what a hook raises ends the driver, or the worker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from ... import _imports
+from ..._options import VARIABLE
+
+# The hook that the environment named before netmon took its place.
+BEFORE_VARIABLE = "NETMON_RAY_RUNTIME_ENV_HOOK"
+
+_KEY = "worker_process_setup_hook"
+_SETUP = "netmon.integrations.ray.setup"
+# Ray's own: where it stands, the hook has been handed out already, and another one in its place ends the driver.
+_HANDED_OUT = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
+
+
+def setup() -> None:
+    """Have netmon attached to this worker of Ray when it trains; until then nothing is loaded or started.
+
+    It is for Ray to call (``worker_process_setup_hook``). Calling it twice is fine.
+    """
+    _imports.guarded(_imports.install)
+
+
+def runtime_env_hook(runtime_env: Mapping[str, Any] | None) -> Any:
+    """Return a job's runtime environment with ``setup`` added, beside a setup hook that the job has itself.
+
+    It is for Ray to call in the driver (``RAY_RUNTIME_ENV_HOOK``).
+    """
+    before = os.environ.get(BEFORE_VARIABLE)
+    if before:
+        runtime_env = _named(before)(runtime_env)  # it raises what it would raise without netmon
+    setup()
+    try:
+        return _with_setup(dict(runtime_env or {}))
+    except Exception as error:  # noqa: BLE001 - the job starts without netmon
+        _imports.warn(f"netmon is not attached to Ray's workers: {type(error).__name__}: {error}")
+        return runtime_env
+
+
+def _with_setup(runtime_env: dict[str, Any]) -> dict[str, Any]:
+    variables = dict(runtime_env.get("env_vars") or {})
+    theirs = runtime_env.get(_KEY)
+    if _HANDED_OUT in variables and theirs != _SETUP:
+        _imports.warn(
+            f"netmon is not attached to Ray's workers: the job that was submitted has a {_KEY} of its own, {theirs!r}; "
+            f"have it call {_SETUP}()"
+        )
+        return runtime_env
+    if theirs != _SETUP:
+        runtime_env[_KEY] = _worker_hook(theirs)
+    if VARIABLE in os.environ:
+        runtime_env["env_vars"] = {VARIABLE: os.environ[VARIABLE], **variables}
+    return runtime_env
+
+
+def _named(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _worker_hook(theirs: str | Callable[[], None] | None) -> Callable[[], None]:
+    """Return a hook that travels with its code: a name that a node cannot import would end each of its workers."""
+
+    def netmon_setup() -> None:
+        from importlib import import_module
+
+        try:
+            import_module("netmon.integrations.ray").setup()
+        except Exception as error:  # noqa: BLE001 - the job goes on without netmon
+            import logging
+
+            logging.getLogger("netmon").warning("netmon is not attached on this node: %s: %s", type(error).__name__, error)
+        if isinstance(theirs, str):
+            module, _, name = theirs.rpartition(".")
+            getattr(import_module(module), name)()
+        elif theirs is not None:
+            theirs()
+
+    return netmon_setup
