@@ -1,0 +1,85 @@
+"""What this process has of the integration: its phases and the values that it logs, made when they are first needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ... import _imports, _training
+from ..._options import RunOptions
+from .._flat import FlatValues
+from .._phases import Phases
+
+_lock = threading.Lock()
+_phases: Phases | None = None
+_values: FlatValues | None = None
+_failed = False  # the library is missing: asked once
+_looked_around = False
+_MOST_PEERS = 64
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Be in a phase, where that can be measured. Nothing of netmon's is raised."""
+    phases = _made()
+    if phases is None:
+        yield
+        return
+    _imports.guarded(phases.begin, name)
+    try:
+        yield
+    finally:
+        _imports.guarded(phases.end, name)
+
+
+def values(step: object) -> dict[str, float]:
+    """Return what is to be logged at a step; nothing where nothing is measured."""
+    found: dict[str, float] = {}
+    if _made() is not None and _values is not None:
+        _imports.guarded(_look_around)
+        _imports.guarded(lambda: found.update(_values.at(step)))
+    return found
+
+
+def _look_around() -> None:
+    """Have the process that logs probe the other nodes of Ray's cluster, as ranks of torch probe their master."""
+    global _looked_around
+    ray: Any = sys.modules.get("ray")
+    if _looked_around or ray is None or not ray.is_initialized():
+        return
+    _looked_around = True
+    here = ray.util.get_node_ip_address()
+    others = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] != here]
+    if others:
+        _training.training_begins().set_job(peers=others[:_MOST_PEERS])
+
+
+def _made() -> Phases | None:
+    global _failed
+    if _phases is None and not _failed:
+        with _lock:
+            if _phases is None and not _failed:
+                _failed = True
+                _imports.guarded(_make)
+    return _phases
+
+
+def _make() -> None:
+    global _phases, _values, _failed
+    monitor = _training.training_begins()
+    phases = Phases(monitor)
+    _values = FlatValues(monitor, phases, nodes=RunOptions.from_environment().nodes)
+    _phases, _failed = phases, False
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _phases, _values, _failed, _looked_around
+    _lock = threading.Lock()
+    _phases, _values, _failed, _looked_around = None, None, False, False
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
