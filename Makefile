@@ -12,7 +12,7 @@ env = environment=$$(python/tests/environment.sh) && "$$environment"/bin
 c_files = capi/*.c capi/*.h capi/testdata/host/*.c capi/testdata/host/*.h capi/testdata/host/*.cpp capi/testdata/nvml/*.c include/*.h \
   bindings/cpp/*.hpp bindings/examples/*/*.c bindings/examples/*/*.cpp python/bench/*.c python/tests/lab/*.c
 go_folders = capi core python/bench
-shell_files = build.sh python/tests/environment.sh $(wildcard .ci/run examples/*/*.sh)
+shell_files = build.sh python/tests/environment.sh python/tests/integrations/environment.sh $(wildcard .ci/run examples/*/*.sh)
 python_files = python $(wildcard examples)
 
 .PHONY: build
@@ -45,6 +45,11 @@ test-c: ## The C ABI: symbols, bad arguments, forks, signals, sanitizers, C and 
 .PHONY: test-python
 test-python: build ## The Python package, the drop-in, packaging, and the truth about a link
 	$(env)/python -m pytest python/tests $(call again,$(env)/python -m pytest --last-failed python/tests)
+
+.PHONY: test-integrations
+test-integrations: build ## Real trainings with netmon attached, on processors: OpenRLHF by torchrun and on Ray; 7 GB once
+	environment=$$(python/tests/integrations/environment.sh) && \
+	  "$$environment"/bin/python -m pytest python/tests/integrations $(call again,"$$environment"/bin/python -m pytest --last-failed python/tests/integrations)
 
 .PHONY: test-long
 test-long: build ## Long forms of the tests: 60 s of flatness, thousands of forks, an install without Go

@@ -1,0 +1,1 @@
+"""The group by which weights come."""

@@ -1,0 +1,3 @@
+"""vLLM's form of a prompt."""
+
+TokensPrompt = dict

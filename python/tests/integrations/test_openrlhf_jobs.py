@@ -1,0 +1,243 @@
+"""The unmodified OpenRLHF under netmon run, on two hosts of the lab, and what its trackers hold afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import openrlhf_jobs as jobs
+import pytest
+from lab import Lab
+from lab.network import Host
+
+HERE = Path(__file__).parent
+RUN = [sys.executable, "-m", "netmon", "run", "--interval", "0.2", "--cluster-interval", "0.2"]
+NODE = ["receive_bytes_per_second", "transmit_bytes_per_second", "utilization_ratio", "retransmit_ratio", "drops", "errors"]
+# Known whenever the view of the job is there.
+JOB = [f"network/{name}" for name in (*NODE, "nodes", "rtt_p50_seconds", "loss_ratio")]
+PHASE = ["seconds", "bytes", "utilization_ratio"]
+
+spec = find_spec("openrlhf")
+if spec is None or spec.origin is None or find_spec("deepspeed") is None:
+    pytest.skip("needs OpenRLHF: make test-integrations", allow_module_level=True)
+OPENRLHF = Path(spec.origin).parent
+
+Series = dict[str, list[tuple[int, float]]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unmodified() -> Iterator[None]:
+    """OpenRLHF's files are the same before and after."""
+
+    def digest() -> str:
+        files = sorted(file for file in OPENRLHF.rglob("*") if file.is_file() and file.suffix != ".pyc")
+        return hashlib.sha256(b"".join(str(file).encode() + file.read_bytes() for file in files)).hexdigest()
+
+    before = digest()
+    yield
+    assert digest() == before
+
+
+@pytest.fixture(scope="module")
+def make_assets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    made: dict[int, Path] = {}
+
+    def make(hidden_size: int = 64) -> Path:
+        if hidden_size not in made:
+            folder = made[hidden_size] = tmp_path_factory.mktemp(f"assets{hidden_size}")
+            command = [sys.executable, HERE / "assets.py", folder, str(hidden_size)]
+            subprocess.run(command, env=jobs.environment(folder), check=True, capture_output=True, timeout=300)
+        return made[hidden_size]
+
+    return make
+
+
+def logged(work: Path) -> Series:
+    command = [sys.executable, HERE / "events.py", work]
+    done = subprocess.run(command, env=jobs.environment(work), check=True, capture_output=True, text=True, timeout=300)
+    return json.loads(done.stdout)
+
+
+def at(found: Series, name: str) -> dict[int, float]:
+    assert name in found, sorted(found)
+    return dict(found[name])
+
+
+def environment(work: Path, **more: str) -> dict[str, str]:
+    return {**jobs.environment(work), "GLOO_SOCKET_IFNAME": "eth0", **more}
+
+
+def torchrun(lab: Lab, training: str, assets: Path, work: Path, *more: str, options: tuple[str, ...] = ()) -> str:
+    """Train with a rank on each host, and return what the first one printed."""
+    one, two = lab.hosts
+    processes, logs = [], [work / "one.log", work / "two.log"]
+    for number, (host, log) in enumerate(zip((one, two), logs, strict=True)):
+        rendezvous = ["--nnodes", "2", "--node_rank", str(number), "--nproc_per_node", "1"]
+        rendezvous += ["--master_addr", one.address, "--master_port", "29611"]
+        command = [*RUN, *options, "--", *jobs.torchrun(*rendezvous), *jobs.arguments(training, assets, work), *more]
+        with log.open("w") as file:
+            processes.append(host.start(*command, env=environment(work), cwd=work, stdout=file, stderr=file))
+    codes = [process.wait(600) for process in processes]
+    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+    return logs[0].read_text()
+
+
+def test_sft(make_lab, make_assets, tmp_path):
+    log = torchrun(make_lab(2), "train_sft", make_assets(64), tmp_path, options=("--nodes",))
+    found = logged(tmp_path)
+    assert {name for name in found if name.startswith("train/")} == {
+        f"train/{name}" for name in ("gpt_loss", "lr", "grad_norm", "loss_mean")
+    }
+    steps = set(at(found, "train/gpt_loss"))
+    assert steps == {1, 2, 3, 4}
+    for name in JOB:
+        assert set(at(found, name)) == steps, name
+    assert at(found, "network/nodes") == dict.fromkeys(steps, 2.0)
+    assert max(at(found, "network/transmit_bytes_per_second").values()) > 10_000
+    nodes = {name.split("/")[2] for name in found if name.startswith("network/node/")}
+    assert len(nodes) == 2
+    # A checkpoint is written after the step is logged, so the next one has it.
+    assert set(at(found, "network/phase/checkpoint/bytes")) == {3}
+    assert "netmon" not in log, "no warning"
+
+
+@pytest.mark.parametrize("training", ["train_rm", "train_dpo"])
+def test_trainers_that_log_to_wandb(make_lab, make_assets, tmp_path, training):
+    torchrun(make_lab(2), training, make_assets(64), tmp_path, "--logger.wandb.key", "0" * 40)
+    found = logged(tmp_path)
+    steps = set(at(found, "train/lr" if "train/lr" in found else "train/loss"))
+    assert len(steps) == 4
+    for name in JOB:
+        assert set(at(found, name)) == steps, name
+    assert set(at(found, "network/phase/checkpoint/seconds")) == {3}
+
+
+class Cluster:
+    """Ray on both hosts, two invented GPUs each: a policy of two ranks on one, the engine on the other."""
+
+    def __init__(self, lab: Lab, work: Path, **more: str) -> None:
+        self.one, self.two = lab.hosts
+        self.folder = Path(tempfile.mkdtemp(prefix="netmon-ray"))  # its sockets' names have to be short
+        self.environment = environment(work, RAY_ADDRESS=f"{self.one.address}:6399", **more)
+        self.start(self.one, jobs.ray_start(self.one.address, 6399, 2, self.folder))
+        self.start(self.two, jobs.ray_start(self.one.address, 6399, 2, None))
+
+    def start(self, host: Host, command: list[str]) -> None:
+        variables = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        host.run(*command, "--node-ip-address", host.address, env=variables, timeout=180)
+
+    def run(self, log: Path, *command: str) -> str:
+        with log.open("w") as file:
+            process = self.one.start(*command, env=self.environment, cwd=log.parent, stdout=file, stderr=file)
+            code = process.wait(600)
+        assert code == 0, log.read_text()[-6000:]
+        return log.read_text()
+
+    def close(self) -> None:
+        # `ray stop` ends every Ray on the machine; these are the processes of this lab.
+        for host in (self.one, self.two):
+            for pid in host.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_cluster(make_lab) -> Iterator[Callable[..., tuple[Lab, Cluster]]]:
+    made: list[Cluster] = []
+
+    def make(work: Path, **more: str) -> tuple[Lab, Cluster]:
+        lab = make_lab(2)
+        made.append(Cluster(lab, work, **more))
+        return lab, made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+PPO_STEPS = {1, 2, 3}
+TIMING = [f"train/timing/{name}" for name in ("make_experience", "ppo_train", "broadcast", "generation", "step_total")]
+
+
+def check_ppo(found: Series, parameters: int) -> None:
+    for name in TIMING:
+        assert set(at(found, name)) == PPO_STEPS, name
+    assert {"train/reward", "train/policy_loss", "train/rollout/reward_mean"} <= set(found)
+    for name in ("receive_bytes_per_second", "transmit_bytes_per_second", "utilization_ratio", "drops", "errors", "nodes"):
+        assert set(at(found, f"network/{name}")) == PPO_STEPS, name
+    assert max(at(found, "network/nodes").values()) == 2
+    for phase in ("generation", "make_experience", "ppo_train", "broadcast"):
+        for name in PHASE:
+            assert set(at(found, f"network/phase/{phase}/{name}")) == PPO_STEPS, (phase, name)
+        timing = at(found, f"train/timing/{phase}")
+        for step, seconds in at(found, f"network/phase/{phase}/seconds").items():
+            assert seconds <= timing[step] + 0.01, (phase, step)
+    assert set(at(found, "network/phase/checkpoint/bytes")) == {3}
+    for step, count in at(found, "network/phase/broadcast/bytes").items():
+        assert parameters <= count < 1.3 * parameters + 50_000, step
+
+
+def test_ppo_on_a_limited_link(make_cluster, make_assets, tmp_path):
+    """7 MB of weights over 100 Mbit/s: the phase is as long as that takes, and as busy as that is."""
+    assets = make_assets(512)
+    parameters = json.loads((assets / "parameters.json").read_text())["bytes"]
+    lab, cluster = make_cluster(tmp_path)
+    limit = 100e6
+    for host in lab.hosts:
+        host.egress.limit_rate(limit)
+    command = [*RUN, "--", sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path)]
+    log = cluster.run(tmp_path / "log", *command)
+    found = logged(tmp_path)
+    check_ppo(found, parameters)
+    assert "netmon is not attached" not in log
+    shares = at(found, "network/phase/broadcast/utilization_ratio")
+    least = parameters * 8 / limit
+    for step, seconds in at(found, "network/phase/broadcast/seconds").items():
+        assert seconds > 0.9 * least, step
+        # Of the 10 Gbit/s that a veth says it has.
+        assert 0.3 * limit < shares[step] * 10e9 < 1.1 * limit, (step, shares[step])
+
+
+def test_ppo_by_ray_job_submit(make_cluster, make_assets, tmp_path):
+    """The driver knows nothing of netmon: Ray calls the hook in each worker."""
+    assets = make_assets(64)
+    parameters = json.loads((assets / "parameters.json").read_text())["bytes"]
+    _, cluster = make_cluster(tmp_path)
+    hook: dict[str, Any] = {
+        "worker_process_setup_hook": "netmon.integrations.ray.setup",
+        "env_vars": {"NETMON_RUN": json.dumps({"interval": 0.2, "cluster_interval": 0.2})},
+    }
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", f"http://{cluster.one.address}:8299"]
+    driver = " ".join([sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path)])
+    cluster.run(
+        tmp_path / "log", *submit, "--runtime-env-json", json.dumps(hook), "--", "bash", "-c", f"cd {tmp_path} && exec {driver}"
+    )
+    check_ppo(logged(tmp_path), parameters)
+
+
+def test_ppo_goes_on_without_the_library(make_cluster, make_assets, tmp_path):
+    broken = tmp_path / "libnetmon.so"
+    broken.write_text("no library")
+    _, cluster = make_cluster(tmp_path, NETMON_LIBRARY=str(broken))  # the workers' environment is the cluster's
+    command = [*RUN, "--", "env", sys.executable, *jobs.arguments("train_ppo_ray", make_assets(64), tmp_path)]
+    log = cluster.run(tmp_path / "log", *command)
+    found = logged(tmp_path)
+    assert set(at(found, "train/timing/step_total")) == PPO_STEPS
+    assert not any(name.startswith("network/") for name in found)
+    # One process says so, once. It is shown twice: Ray's two nodes, on one machine here, both follow its log.
+    said = re.findall(r"\(\w+ pid=(\d+).*netmon is not attached: LibraryError: ", log)
+    assert len(set(said)) == 1, log
+    assert len(said) <= 2, log
