@@ -126,7 +126,10 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 			return 0, err
 		}
 	}
-	c.watched = true
+	if !c.watched {
+		c.watched = true
+		c.table.Forget(m.clock.Monotonic())
+	}
 	if request.unseen != "" {
 		c.unseen = request.unseen
 	}
@@ -195,7 +198,12 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	c.drain()
 	d.self.CollectivesDroppedTotal, d.self.CollectivesUnlistedTotal = c.dropped, c.table.Unlisted()
 	if now.base != nil && now.window > 0 {
-		d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(now.base.monotonic, now.monotonic)) / units.Seconds(now.window))
+		share, ok := c.table.Share(now.base.monotonic, now.monotonic, now.monotonic)
+		if ok {
+			d.CollectiveRatio = d.real(share)
+		} else {
+			d.lack("collective_ratio", "ends were looked for in too little of the last 60 s, to spare the job")
+		}
 	} else {
 		d.lack("collective_ratio", c.m.whyNoWindow())
 	}
@@ -272,7 +280,7 @@ func (c *collectives) explain(d *document, rows []collective.Row) {
 		name := r.Op.String() + " of " + r.Group.Name
 		switch {
 		case r.Ends == 0:
-			unended.add("no end is known in the last 60 s", name)
+			unended.add("no end is known well enough in the last 60 s", name)
 		case r.AlgBW == collective.Unmoved:
 			unmoved.add("moves no data", name)
 		case r.BusBW == collective.Unmoved:
@@ -308,7 +316,7 @@ func (c *collectives) remember(uint64) {
 	defer c.mu.Unlock()
 	// The records are moved on after this: the last one goes. Windows of digests begin further back.
 	if r := c.m.records[keptRecords-2]; r != nil {
-		c.table.Forget(min(r.monotonic, c.m.readAt-markIntervals*c.m.config.ClusterInterval))
+		c.table.Forget(min(r.monotonic, c.m.readAt-max(markIntervals*c.m.config.ClusterInterval, collective.Window)))
 	}
 }
 

@@ -163,7 +163,7 @@ def test_every_end_says_how_exact_it_is(calls: Any) -> None:
         for name in EXPECTED:
             for record in found.get(name, ()):
                 assert record["end"] in ("exact", "polled", "bound"), (name, record)
-                assert 0 <= record["duration_error_seconds"] <= record["duration_seconds"], (name, record)
+                assert record["duration_error_seconds"] >= 0, (name, record)
                 assert (record["end"] == "exact") == (record["duration_error_seconds"] == 0), (name, record)
         assert found["not waited for"][0]["end"] == "polled"
         assert found["async_op"][0]["end"] in ("exact", "bound", "polled")
