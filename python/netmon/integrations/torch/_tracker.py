@@ -1,9 +1,9 @@
 """What is known of each collective between its call and its end, and how the end is found out.
 
-A way of seeing calls (``_hooks``, ``_library``) tells of each one. Its end is seen where the job waits for it in Python
-(``Work.wait``), and looked for by a thread where it does not: closely for as many as it may spend time on (``_ration``), and now
-and then for the others, of which the next call lets go. Nothing here may raise into the job, hold it up, or keep its tensors for
-long.
+A way of seeing calls (``_hooks``, ``_library``) tells of each one. Its end is seen where the job waits for it in
+Python (``Work.wait``), and looked for by a thread where it does not: closely for as many as it may spend time on
+(``_ration``), and now and then for the others, of which the next call lets go. Nothing here may raise into the job,
+hold it up, or keep its tensors for long.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Tracker:
         return not self.mask or call[SEQUENCE_] & self.mask < _BLOCK
 
     def _let_go(self, newest: Call) -> None:
-        """Let go of the oldest, if it has ended: so none is kept for longer than the job goes on calling, and no thread is woken."""
+        """Let go of the oldest, if it has ended: while the job calls, none is kept for long, and no thread is woken."""
         try:
             work, call = next(iter(self.live.items()))
             if call is newest or not call[FREE_]:
@@ -201,11 +201,8 @@ class Tracker:
             result = _look_at(work, call, known) if marks is None else marks.look(work, known)
             if result is not None and self.live.pop(work, None) is not None:
                 self._ended(call, result)
-        except (
-            StopIteration,
-            RuntimeError,
-        ):  # there is none, or another thread changed it, or an aborted one, which the thread sees
-            pass
+        except (StopIteration, RuntimeError):
+            pass  # there is none, or another thread changed them, or it cannot be asked: the thread will note that
 
     def _ended(self, call: Call, result: tuple[int, int, int]) -> None:
         """Record one that was found to have ended."""
