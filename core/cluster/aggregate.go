@@ -534,7 +534,7 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
 			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
 			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
-			Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
+			PendingCount: a.numbers.count(d.PendingCount), Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
 			row.Peers[i] = where.way(&d.Peers[i], &a.numbers)

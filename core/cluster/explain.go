@@ -99,6 +99,7 @@ func rankFields() []lacking[Rank] {
 		{"pending_seconds", unpending, func(r *Rank) bool { return r.PendingSeconds == nil }},
 		{"pending_sequence", unpending, func(r *Rank) bool { return r.PendingSequence == nil }},
 		{"pending_op", unpending, func(r *Rank) bool { return r.PendingOp == nil }},
+		{"pending_count", "nobody tells there what is under way", func(r *Rank) bool { return r.PendingCount == nil }},
 		{"phase", "in none", func(r *Rank) bool { return r.Phase == nil }},
 	}
 }

@@ -54,6 +54,7 @@ type Rank struct {
 	PendingSeconds      *float64 `json:"pending_seconds"`
 	PendingSequence     *uint64  `json:"pending_sequence"`
 	PendingOp           *string  `json:"pending_op"`
+	PendingCount        *uint64  `json:"pending_count"` // 0: nothing has been under way for long; nil: nobody tells
 	Phase               *string  `json:"phase"`
 	Peers               []Way    `json:"peers"`
 }

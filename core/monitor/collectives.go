@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"netmon/core/clock"
+	"netmon/core/cluster"
 	"netmon/core/collective"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -218,10 +219,28 @@ func (c *collectives) pending() (oldest collective.Record, count int, why string
 	switch {
 	case !told:
 		return oldest, 0, "nobody tells what is under way"
-	case count == 0 || oldest.Group == 0 || int(oldest.Group) > len(c.table.Groups()):
+	case count == 0 || !c.isNamed(oldest.Group):
 		return oldest, 0, "nothing is under way for long"
 	}
 	return oldest, count, ""
+}
+
+// pendingCount is how many are under way for long, cluster.None where nobody tells, or not in which group. The caller holds the lock.
+func (c *collectives) pendingCount() uint64 {
+	source := c.m.options.Collectives
+	if source == nil {
+		return cluster.None
+	}
+	oldest, count, told := source.Pending()
+	if !told || count > 0 && !c.isNamed(oldest.Group) {
+		return cluster.None
+	}
+	return uint64(count)
+}
+
+// isNamed tells whether a number is that of a group. The caller holds the lock.
+func (c *collectives) isNamed(group uint32) bool {
+	return group != 0 && int(group) <= len(c.table.Groups())
 }
 
 func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {

@@ -451,6 +451,7 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 	begin = max(begin, c.table.Since()) // of a window that is longer than what is kept, the newer part speaks for all of it
 	busy := c.table.Busy(begin, end)    // in those that have ended
 	d.Marks = c.marks.choose(now, interval)
+	d.PendingCount = c.pendingCount()
 	if oldest, _, why := c.pending(); why == "" {
 		// Those that have ended meanwhile were under way at the same time.
 		from := min(end, max(begin, oldest.Enter))

@@ -66,6 +66,7 @@ class ClusterRank:
     pending_seconds: float | None
     pending_sequence: int | None
     pending_op: str | None
+    pending_count: int | None
     phase: str | None
     peers: tuple[ClusterWay, ...]
 
