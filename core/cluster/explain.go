@@ -92,6 +92,7 @@ func rankFields() []lacking[Rank] {
 		{"rank", "not known to the process", func(r *Rank) bool { return r.Rank == nil }},
 		{"digest_sequence", notTold, func(r *Rank) bool { return r.DigestSequence == nil }},
 		{"local_rank", notTold, func(r *Rank) bool { return r.LocalRank == nil }},
+		{"window_seconds", "its monitor has not sampled for a second yet", func(r *Rank) bool { return r.WindowSeconds == nil }},
 		{"collective_ratio", unwatched, func(r *Rank) bool { return r.CollectiveRatio == nil }},
 		{"collectives_total", unwatched, func(r *Rank) bool { return r.CollectivesTotal == nil }},
 		{"collective_bytes", unwatched, func(r *Rank) bool { return r.CollectiveBytes == nil }},

@@ -44,6 +44,7 @@ type Rank struct {
 	// Ended tells of one that is gone that somebody said so: it came to its end, and did not fall silent.
 	Ended bool `json:"-"`
 
+	WindowSeconds       *float64 `json:"window_seconds"` // of its rates and bytes, as of the ways to its peers
 	CollectiveRatio     *float64 `json:"collective_ratio"`
 	CollectivesTotal    *uint64  `json:"collectives_total"`
 	CollectiveBytes     *uint64  `json:"collective_bytes"` // of the array, in the window

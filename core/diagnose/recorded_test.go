@@ -222,3 +222,20 @@ func TestJob_slowHostThatSpeaksWhenLittleIsCompared(t *testing.T) {
 	}))
 	assert.Contains(t, found, "slow_host host1")
 }
+
+// Two ranks of a host counted in windows of their own, and the node's is that of one of them.
+func TestRead_eachRankHasItsWindow(t *testing.T) {
+	rank := func(number int64, node string, window float64, sent uint64) cluster.Rank {
+		to := cluster.Way{Node: pointer("host1"), SentBytes: &sent, DeliveryBytesPerSecond: pointer(1e6)}
+		return cluster.Rank{Rank: &number, Node: &node, State: "live", WindowSeconds: &window, Peers: []cluster.Way{to}}
+	}
+	v := &cluster.View{Sequence: 1, TimestampSeconds: 1_700_000_000,
+		Nodes: []cluster.Node{{Name: "host0", State: "live", WindowSeconds: pointer(1.0)}, {Name: "host1", State: "live"}},
+		Ranks: []cluster.Rank{rank(0, "host0", 1, 100e6), rank(1, "host0", 4, 400e6)},
+	}
+	var s State
+	s.prepare(v)
+	g := s.read(v)
+	assert.Len(t, g.ways, 1)
+	assert.InDelta(t, 200e6, g.ways[0].recent[0].delivery, 1)
+}

@@ -56,6 +56,7 @@ class ClusterRank:
     restarts: int
     joined_sequence: int | None
     digest_sequence: int | None
+    window_seconds: float | None
     collective_ratio: float | None
     collectives_total: int | None
     collective_bytes: int | None
