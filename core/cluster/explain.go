@@ -91,6 +91,7 @@ func rankFields() []lacking[Rank] {
 	return []lacking[Rank]{
 		{"rank", "not known to the process", func(r *Rank) bool { return r.Rank == nil }},
 		{"digest_sequence", notTold, func(r *Rank) bool { return r.DigestSequence == nil }},
+		{"sampled_sequence", notTold, func(r *Rank) bool { return r.Sampled == nil }},
 		{"local_rank", notTold, func(r *Rank) bool { return r.LocalRank == nil }},
 		{"window_seconds", "its monitor has not sampled for a second yet", func(r *Rank) bool { return r.WindowSeconds == nil }},
 		{"collective_ratio", unwatched, func(r *Rank) bool { return r.CollectiveRatio == nil }},

@@ -56,6 +56,8 @@ class ClusterRank:
     restarts: int
     joined_sequence: int | None
     digest_sequence: int | None
+    sampled_sequence: int | None
+    ended: bool
     window_seconds: float | None
     collective_ratio: float | None
     collectives_total: int | None
