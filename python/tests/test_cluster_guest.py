@@ -217,6 +217,22 @@ def test_a_rank_that_changes_with_the_process_group_is_told_again() -> None:
         assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (7, 8), "configuration wins"
 
 
+def test_the_rank_in_the_group_wins_over_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    # srun starts a task on each of two nodes, and each of them spawns four ranks.
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with netmon.Monitor(interval=60) as monitor:
+        assert monitor.sample().job.rank == 1
+        monitor._tell_rank(6, 8)
+        job = monitor.sample().job
+        assert (job.rank, job.world_size, job.source) == (6, 8, "slurm+torch.distributed")
+        view = netmon.ClusterView.from_dict(json.loads(monitor._aggregate({"digests": [monitor._digest()]})))
+        assert view.rank(6).state == "live"
+        monitor.set_job(rank=3)
+        monitor._tell_rank(6, 8)
+        assert monitor.sample().job.rank == 3, "who uses the monitor wins"
+
+
 def test_a_monitor_that_was_closed_has_no_view() -> None:
     monitor = netmon.Monitor(interval=60, cluster=True)
     monitor.close()
