@@ -127,6 +127,9 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 			return 0, err
 		}
 	}
+	if !c.watched || request.group.Name == "" {
+		c.table.Forget(m.clock.Monotonic()) // what was under way before nobody saw
+	}
 	c.watched = true
 	if request.unseen != "" {
 		c.unseen = request.unseen
@@ -195,11 +198,7 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.drain()
 	d.self.CollectivesDroppedTotal, d.self.CollectivesUnlistedTotal = c.dropped, c.table.Unlisted()
-	if now.base != nil && now.window > 0 {
-		d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(now.base.monotonic, now.monotonic)) / units.Seconds(now.window))
-	} else {
-		d.lack("collective_ratio", c.m.whyNoWindow())
-	}
+	c.fillRatio(d, now)
 	rows := c.table.Rows(now.monotonic)
 	d.Collectives = make([]sample.Collective, len(rows))
 	for i := range rows {
@@ -207,6 +206,20 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.explain(d, rows)
 	return len(rows)*sample.CollectiveBytes + c.fillPending(d, now.monotonic)
+}
+
+// fillRatio says which share of the window collectives were under way, of one in which somebody began to watch of the part since.
+func (c *collectives) fillRatio(d *document, now *occasion) {
+	if now.base == nil || now.window <= 0 {
+		d.lack("collective_ratio", c.m.whyNoWindow())
+		return
+	}
+	begin := max(now.base.monotonic, c.table.Since())
+	if begin >= now.monotonic {
+		d.lack("collective_ratio", "nobody watched in this window yet")
+		return
+	}
+	d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(begin, now.monotonic)) / units.Seconds(now.monotonic-begin))
 }
 
 // pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
