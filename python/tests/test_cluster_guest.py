@@ -160,6 +160,26 @@ def test_a_view_of_which_nobody_knows_how_old_it_is_is_not_told_as_new(clock: Cl
     assert seen[-1] == "own", "it took over"
 
 
+@pytest.mark.parametrize("number", [1, 5, 40])
+def test_who_takes_over_has_seen_for_long_who_is_silent(clock: Clock, number: int) -> None:
+    # The process that made the view died, with others, and who takes over is none of its heirs.
+    table, looked = Table(), []
+    table.lease = Lease(1, 0, "somebody", 7, 10, (2, 3, 4)).text()
+    table.kept[0] = b"of the dead"
+    speaker = Speaker()
+    speaker._aggregate = lambda request: looked.append(clock.now) or zlib.decompress(packed("own"))  # type: ignore[method-assign, func-returns-value]
+    member = Member(lambda: TableBoard(table, number), lambda: speaker, INTERVAL)
+    for beat in range(20):
+        table.lease = Lease(1, 0, "somebody", beat, 10, (2, 3, 4)).text()
+        look(member, clock)
+        look(member, clock)
+    assert looked == [], "while the view is made, others need not look"
+    while who(member) != "own":
+        look(member, clock)
+    assert looked[-1] - looked[0] > 3 * INTERVAL, "its memory says that they are late"
+    assert len(looked) <= 10
+
+
 def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None:
     table = Table()
     table.beat(1, 77, "the living")
