@@ -259,3 +259,6 @@ func (t *Table) Forget(before time.Duration) {
 	t.dim.forget(before)
 	t.since = max(t.since, before)
 }
+
+// Since is the moment from which on Share knows all.
+func (t *Table) Since() time.Duration { return t.since }

@@ -72,6 +72,32 @@ func now(t *testing.T, m *Monitor) *sample.Sample {
 	return &s
 }
 
+// Before somebody watched there was no time without collectives: it is not known what there was.
+func TestCollectives_ratioOfTheFirstWindow(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for range 2 { // attached, and attached anew
+		m.Tick()
+		clock.Advance(800 * time.Millisecond)
+		_, err := m.CollectiveGroup([]byte(`{"source": "torch hooks"}`))
+		require.NoError(t, err)
+		s := now(t, m)
+		assert.Nil(t, s.CollectiveRatio)
+		assert.Equal(t, "nobody watched in this window yet", s.Unavailable["collective_ratio"])
+		world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+		require.NoError(t, err)
+		w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1, Enter: clock.Monotonic(),
+			Duration: 100 * time.Millisecond})
+		clock.Advance(200 * time.Millisecond)
+		assert.InDelta(t, 0.5, *now(t, m).CollectiveRatio, 1e-6)
+		m.Tick()
+		assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
+		clock.Advance(time.Second)
+		assert.Zero(t, *now(t, m).CollectiveRatio)
+		m.Tick()
+	}
+}
+
 func TestCollectives_section(t *testing.T) {
 	var w waiting
 	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)

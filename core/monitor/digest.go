@@ -444,6 +444,7 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 	c.drain()
 	pending := end
 	d.Marks = c.marks.choose(now, interval)
+	d.PendingCount = c.pendingCount()
 	if oldest, _, why := c.pending(); why == "" {
 		pending = oldest.Enter // those that have ended meanwhile were under way at the same time
 		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()

@@ -289,6 +289,23 @@ func TestDigest_endedBesidePending(t *testing.T) {
 	assert.InDelta(t, 0.25, digest(t, m).CollectiveRatio, 1e-6)
 }
 
+// That nobody tells what is under way is not that nothing is.
+func TestDigest_pendingCount(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+	require.NoError(t, err)
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.EqualValues(t, cluster.None, digest(t, m).PendingCount)
+	w.told = true
+	assert.Zero(t, digest(t, m).PendingCount)
+	w.pending, w.oldest = 2, collective.Record{Op: collective.AllReduce, Group: world, Enter: clock.Monotonic()}
+	assert.EqualValues(t, 2, digest(t, m).PendingCount)
+	w.oldest.Group = 99
+	assert.EqualValues(t, cluster.None, digest(t, m).PendingCount, "of a group that nobody named")
+}
+
 func TestMarkRing_bounded(t *testing.T) {
 	var r markRing
 	group := &collective.Group{Name: "default_pg", Size: 2}
