@@ -221,6 +221,22 @@ def test_closed_while_other_threads_call(tmp_path: Path, way: tuple[str, str]) -
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_where_there_is_no_time_to_look_for_ends(tmp_path: Path, way: tuple[str, str]) -> None:
+    """All are counted and let go of; durations come when there is time."""
+    pytest.importorskip("torch")
+    for found in run(tmp_path, way, "poor"):
+        poor, rich = found["poor"], found["rich"]
+        assert poor["row"]["bytes_total"] >= (found["poor steps"] - 1) * found["parameters"], "the last may be under way"
+        assert rich["row"]["bytes_total"] >= (found["steps"] - 1) * found["parameters"]
+        assert rich["row"]["bytes_total"] <= found["steps"] * found["parameters"]
+        assert found["live"] <= 3
+        assert rich["row"]["p50_seconds"] is not None
+        assert rich["row"]["duration_count"] > poor["row"]["duration_count"]
+        assert rich["ratio"] is not None
+        assert poor["ratio"] is not None or "to spare the job" in poor["why"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_rank_that_dies_in_the_middle(tmp_path: Path, way: tuple[str, str]) -> None:
     pytest.importorskip("torch")
     found, _ = run(tmp_path, way, "trouble", returncodes=[0, 7])
