@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ._bandwidth import NetworkBandwidthMonitor
 from ._callback import DistributedTrainingMonitor, MultiGPUMonitor, OpenRLHFCallback, OpenRLHFMonitor
+from ._collectives import time_collectives
 from ._diagnostics import NetworkDiagnostics
 from ._distributed import DistributedNetworkMonitor
 from ._install import install, uninstall
@@ -50,6 +51,7 @@ __all__ = [
     "configure",
     "find_peers",
     "install",
+    "time_collectives",
     "uninstall",
 ]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _identity, _job_view, _reach, _reading, _resources, _units
+from . import _collectives, _identity, _job_view, _reach, _reading, _resources, _units
 from ._distributed import dataframe
 from ._install import in_use
 from ._measured import Measured, Source, Unmeasured
@@ -218,6 +218,8 @@ class DistributedMetricsCollector:
             own.node_id = _job_view.own_name(view, own.rank) or own.node_id
             others = _job_view.nodes(view)
             _job_view.fill(metrics, view)
+        if self.enable_network_monitoring:
+            _fill_times(metrics)
         # Nothing is kept of nodes that are gone.
         self.node_metrics = {node.node_id: node for node in (*others, own)}
         return metrics
@@ -265,6 +267,16 @@ class DistributedMetricsCollector:
         """Return what was collected as a DataFrame; None, with a warning, where pandas is not installed."""
         rows = [{name: getattr(metrics, name) for name in _COLUMNS} for metrics in list(self.metrics_history)]
         return dataframe(rows, _COLUMNS)
+
+
+def _fill_times(metrics: DistributedMetrics) -> None:
+    """Say how long the job's collectives take in this process; in the others it is the same but for who waits."""
+    for name, seen in _collectives.seen(_reading.newest()).items():
+        if not isinstance(seen, str):
+            setattr(metrics, f"{name}_time", seen.seconds.value)
+            age = max(0.0, time.monotonic() - seen.seconds.measured_at)
+            metrics.sources[f"{name}_time"] = Source(seen.seconds.source, seen.seconds.target, age)
+    metrics.unmeasured = tuple(name for name in metrics.unmeasured if name not in metrics.sources)
 
 
 def _alive(thread: threading.Thread | None) -> bool:
