@@ -12,6 +12,7 @@ from __future__ import annotations
 from ._bandwidth import NetworkBandwidthMonitor
 from ._callback import DistributedTrainingMonitor, MultiGPUMonitor, OpenRLHFCallback, OpenRLHFMonitor
 from ._collectives import time_collectives
+from ._dashboard import OpenRLHFDashboard
 from ._diagnostics import NetworkDiagnostics
 from ._distributed import DistributedNetworkMonitor
 from ._install import install, uninstall
@@ -44,6 +45,7 @@ __all__ = [
     "NetworkMonitor",
     "NodeMetrics",
     "OpenRLHFCallback",
+    "OpenRLHFDashboard",
     "OpenRLHFMetrics",
     "OpenRLHFMonitor",
     "RealNetworkMonitor",

@@ -101,7 +101,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-class _Periodic:
+class Periodic:
     """A task of the worker: a bound method, done every so often until it is stopped or its object is gone."""
 
     def __init__(self, method: Callable[[], None], seconds: float) -> None:
@@ -152,14 +152,14 @@ class DistributedMetricsCollector:
             in_use("distributed", "NetworkMonitor")() if enable_network_monitoring else None
         )
         self.gpu_monitor = GPUMemoryMonitor() if enable_gpu_monitoring else None
-        self._task: _Periodic | None = None
+        self._task: Periodic | None = None
 
     def start_collection(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
         if self.collecting and _alive(self.collector_thread):
             return
         self.collecting = True
-        self._task = _Periodic(self._collection_loop, self.collect_interval)
+        self._task = Periodic(self._collection_loop, self.collect_interval)
         self.collector_thread = worker.add(self._task)
 
     def stop_collection(self) -> None:
@@ -308,7 +308,7 @@ class MultiNodeMonitor:
         self._node_info: dict[str, Any] | None = None
         self.node_metrics: dict[str, dict[str, Any]] = {}
         self.aggregated_metrics: list[dict[str, Any]] = []
-        self._task: _Periodic | None = None
+        self._task: Periodic | None = None
 
     @property
     def node_info(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ class MultiNodeMonitor:
         if self.monitoring_active and _alive(self.monitor_thread):
             return
         self.monitoring_active = True
-        self._task = _Periodic(self._monitoring_loop, 1.0)
+        self._task = Periodic(self._monitoring_loop, 1.0)
         self.monitor_thread = worker.add(self._task)
 
     def stop_monitoring(self) -> None:
