@@ -343,8 +343,8 @@ assert package.NetworkMonitor.origin == "rldk"
     assert "rldk.integrations.openrlhf.dashboard" in out
 
 
-def test_locks_are_made_by_threading_rlock_as_it_is_then(installed: str) -> None:
-    """D2: rldk puts the type in the place of the function for the whole process; who asks then gets what is there then."""
+def test_d2_locks_are_made_by_threading_rlock_as_it_is_then(installed: str) -> None:
+    """rldk puts the type in the place of the function for the whole process; who asks then gets what is there then."""
     with_rldk(
         """
 function = threading.RLock
