@@ -395,7 +395,7 @@ def _top() -> _Section:
 
 def _job() -> _Section:
     table = _Table("job", "job", of_node=False)
-    table.add("world_size", "{rank}", "Ranks of the job, as the launcher says.")
+    table.add("world_size", "{rank}", "Ranks of the job, as the launcher says.", name="netmon_world_size")
     return _Section(lambda sample: _one(sample.job), tuple(table.metrics))
 
 

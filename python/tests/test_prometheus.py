@@ -123,7 +123,7 @@ def test_what_was_not_measured_is_absent(sample):
         assert numbers == {
             "netmon_collective_pending_seconds",
             "netmon_collective_ratio",
-            "netmon_job_world_size",
+            "netmon_world_size",
             "netmon_window_seconds",
         }
 
