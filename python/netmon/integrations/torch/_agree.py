@@ -14,18 +14,18 @@ import threading
 import time
 import uuid
 from collections import deque
-from datetime import timedelta
 from typing import Any
 
+from ..._cluster import BoardError
 from ..._errors import InvalidArgumentError, TimedOutError, UnreachableError, UnsupportedError
+from ._client import connect, let_go
 
 _PREFIX = "netmon/meeting"
 _OPEN = "open"
 _GO, _OFF = "go", "off"
-_CONNECT = timedelta(seconds=5)
 _LEAST_PAUSE, _MOST_PAUSE = 0.001, 0.05
 _KEPT_SECONDS = 60.0  # for how long what was written at a meeting stays in the store; who visited it has long read it then
-_GRACE_SECONDS = 3.0  # how long after the timeout a store that does not answer is waited for
+_GRACE_SECONDS = 3.0  # how long after the timeout a store that keeps none, or a name that is looked up, is waited for
 
 _past: deque[tuple[float, list[str]]] = deque()  # the keys of meetings that this process opened, and when they ended
 
@@ -57,7 +57,7 @@ class Meeting:
             UnsupportedError: the job's store is of a kind that one cannot connect to.
         """
         deadline = time.monotonic() + timeout
-        # A store whose host is frozen answers nothing, whatever timeout is asked for; the thread is left to itself then.
+        # A name that is looked up, or a store spoken to by torch's client, keeps no timeout: the thread is left to itself.
         thread = threading.Thread(target=self._run, args=(deadline,), name="netmon-meeting", daemon=True)
         thread.start()
         try:
@@ -76,13 +76,18 @@ class Meeting:
             )
 
     def _run(self, deadline: float) -> None:
+        store: Any = None
         try:
-            store = _connect()
+            store = _connect(deadline - time.monotonic())
             self._agreed = self._host(store, deadline) if self._rank == 0 else self._visit(store, deadline)
         except (InvalidArgumentError, UnsupportedError) as error:
             self._error = error
+        except BoardError as error:
+            self._error = UnreachableError(f"{self._name}: {error}")
         except Exception as error:  # noqa: BLE001  (every kind of store has its own)
             self._error = UnreachableError(f"{self._name}: the job's store: {type(error).__name__}: {error}")
+        finally:
+            let_go(store)
 
     def _is_over(self, deadline: float) -> bool:
         return self._given_up or time.monotonic() >= deadline
@@ -179,18 +184,14 @@ def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {shown}"
 
 
-def _connect() -> Any:
+def _connect(seconds: float) -> Any:
     """Return a connection of our own to the job's store: on the job's one, a waiting call would hold up the job's."""
     distributed: Any = importlib.import_module("torch.distributed")
     store: Any = distributed.distributed_c10d._get_default_store()
     while hasattr(store, "underlying_store"):
         store = store.underlying_store
     if isinstance(store, distributed.TCPStore):
-        own = distributed.TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=_CONNECT)
-    elif isinstance(store, distributed.FileStore):
-        own = distributed.FileStore(store.path, -1)
-    else:
-        raise UnsupportedError(
-            f"the job's store is a {type(store).__name__}; ranks can agree through a TCPStore or a FileStore"
-        )
-    return distributed.PrefixStore(_PREFIX, own)
+        return connect(store.host, store.port, _PREFIX, seconds)
+    if isinstance(store, distributed.FileStore):
+        return distributed.PrefixStore(_PREFIX, distributed.FileStore(store.path, -1))
+    raise UnsupportedError(f"the job's store is a {type(store).__name__}; ranks can agree through a TCPStore or a FileStore")

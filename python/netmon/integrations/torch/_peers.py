@@ -8,21 +8,20 @@ collective called, and the job's own connection to the store left alone.
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..._cluster import Abandoned, BoardError
 from ..._errors import ClosedError
+from ._client import connect, let_go
 
 if TYPE_CHECKING:
     from ..._monitor import Monitor
 
 _PREFIX = "netmon/peers"
-_CONNECT = timedelta(seconds=3)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -41,6 +40,7 @@ class PeerSearch:
         self._monitor = monitor
         self._seconds = seconds
         self._most = most
+        self._client: Any = None
         self._closing = threading.Event()
         self._ended = threading.Event()
 
@@ -56,6 +56,9 @@ class PeerSearch:
     def close(self) -> None:
         """End the search. What was found stays known to the monitor."""
         self._closing.set()
+        abandon = getattr(self._client, "abandon", None)
+        if abandon is not None:
+            abandon()
 
     def __enter__(self) -> PeerSearch:
         return self
@@ -72,9 +75,14 @@ class PeerSearch:
             self._search()
         except ClosedError:
             self.problem = "the monitor was closed"
+        except Abandoned:
+            self.problem = "the search was closed"
+        except BoardError as error:
+            self.problem = str(error)
         except Exception as error:  # noqa: BLE001  (a guest tells, and does not raise, in a thread of the job)
             self.problem = f"{type(error).__name__}: {error}"
         finally:
+            let_go(self._client)
             self._ended.set()
 
     def _search(self) -> None:
@@ -82,11 +90,11 @@ class PeerSearch:
         if isinstance(where, str):
             self.problem = where
             return
-        distributed: Any = importlib.import_module("torch.distributed")
         host, port, rank, world_size = where
         # A client of its own: on the job's one, a waiting call of ours would hold up a call of the job.
-        client = distributed.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=_CONNECT)
-        store = distributed.PrefixStore(_PREFIX, client)
+        self._client = store = connect(host, port, _PREFIX, self._seconds)
+        if self._closing.is_set():
+            raise Abandoned
         store.set(str(rank), _own_address(host, port))
         found = self._collect(store, world_size)
         own = found.pop(rank)

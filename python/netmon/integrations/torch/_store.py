@@ -26,7 +26,7 @@ _PREFIX = "netmon/cluster/"
 _LEASE, _VIEW = _PREFIX + "lease", _PREFIX + "view"
 
 # torch/csrc/distributed/c10d/TCPStoreBackend.hpp
-_VALIDATE, _SET, _COMPARE_SET, _GET, _CHECK, _MULTI_GET, _PING = (bytes([n]) for n in (0, 1, 2, 3, 5, 10, 13))
+_VALIDATE, _SET, _COMPARE_SET, _GET, _CHECK, _DELETE, _MULTI_GET, _PING = (bytes([n]) for n in (0, 1, 2, 3, 5, 8, 10, 13))
 _MAGIC = struct.pack("<I", 0x3C85F7CE)
 _READY = 0
 _LENGTH = struct.Struct("<Q")
@@ -34,17 +34,29 @@ _LENGTH = struct.Struct("<Q")
 _FIRST_TORCH = 2, 4
 _SLICE_MILLISECONDS = 50
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 1.0  # that a request has at least: the last one may begin when the time is over
 _MOST_AT_ONCE = 256  # keys in one request
 _MOST_VALUE_BYTES = 16 << 20
 _KEEPALIVE_SECONDS = 30
 _FLAGS: int = getattr(socket, "MSG_NOSIGNAL", 0)  # the job may have SIGPIPE end it
 
 
-class Connection:
-    """A client of a TCPStore. Whatever goes wrong is a BoardError, and the end of it."""
+class OtherProtocolError(BoardError):
+    """What is there does not speak as a TCPStore does that is known here."""
 
-    def __init__(self, host: str, port: int) -> None:
+
+class Connection:
+    """A client of a TCPStore. Whatever goes wrong is a BoardError, and the end of it.
+
+    Args:
+        host: of the store.
+        port: of the store.
+        until: by time.monotonic, when to wait for its answers no more. Default: it is waited for.
+    """
+
+    def __init__(self, host: str, port: int, until: float = float("inf")) -> None:
         self._host, self._port = host, port
+        self._until = self._limit = until
         self._socket: socket.socket | None = None
         self._poll = select.poll()
         self._received = bytearray()
@@ -81,7 +93,7 @@ class Connection:
         self._send(_VALIDATE + _MAGIC + _PING + nonce)
         if self._receive(4) != nonce:
             self.close()
-            raise BoardError(f"the store at {self._host}:{self._port} does not speak as those of torch 2.4 to 2.15 do")
+            raise OtherProtocolError(f"the store at {self._host}:{self._port} does not speak as those of torch 2.4 to 2.15 do")
 
     def _connect(self, own: socket.socket, address: Any) -> None:
         self._socket = own
@@ -115,6 +127,10 @@ class Connection:
                 self.waiting_since = begun
                 if most is not None and time.monotonic() - begun > most:
                     raise TimeoutError(f"no answer within {most:g} s")
+                if time.monotonic() > self._limit:
+                    self.close()
+                    silent = time.monotonic() - begun
+                    raise BoardError(f"the store at {self._host}:{self._port} has not answered for {silent:.1f} s")
         finally:
             self.waiting_since = None
 
@@ -123,6 +139,7 @@ class Connection:
             raise Abandoned
         if self._socket is None:
             raise BoardError("the connection to the store is closed")
+        self._limit = max(self._until, time.monotonic() + _ANSWER_SECONDS)
         rest = memoryview(request)
         try:
             while rest:
@@ -154,9 +171,7 @@ class Connection:
 
     def _lost(self, error: Exception | None) -> BoardError:
         self.close()
-        return BoardError(
-            f"the store at {self._host}:{self._port} is gone: {error or 'it closed the connection'}; it is not tried again"
-        )
+        return BoardError(f"the store at {self._host}:{self._port} is gone: {error or 'it closed the connection'}")
 
     def _value(self) -> bytes:
         (length,) = _LENGTH.unpack(self._receive(_LENGTH.size))
@@ -183,6 +198,11 @@ class Connection:
         """Return a value, which must be there."""
         self._send(_GET + _text(key))
         return self._value()
+
+    def delete(self, key: str) -> bool:
+        """Take a value out, and tell whether there was one."""
+        self._send(_DELETE + _text(key))
+        return _LENGTH.unpack(self._receive(_LENGTH.size)) != (0,)
 
     def check(self, keys: Sequence[str]) -> list[str]:
         """Return which of some keys are there."""
@@ -320,7 +340,8 @@ def _note_key(rank: int) -> str:
     return f"{_PREFIX}note/{rank}"
 
 
-def _is_too_old(version: str) -> bool:
+def is_too_old(version: str) -> bool:
+    """Tell whether the stores of a version of torch may not be spoken to."""
     # Before 2.1 the first byte of what is sent would be taken for another request.
     try:
         major, minor = version.split(".")[:2]
@@ -333,7 +354,7 @@ def find() -> StoreBoard | str:
     """Return a board on the store of the job's default group, not yet open, or why there is none."""
     distributed: Any = sys.modules.get("torch.distributed")
     version = str(getattr(sys.modules.get("torch"), "__version__", ""))
-    if _is_too_old(version):
+    if is_too_old(version):
         return f"the store of torch {version} is not known, those from 2.4 on are"
     try:
         # Another thread may be importing it, or making or destroying the group, at this moment.
