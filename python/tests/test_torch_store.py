@@ -115,3 +115,53 @@ def test_where_the_protocol_is_not_known_torchs_client_speaks(
     assert isinstance(client, torch.distributed.PrefixStore)
     client.set("a", "1")
     assert client.get("a") == b"1"
+
+
+# Two default groups of one process, one after the other, on one store.
+GROUPS = """
+import json, sys
+from datetime import timedelta
+import torch.distributed as dist
+from torch.testing._internal.distributed import fake_pg  # the backend "fake"
+import netmon
+from netmon.integrations.torch import find_peers, _agree, _store
+
+found = []
+for prefix in ("one", "one", "two", ""):
+    store = dist.TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
+    dist.init_process_group("fake", store=dist.PrefixStore(prefix, store) if prefix else store, rank=len(found), world_size=4)
+    board = _store.find()
+    board.open()
+    board.exchange(b"%d" % len(found))
+    board.write_note(b"note")
+    own = board.replace(b"", prefix.encode())
+    client, place = _agree._connect(5.0)
+    met = client.compare_set(place + "open", "", prefix).decode()
+    client.close()
+    with netmon.Monitor(interval=60, cluster=False) as monitor:
+        search = find_peers(monitor, seconds=0.1)
+        search.wait(60)
+    found.append([own.decode(), met, sorted(board.digests()), sorted(board.read_notes()), search.problem])
+    board.leave()
+    del board, store
+    dist.destroy_process_group()
+print(json.dumps(found))
+"""
+
+
+def test_groups_under_different_prefixes_of_a_store_are_apart(host: subprocess.Popen[str]) -> None:
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.distributed.Store, "clone"):
+        pytest.skip("this torch's stores have no clones")
+    ran = subprocess.run(
+        [sys.executable, "-c", GROUPS, str(port_of(host))], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    first, again, other, bare = json.loads(ran.stdout)
+    assert first[:4] == ["one", "one", [0], [0]]
+    assert again[:4] == ["one", "one", [0, 1], [0, 1]], "the same group, made anew by others"
+    assert other[:4] == ["two", "two", [2], [2]]
+    assert bare[2:4] == [[3], [3]]
+    assert [found[4] for found in (first, again, other, bare)] == [
+        f"{missing} of 4 ranks said no address within 0.1 s" for missing in (3, 2, 3, 3)
+    ]

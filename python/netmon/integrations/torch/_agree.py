@@ -19,6 +19,7 @@ from typing import Any
 from ..._cluster import BoardError
 from ..._errors import InvalidArgumentError, TimedOutError, UnreachableError, UnsupportedError
 from ._client import connect, let_go
+from ._store import place_of
 
 _PREFIX = "netmon/meeting"
 _OPEN = "open"
@@ -42,6 +43,7 @@ class Meeting:
 
     def __init__(self, rank: int, size: int, what: str, name: str) -> None:
         self._rank, self._size, self._what, self._name = rank, size, what, name
+        self._place = ""  # of the group on its store
         self._given_up = False
         self._agreed = False
         self._error: BaseException | None = None
@@ -78,7 +80,7 @@ class Meeting:
     def _run(self, deadline: float) -> None:
         store: Any = None
         try:
-            store = _connect(deadline - time.monotonic())
+            store, self._place = _connect(deadline - time.monotonic())
             self._agreed = self._host(store, deadline) if self._rank == 0 else self._visit(store, deadline)
         except (InvalidArgumentError, UnsupportedError) as error:
             self._error = error
@@ -95,7 +97,7 @@ class Meeting:
     def _host(self, store: Any, deadline: float) -> bool:
         """Open a meeting, and say what comes of it: rank 0."""
         meeting = uuid.uuid4().hex
-        store.set(_OPEN, meeting)
+        store.set(self._place + _OPEN, meeting)
         _forget_past(store)
         try:
             return self._wait_for_all(store, meeting, deadline)
@@ -130,7 +132,7 @@ class Meeting:
         pause = _LEAST_PAUSE
         self._missing = "rank 0"
         while not self._is_over(deadline):
-            meeting = store.get(_OPEN).decode() if store.check([_OPEN]) else ""
+            meeting = store.get(self._place + _OPEN).decode() if store.check([self._place + _OPEN]) else ""
             # In this order: rank 0 opens the next one when the last has come to something.
             if came and store.check([_outcome(seen)]):
                 outcome = store.get(_outcome(seen)).decode()
@@ -184,14 +186,18 @@ def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {shown}"
 
 
-def _connect(seconds: float) -> Any:
-    """Return a connection of our own to the job's store: on the job's one, a waiting call would hold up the job's."""
+def _connect(seconds: float) -> tuple[Any, str]:
+    """Return a connection of our own to the job's store, and the place of the default group on it.
+
+    On the job's connection a waiting call would hold up the job's.
+    """
     distributed: Any = importlib.import_module("torch.distributed")
-    store: Any = distributed.distributed_c10d._get_default_store()
+    outer: Any = distributed.distributed_c10d._get_default_store()
+    store = outer
     while hasattr(store, "underlying_store"):
         store = store.underlying_store
     if isinstance(store, distributed.TCPStore):
-        return connect(store.host, store.port, _PREFIX, seconds)
+        return connect(store.host, store.port, _PREFIX, seconds), place_of(outer)
     if isinstance(store, distributed.FileStore):
-        return distributed.PrefixStore(_PREFIX, distributed.FileStore(store.path, -1))
+        return distributed.PrefixStore(_PREFIX, distributed.FileStore(store.path, -1)), ""
     raise UnsupportedError(f"the job's store is a {type(store).__name__}; ranks can agree through a TCPStore or a FileStore")

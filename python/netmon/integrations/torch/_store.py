@@ -1,4 +1,4 @@
-"""The c10d store as an engine of the cluster view: digests and view travel by keys under ``netmon/``.
+"""The c10d store as an engine of the cluster view: digests and view travel by keys under ``netmon/cluster/``.
 
 It speaks the store's own protocol over a connection of its own. torch's client would do, but for a guest it does too much:
 when the store's host is gone it writes a stack to stderr, when it is frozen no timeout holds, and a thread that is inside of it
@@ -23,7 +23,7 @@ from typing import Any
 from ..._cluster import Abandoned, BoardError
 
 _PREFIX = "netmon/cluster/"
-_LEASE, _VIEW = _PREFIX + "lease", _PREFIX + "view"
+_PLACE = "netmon/place"
 
 # torch/csrc/distributed/c10d/TCPStoreBackend.hpp
 _VALIDATE, _SET, _COMPARE_SET, _GET, _CHECK, _DELETE, _MULTI_GET, _PING = (bytes([n]) for n in (0, 1, 2, 3, 5, 8, 10, 13))
@@ -243,7 +243,8 @@ class StoreBoard:
         port: of the store.
         rank: of this process.
         world_size: of the job.
-        store: the job's own handle, which is only looked at to see when the job lets go of it; None: it never does.
+        store: the job's own handle, which is only looked at, to see which part of the store is the job's and when it lets go of
+            it; None: all is, and it never does.
     """
 
     engine = "c10d store"
@@ -255,7 +256,7 @@ class StoreBoard:
         self._size = world_size
         self.connection = Connection(host, port)
         self._store = weakref.ref(store) if store is not None else None
-        self._own = _digest_key(rank)
+        self._prefix = _PREFIX
         self._has_lease = self._has_view = False
         self._there: list[int] = []  # ranks whose digest was seen: keys do not vanish
         self._missing = list(range(world_size))
@@ -268,52 +269,67 @@ class StoreBoard:
     def open(self) -> None:
         """Connect."""
         self.connection.open()
+        store = self._store() if self._store is not None else None
+        if store is not None:
+            try:
+                self._prefix = _PREFIX + place_of(store)
+            except Exception as error:  # every kind of store has its own
+                self.connection.close()
+                raise BoardError(f"the job's store: {type(error).__name__}: {error}") from error
+
+    def _digest_key(self, rank: int) -> str:
+        return f"{self._prefix}digest/{rank}"
+
+    def _note_key(self, rank: int) -> str:
+        return f"{self._prefix}note/{rank}"
 
     def exchange(self, digest: bytes | None) -> bytes:
         """Leave a digest, and return the lease."""
         if digest is not None:
-            self.connection.set(self._own, digest)
+            self.connection.set(self._digest_key(self.rank), digest)
         # A get of a missing key would wait for it.
-        self._has_lease = self._has_lease or bool(self.connection.check([_LEASE]))
-        return self.connection.get(_LEASE) if self._has_lease else b""
+        lease = self._prefix + "lease"
+        self._has_lease = self._has_lease or bool(self.connection.check([lease]))
+        return self.connection.get(lease) if self._has_lease else b""
 
     def replace(self, before: bytes, after: bytes) -> bytes:
         """Replace the lease if it is what is expected."""
-        return self.connection.compare_set(_LEASE, before, after)
+        return self.connection.compare_set(self._prefix + "lease", before, after)
 
     def digests(self) -> Mapping[int, bytes]:
         """Return all digests by rank."""
         if self._missing:
-            keys = {_digest_key(rank): rank for rank in self._missing}
+            keys = {self._digest_key(rank): rank for rank in self._missing}
             came = [keys[key] for key in self.connection.check(list(keys))]
             self._there = sorted([*self._there, *came])
             self._missing = sorted(set(self._missing).difference(came))
-        values = self.connection.multi_get([_digest_key(rank) for rank in self._there])
+        values = self.connection.multi_get([self._digest_key(rank) for rank in self._there])
         return dict(zip(self._there, values, strict=True))
 
     def write_view(self, view: bytes) -> None:
         """Leave a view."""
-        self.connection.set(_VIEW, view)
+        self.connection.set(self._prefix + "view", view)
 
     def read_view(self) -> bytes | None:
         """Return the newest view."""
-        self._has_view = self._has_view or bool(self.connection.check([_VIEW]))
-        return self.connection.get(_VIEW) if self._has_view else None
+        key = self._prefix + "view"
+        self._has_view = self._has_view or bool(self.connection.check([key]))
+        return self.connection.get(key) if self._has_view else None
 
     def write_note(self, note: bytes) -> None:
         """Leave a note."""
-        self.connection.set(_note_key(self.number), note)
+        self.connection.set(self._note_key(self.number), note)
 
     def read_notes(self) -> Mapping[int, bytes]:
         """Return all notes by rank."""
-        keys = {_note_key(rank): rank for rank in range(self._size)}
+        keys = {self._note_key(rank): rank for rank in range(self._size)}
         there = self.connection.check(list(keys))
         return {keys[key]: note for key, note in zip(there, self.connection.multi_get(there), strict=True)}
 
     def leave(self) -> None:
         """Say so, and close."""
         try:
-            self.connection.set_at_once(self._own, b"")
+            self.connection.set_at_once(self._digest_key(self.rank), b"")
         except OSError:
             pass  # it is gone, or full: then others see it by the silence
         finally:
@@ -332,12 +348,23 @@ class StoreBoard:
         return self._store is not None and self._store() is None
 
 
-def _digest_key(rank: int) -> str:
-    return f"{_PREFIX}digest/{rank}"
+def place_of(store: Any) -> str:
+    """Return a beginning of keys that the ranks of the group on this store have in common, and no group under another prefix.
+
+    What a PrefixStore puts before its keys cannot be read from Python. So the first rank leaves a word under it, by a clone of
+    the store with a connection of its own, once a process and store; call it when the store has just answered, since it is
+    torch's client. Before torch 2.7 there are no clones: all groups on a store have one place.
+    """
+    if not hasattr(store, "underlying_store") or not hasattr(store, "clone"):
+        return ""
+    known = _places.get(store)
+    if known is None:
+        word = secrets.token_hex(8)
+        known = _places[store] = store.clone().compare_set(_PLACE, "", word).decode() + "/"
+    return known
 
 
-def _note_key(rank: int) -> str:
-    return f"{_PREFIX}note/{rank}"
+_places: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 def is_too_old(version: str) -> bool:
