@@ -214,12 +214,16 @@ func (c *collectives) fillRatio(d *document, now *occasion) {
 		d.lack("collective_ratio", c.m.whyNoWindow())
 		return
 	}
-	begin := max(now.base.monotonic, c.table.Since())
-	if begin >= now.monotonic {
+	if c.table.Since() >= now.monotonic {
 		d.lack("collective_ratio", "nobody watched in this window yet")
 		return
 	}
-	d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(begin, now.monotonic)) / units.Seconds(now.monotonic-begin))
+	share, ok := c.table.Share(now.base.monotonic, now.monotonic, now.monotonic)
+	if !ok {
+		d.lack("collective_ratio", "ends were looked for in too little of the last 60 s, to spare the job")
+		return
+	}
+	d.CollectiveRatio = d.real(share)
 }
 
 // pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
@@ -304,7 +308,7 @@ func (c *collectives) explain(d *document, rows []collective.Row) {
 		name := r.Op.String() + " of " + r.Group.Name
 		switch {
 		case r.Ends == 0:
-			unended.add("no end is known in the last 60 s", name)
+			unended.add("no end is known well enough in the last 60 s", name)
 		case r.AlgBW == collective.Unmoved:
 			unmoved.add("moves no data", name)
 		case r.BusBW == collective.Unmoved:
@@ -340,7 +344,7 @@ func (c *collectives) remember(uint64) {
 	defer c.mu.Unlock()
 	// The records are moved on after this: the last one goes. Windows of digests begin further back.
 	if r := c.m.records[keptRecords-2]; r != nil {
-		c.table.Forget(min(r.monotonic, c.m.readAt-markIntervals*c.m.config.ClusterInterval))
+		c.table.Forget(min(r.monotonic, c.m.readAt-max(markIntervals*c.m.config.ClusterInterval, collective.Window)))
 	}
 }
 

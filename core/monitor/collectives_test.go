@@ -135,8 +135,8 @@ func TestCollectives_section(t *testing.T) {
 	assert.InDelta(t, 0.5, *row.EndExactRatio, 1e-9)
 	assert.Nil(t, s.Collectives[1].AlgBWBytesPerSecond)
 	assert.EqualValues(t, 1, s.Collectives[2].Unfinished)
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
 		s.Unavailable["collectives.algbw_bytes_per_second"])
 	assert.Contains(t, s.Unavailable["collectives.busbw_bytes_per_second"], "not defined: other of default_pg")
 	assert.InDelta(t, 0.4, *s.CollectiveRatio, 1e-6, "300 ms of all_reduce, overlapping, and 100 ms of barrier")

@@ -602,6 +602,31 @@ class Monitor:
         frame: pandas.DataFrame = pandas.DataFrame(rows, index=pandas.Index(times, name="time"))
         return frame
 
+    def prometheus(self, *, node: bool | None = None, peers: bool = False, labels: Mapping[str, str] | None = None) -> str:
+        """Measure now, and return it in the text format of Prometheus: totals as counters, what was not measured left out.
+
+        docs/trackers.md lists the metrics. ``netmon.integrations.prometheus`` keeps such a text in a file for node_exporter,
+        and has a collector for registries of prometheus_client.
+
+        Args:
+            node: whether the values of the whole node are in it, as those of interfaces and TCP; None: where this process is
+                the first of its node's ranks, or no rank is known. So each node's are told once.
+            peers: whether own connections are told peer by peer: 14 series a peer.
+            labels: further labels of all series, beside ``node`` and ``rank``.
+
+        Raises:
+            ClosedError: the monitor was closed.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     "# TYPE netmon_tcp_segments_sent_total counter" in monitor.prometheus()
+            True
+        """
+        from . import _metrics, _prometheus
+
+        return _prometheus.text(_metrics.read(self, node=node, peers=peers, labels=labels))
+
     def set_job(self, **fields: Any) -> None:
         """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``, ``peers``...
 

@@ -536,7 +536,7 @@ def test_d30_a_skipped_diagnosis_does_not_break_the_health_report() -> None:
     assert monitor.get_network_health_report()["overall_health"] == "unknown"
 
 
-def test_no_default_target_is_a_public_host() -> None:  # D12
+def test_d12_no_default_target_is_a_public_host() -> None:
     script = """
     print(json.dumps([rldk.NetworkDiagnostics().test_hosts, rldk.NetworkLatencyMonitor([]).target_hosts,
                       rldk.NetworkMonitor().latency_targets]))
@@ -679,7 +679,7 @@ def test_without_the_library_training_goes_on_and_one_warning_is_told() -> None:
     assert found[2:] == [True, 0.0, 3, 4, "degraded"]
 
 
-def test_a_health_report_grades_as_rldk_does() -> None:
+def test_d32_a_health_report_grades_as_rldk_does() -> None:
     monitor = rldk.RealNetworkMonitor()
 
     def report(**parts: object) -> dict[str, object]:
