@@ -127,6 +127,17 @@ SIGNATURES = {
         "get_memory_stats": [],
     },
     "OpenRLHFMetrics": {"to_dict": [], "to_dataframe_row": []},
+    "OpenRLHFDashboard": {
+        "__init__": ["output_dir=None", "port=5000", "host='localhost'", "enable_auto_refresh=True", "refresh_interval=1.0"],
+        "start_dashboard": [],
+        "stop_dashboard": [],
+        "update_data": [],
+        "add_metrics": ["metrics"],
+        "add_alert": ["alert_type", "message", "severity='warning'", "threshold=None", "current_value=None"],
+        "initialize_network_monitoring": [],
+        "check_network_thresholds": ["metrics"],
+        "get_dashboard_url": [],
+    },
     "OpenRLHFCallback": {
         "__init__": [
             "output_dir=None",
