@@ -522,6 +522,12 @@ def test_keys_of_a_diagnosis() -> None:
     }
 
 
+def test_a_ping_that_cannot_be_sent_has_rldks_words_too() -> None:
+    found = rldk.NetworkDiagnostics()._ping_host_advanced("no host")
+    assert (set(found), found["latency"]) == ({"error", "latency"}, math.inf)
+    assert found["error"].startswith("Ping failed: ")
+
+
 def test_tests_of_a_network_monitor_say_that_nothing_was_measured() -> None:
     network = rldk.NetworkMonitor()
     connectivity, bandwidth, distributed = (
