@@ -143,27 +143,30 @@ func (g *graph) leastInCollectives() (suspect, bool) {
 
 // stalled finds ranks that do not go on while others wait for them.
 func (g *graph) stalled() (suspects []suspect) {
-	// What the others wait for: the longest, and whether any of them watches collectives at all.
+	// What the others wait for: the longest, and whether any of them tells what it waits for at all. Who records collectives and does not
+	// tell what is under way is not in none: that is not known.
 	type waiting struct {
 		rank    *cluster.Rank
 		seconds float64
 	}
 	var pending []waiting
-	live, watching, none := 0, 0, []*cluster.Rank{}
+	live, telling, none := 0, 0, []*cluster.Rank{}
 	for _, r := range g.ranks {
 		if r.State != "live" {
 			continue
 		}
 		live++
-		if r.CollectivesTotal == nil {
+		switch p := positive(r.PendingSeconds); {
+		case r.CollectivesTotal == nil:
+			continue
+		case !math.IsNaN(p):
+			pending = append(pending, waiting{r, p})
+		case number(r.PendingCount) == 0:
+			none = append(none, r)
+		default:
 			continue
 		}
-		watching++
-		if p := positive(r.PendingSeconds); !math.IsNaN(p) {
-			pending = append(pending, waiting{r, p})
-		} else {
-			none = append(none, r)
-		}
+		telling++
 	}
 	longest := 0.0
 	for _, p := range pending {
@@ -175,7 +178,7 @@ func (g *graph) stalled() (suspects []suspect) {
 			continue
 		}
 		// Where nobody waits for it, it has ended, or its digest is held up: no stall.
-		if watching > 0 && longest < pendingLatenessOnly {
+		if telling > 0 && longest < pendingLatenessOnly {
 			continue
 		}
 		// One that came to its end is no stall, unless others clearly count on it.
@@ -186,7 +189,7 @@ func (g *graph) stalled() (suspects []suspect) {
 	}
 	for _, name := range g.names {
 		if ranks := byHost[name]; len(ranks) > 0 {
-			suspects = append(suspects, g.stoodStill(name, ranks, longest, len(pending), watching))
+			suspects = append(suspects, g.stoodStill(name, ranks, longest, len(pending), telling))
 		}
 	}
 	if len(suspects) > 0 || len(pending) == 0 {
@@ -202,7 +205,7 @@ func (g *graph) stalled() (suspects []suspect) {
 	for _, p := range pending {
 		shortest = lowest(shortest, p.seconds)
 	}
-	if shortest < limit || len(none) == 0 || len(none) > max(1, watching/4) {
+	if shortest < limit || len(none) == 0 || len(none) > max(1, telling/4) {
 		return nil
 	}
 	for _, r := range none {
@@ -212,7 +215,7 @@ func (g *graph) stalled() (suspects []suspect) {
 	}
 	for _, name := range g.names {
 		if ranks := byHost[name]; len(ranks) > 0 {
-			suspects = append(suspects, g.keptAway(name, ranks, shortest, len(pending), watching))
+			suspects = append(suspects, g.keptAway(name, ranks, shortest, len(pending), live))
 		}
 	}
 	return suspects

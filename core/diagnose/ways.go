@@ -13,9 +13,11 @@ import (
 type pair struct{ from, to string }
 
 // facts are what one view says of a way; NaN is not known. Of several processes' connections, counts are added up, round trips are
-// those of the connection that carried most, and delivery is the highest: they share what limits them.
+// those of the connection that carried most, and delivery is the highest: they share what limits them. Each process counts in a
+// window of its own, so what they carried is added up as rates.
 type facts struct {
 	sent, segments, retransmitted float64
+	carried                       float64 // bytes a second
 	rtt, rttMin, delivery         float64
 	probeMin, probeLast           float64
 	probeSent, probeLost          float64
@@ -24,7 +26,7 @@ type facts struct {
 
 func unknownFacts() facts {
 	n := math.NaN()
-	return facts{n, n, n, n, n, n, n, n, n, n, false}
+	return facts{n, n, n, n, n, n, n, n, n, n, n, false}
 }
 
 // way is what is known of a way now and was before.
@@ -221,10 +223,8 @@ func (s *State) read(v *cluster.View) *graph {
 	}
 	for p, f := range all {
 		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
-		if h := g.hosts[p.from]; h != nil {
-			if carried := f.sent / positive(h.node.WindowSeconds); carried > f.delivery {
-				f.delivery = carried // the estimate of a moment; more was carried all the time
-			}
+		if f.carried > f.delivery {
+			f.delivery = f.carried // the estimate of a moment; more was carried all the time
 		}
 		w := s.ways[p]
 		if w == nil {
@@ -291,7 +291,7 @@ func (s *State) facts(g *graph) map[pair]facts {
 				most[p] = -1
 			}
 			sent := number(peer.SentBytes)
-			f.sent = sum(f.sent, sent)
+			f.sent, f.carried = sum(f.sent, sent), sum(f.carried, sent/g.windowOf(r))
 			again, segments := number(peer.SegmentsRetransmitted), number(peer.SegmentsSent)
 			if ratio := real(peer.RetransmittedRatio); (math.IsNaN(segments) || math.IsNaN(again)) && !math.IsNaN(ratio) && sent >= 0 {
 				segments = math.Ceil(sent / segmentBytes)
@@ -316,6 +316,17 @@ func (s *State) facts(g *graph) map[pair]facts {
 		}
 	}
 	return all
+}
+
+// windowOf is the time in which a rank counted; where its view does not say it, that of its node's freshest digest.
+func (g *graph) windowOf(r *cluster.Rank) float64 {
+	if own := positive(r.WindowSeconds); !math.IsNaN(own) {
+		return own
+	}
+	if h := g.hosts[*r.Node]; h != nil {
+		return positive(h.node.WindowSeconds)
+	}
+	return math.NaN()
 }
 
 // isNew tells whether a rank's digest counts something else than in the view before. Without a number, age tells.

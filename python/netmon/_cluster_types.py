@@ -56,6 +56,9 @@ class ClusterRank:
     restarts: int
     joined_sequence: int | None
     digest_sequence: int | None
+    sampled_sequence: int | None
+    ended: bool
+    window_seconds: float | None
     collective_ratio: float | None
     collectives_total: int | None
     collective_bytes: int | None
@@ -66,6 +69,7 @@ class ClusterRank:
     pending_seconds: float | None
     pending_sequence: int | None
     pending_op: str | None
+    pending_count: int | None
     phase: str | None
     peers: tuple[ClusterWay, ...]
 
