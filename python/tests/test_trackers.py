@@ -212,7 +212,7 @@ def test_wandb_without_a_login_is_one_warning(monitor, wandb, caplog):
         assert logger.problem.startswith("No API key configured. Nothing is logged")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "netmon's W&B logger: No API key configured. Nothing is logged: call `wandb login`, or set WANDB_MODE=offline; "
+        "netmon's W&B logger: No API key configured. Nothing is logged: call wandb login, or set WANDB_MODE=offline; "
         "the training goes on"
     )
 
