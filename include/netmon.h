@@ -364,7 +364,8 @@ typedef struct netmon_collective {
 
 // netmon_collective_group names a group of ranks, and writes the number that records of its collectives carry. group_json is an
 // object with any of
-//   "name"    text of at most 256 bytes: the group. The same name, size and source get the same number
+//   "name"    text of at most 256 bytes: the group. The same name, size and source get the same number. "default_pg" is the group
+//             of all ranks: by its collectives a view tells who waits for whom (section 10)
 //   "size"    whole number from 1: ranks in the group; needed with "name"
 //   "source"  text of at most 64 bytes: who records, as "torch hooks"
 //   "unseen"  text of at most 1024 bytes: what that source does not see; it is told in the samples' "unavailable"

@@ -38,7 +38,7 @@ def ranks(make_lab: Callable[..., Lab], tmp_path: Path) -> Any:
             rank.end()
 
 
-def test_collectors_tell_of_the_whole_job(ranks: list[Rank]) -> None:
+def test_d34_d36_d37_d39_collectors_tell_of_the_whole_job(ranks: list[Rank]) -> None:
     def told(rank: Rank) -> Any:
         found = rank.ask("rldk")
         latest = found["latest"]

@@ -540,6 +540,23 @@ def test_d55_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatc
         assert not [found for found in names if "events" in found]
 
 
+@pytest.mark.parametrize("name", ["OpenRLHFCallback", "OpenRLHFMonitor", "MultiGPUMonitor", "DistributedTrainingMonitor"])
+def test_every_callback_has_the_network_in_its_steps(name: str, tmp_path: Path, loopback: None) -> None:
+    callback = getattr(rldk, name)(output_dir=tmp_path, run_id="r", network_sampling_frequency=1)
+    callback.on_train_begin(None)
+    pass_windows()
+    over_loopback(1 << 20)
+    pass_windows()
+    newest = callback._run.newest
+    wait_for(lambda: callback._run.newest is not newest, "a look")
+    callback.on_step_end(None, 1, loss=1.0)
+    callback.on_train_end(None)
+    (event,) = lines(tmp_path / "events_r.jsonl")
+    measured = {"bandwidth_mbps", "network_bandwidth", "bandwidth_upload_mbps", "bandwidth_download_mbps", "network_errors"}
+    assert measured <= set(event) - set(event["unmeasured"])
+    assert callback.current_metrics.sources["network_bandwidth"].target == "lo"
+
+
 def test_intervals_choose_the_steps(tmp_path: Path, loopback: None) -> None:
     callback = monitor(tmp_path, log_interval=5, jsonl_log_interval=2)
     for number in range(1, 11):

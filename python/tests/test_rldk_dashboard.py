@@ -318,6 +318,36 @@ def test_d61_rows_are_capped_and_a_bad_line_ends_nothing(tmp_path: Path) -> None
     assert dashboard.network_data[-1]["latency_ms"] == 9.5
 
 
+ODD: list[Any] = [None, True, "", "2026-01-01T00:00:00", -1, math.inf, [], {}, [None], {"a": 1}]
+
+
+def test_d61_rows_of_any_form_end_nothing(dashboard: rldk.OpenRLHFDashboard, tmp_path: Path) -> None:
+    names = (
+        "timestamp",
+        "wall_time",
+        "world_size",
+        "unmeasured",
+        "latency_ms",
+        "bandwidth_mbps",
+        "rank",
+        "loss",
+        "step",
+        "type",
+    )
+    odd = [{"latency_ms": 1.0, name: value} for name in names for value in ODD]
+    odd += [{"world_size": value} for value in ODD] + [{"loss": value, "unmeasured": value} for value in ODD]
+    texts = [json.dumps(row) for row in odd]
+    for kind in ("metrics_x", "network_metrics", "resources", "distributed", "health", "alerts"):
+        (tmp_path / f"{kind}.jsonl").write_text("\n".join([*texts, "[1]", "null", "\x00", '{"latency_ms": 7.5}', ""]))
+    dashboard.update_data()
+    for row in odd:
+        dashboard.add_metrics(row)
+    assert len(dashboard.network_data) > 200
+    for page in dashboard.app._pages:
+        assert get(dashboard, page)[0] == "200 OK"
+    assert any(row["latency_ms"] == 7.5 for row in dashboard.network_data if "latency_ms" in row)
+
+
 @pytest.fixture
 def served(dashboard: rldk.OpenRLHFDashboard) -> Iterator[Callable[[str], Any]]:
     dashboard.port, dashboard.refresh_interval = 0, 0.1
@@ -348,7 +378,7 @@ def test_d61_it_serves_until_it_is_stopped(
     dashboard.stop_dashboard()
     dashboard.stop_dashboard()
     wait_for(lambda: dashboard._server is None, "the end")
-    with pytest.raises(urllib.error.URLError):
+    with pytest.raises((urllib.error.URLError, ConnectionError)):
         urllib.request.urlopen(url, timeout=5)
     assert capfd.readouterr() == ("", "")
 

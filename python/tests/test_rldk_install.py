@@ -360,3 +360,47 @@ assert all(any(lock is one for one in made) for lock in locks)
         """,
         installed,
     )
+
+
+def test_threads_that_install_uninstall_and_import_at_once_leave_one_of_the_two(installed: str) -> None:
+    out = with_rldk(
+        """
+finders = list(sys.meta_path)
+gate, wrong = threading.Barrier(12), []
+def work(number):
+    gate.wait()
+    try:
+        for _ in range(20):
+            (rldk.install, rldk.uninstall, modules)[number % 3]()
+    except Exception as error:
+        wrong.append(repr(error))
+threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
+[t.start() for t in threads]; [t.join() for t in threads]
+assert not wrong, wrong
+rldk.uninstall()
+assert set(state().values()) == {"rldk"}, state()
+assert sys.meta_path == finders
+rldk.install()
+print(json.dumps(state()))
+        """,
+        installed,
+    )
+    expect_replaced(document(out))
+
+
+def test_a_dashboard_that_is_reloaded_is_in_front_of_the_new_one(installed: str) -> None:
+    with_rldk(
+        """
+modules(); rldk.install()
+import rldk.integrations.openrlhf.dashboard as dashboard
+from netmon.integrations import rldk as ours
+before = dashboard.OpenRLHFDashboard
+importlib.reload(dashboard)
+after = dashboard.OpenRLHFDashboard
+assert issubclass(after, ours.OpenRLHFDashboard) and after is not before
+ours.uninstall()
+assert dashboard.OpenRLHFDashboard.origin == "rldk"
+assert not issubclass(dashboard.OpenRLHFDashboard, ours.OpenRLHFDashboard)
+        """,
+        installed,
+    )

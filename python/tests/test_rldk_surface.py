@@ -127,6 +127,17 @@ SIGNATURES = {
         "get_memory_stats": [],
     },
     "OpenRLHFMetrics": {"to_dict": [], "to_dataframe_row": []},
+    "OpenRLHFDashboard": {
+        "__init__": ["output_dir=None", "port=5000", "host='localhost'", "enable_auto_refresh=True", "refresh_interval=1.0"],
+        "start_dashboard": [],
+        "stop_dashboard": [],
+        "update_data": [],
+        "add_metrics": ["metrics"],
+        "add_alert": ["alert_type", "message", "severity='warning'", "threshold=None", "current_value=None"],
+        "initialize_network_monitoring": [],
+        "check_network_thresholds": ["metrics"],
+        "get_dashboard_url": [],
+    },
     "OpenRLHFCallback": {
         "__init__": [
             "output_dir=None",
@@ -509,6 +520,12 @@ def test_keys_of_a_diagnosis() -> None:
             )
         },
     }
+
+
+def test_a_ping_that_cannot_be_sent_has_rldks_words_too() -> None:
+    found = rldk.NetworkDiagnostics()._ping_host_advanced("no host")
+    assert (set(found), found["latency"]) == ({"error", "latency"}, math.inf)
+    assert found["error"].startswith("Ping failed: ")
 
 
 def test_tests_of_a_network_monitor_say_that_nothing_was_measured() -> None:

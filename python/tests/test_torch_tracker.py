@@ -299,7 +299,7 @@ class EmptyStore:
 
 def test_meetings_leave_nothing_for_long_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = EmptyStore()
-    monkeypatch.setattr(_agree, "_connect", lambda: store)
+    monkeypatch.setattr(_agree, "_connect", lambda _seconds: (store, ""))
     monkeypatch.setattr(_agree, "_KEPT_SECONDS", 0.0)
     for _ in range(20):
         meetings = [Meeting(rank, 3, "it", "measure_collectives") for rank in range(3)]

@@ -25,6 +25,7 @@ from ._worker import worker
 
 MOST_ROWS = 1000
 MOST_ALERTS = 100
+_MOST_WATCHED = 10_000  # metrics times ranks
 # A diagnosis probes; of browsers that ask for one more often, all get the same.
 HEALTH_SECONDS = 5.0
 
@@ -85,7 +86,7 @@ class OpenRLHFDashboard:
         # Of rows and alerts; nothing is measured under it.
         self._lock = threading.RLock()
         self._alerts: list[dict[str, Any]] = []
-        self._on: dict[tuple[str, tuple[Any, ...]], Threshold] = {}
+        self._on: dict[tuple[str, tuple[str, ...]], Threshold] = {}
         self._files: dict[Path, RowFile] = {}
         self._folder = Path(os.path.abspath(self.output_dir))
         self._began = time.time()
@@ -156,11 +157,11 @@ class OpenRLHFDashboard:
             for kind in _KINDS:
                 for path in (self._folder / f"{kind}.jsonl", *sorted(self._folder.glob(f"{kind}_*.jsonl"))):
                     for row in self._file(path.name).new_rows():
-                        row["timestamp"] = row.get("timestamp") or row.get("wall_time") or time.time()
+                        row["timestamp"] = row.get("timestamp") or _when(row)
                         parts = _parts(row) if kind == "metrics" else [(kind, row)]
                         for where, part in parts:
                             self._take(where, part)
-                            if where == "network_metrics" and part["timestamp"] >= self._began:
+                            if where == "network_metrics" and _when(part) >= self._began:
                                 news.append(part)
             for alert in self._file("alerts.jsonl").new_rows():
                 self._keep_alert(alert)
@@ -205,9 +206,8 @@ class OpenRLHFDashboard:
         latency or bandwidth is not measured, or an idle link. An infinite latency is a host that does not answer.
         """
         row = _row(metrics)
-        missing = row.get("unmeasured") or ()
-        now = row.get("timestamp") or row.get("wall_time") or time.time()
-        who = tuple(row.get(name) for name in _WHO)
+        missing, now = _unmeasured(row) or (), _when(row)
+        who = tuple("" if row.get(name) is None else str(row[name]) for name in _WHO)
         for name, bound in list(self.network_thresholds.items()):
             value = plain_number(row.get(name))
             with self._lock:
@@ -220,10 +220,12 @@ class OpenRLHFDashboard:
                 elif threshold.changed(value, now):  # type: ignore[arg-type]
                     self._tell(name, value, threshold, who)
 
-    def _threshold(self, name: str, bound: Any, who: tuple[Any, ...]) -> Threshold | None:
+    def _threshold(self, name: str, bound: Any, who: tuple[str, ...]) -> Threshold | None:
         known = self._on.get((name, who))
         if known is not None and known.given is bound:
             return known
+        if len(self._on) >= _MOST_WATCHED:
+            return None
         try:
             threshold = self._on[name, who] = Threshold(name, bound)
         except ValueError as error:
@@ -231,12 +233,12 @@ class OpenRLHFDashboard:
             return None
         return threshold
 
-    def _tell(self, name: str, value: Any, threshold: Threshold, who: tuple[Any, ...]) -> None:
+    def _tell(self, name: str, value: Any, threshold: Threshold, who: tuple[str, ...]) -> None:
         _, severity, high, over = _ALERTS.get(name, (0, "warning", name + " is {:.2f}", name + " is back: {:.2f}"))
         text = (high if threshold.on else over).format(value)
         if math.isinf(value):
             text = high.partition(":")[0] + ": no answer"
-        known = [f"{key} {of}" for key, of in zip(_WHO, who, strict=True) if of not in (None, "")]
+        known = [f"{key} {of}" for key, of in zip(_WHO, who, strict=True) if of]
         text += f" ({', '.join(known)})" if known else ""
         self.add_alert("network", text, severity if threshold.on else "info", threshold.passed, value)
 
@@ -292,11 +294,23 @@ def _row(metrics: Any) -> dict[str, Any]:
     return found
 
 
+def _when(row: Mapping[str, Any]) -> float:
+    """Return when a row was, as Unix seconds; now, where it does not say it so."""
+    times = (plain_number(row.get(name)) for name in ("timestamp", "wall_time"))
+    return next((seconds for seconds in times if seconds), time.time())
+
+
+def _unmeasured(row: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of what a row says was not measured; None where it does not say."""
+    names = row.get("unmeasured")
+    return list(map(str, names)) if isinstance(names, (list, tuple)) else None
+
+
 def _parts(row: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Return which rows a row becomes, by kind."""
     if _STEPS & row.keys():
         yield "metrics", row
-        missing = row.get("unmeasured")
+        missing = _unmeasured(row)
         unknown = missing if missing is not None else [name for name in _NETWORK if not row.get(name)]
         found = {name: value for name, value in row.items() if name in _NETWORK and name not in unknown}
         if found:
@@ -306,7 +320,7 @@ def _parts(row: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
         yield "network_metrics", row
     elif "gpu_memory_used" in row or "cpu_utilization" in row:
         yield "resources", row
-    elif (row.get("world_size") or 0) > 1:
+    elif (plain_number(row.get("world_size")) or 0) > 1:
         yield "distributed", row
     else:
         yield "metrics", row
