@@ -19,11 +19,13 @@ LAUNCHERS = {
     "deepspeed": ["--num_accelerators", "2", "--master_addr", "127.0.0.1", "--master_port", "29613"],
 }  # fmt: skip
 
+gone = [launcher for launcher in LAUNCHERS if find_spec(launcher) is None]
+if gone:
+    pytest.skip(f"needs {', '.join(gone)}: make test-integrations", allow_module_level=True)
+
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_ranks_have_a_monitor_and_the_launcher_has_none(namespace, tmp_path, launcher):
-    if find_spec(launcher) is None:
-        pytest.skip(f"needs {launcher}: make test-integrations")
     command = [sys.executable, "-m", "netmon", "run", "--interfaces", "lo", "--"]
     command += [str(BIN / launcher), *LAUNCHERS[launcher], str(TESTS / "run_rank.py")]
     done = subprocess.run(
