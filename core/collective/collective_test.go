@@ -153,7 +153,9 @@ func TestTable_absurdRecords(t *testing.T) {
 	assert.EqualValues(t, 3, rows[0].Unfinished)
 	assert.Zero(t, rows[0].Ends)
 	assert.Equal(t, []int{0, 1}, []int{rows[1].Ends, rows[2].Ends})
-	assert.Equal(t, ms, x.Busy(0, 3*time.Second))
+	share, ok := x.Share(0, 3*time.Second, 3*time.Second)
+	assert.True(t, ok)
+	assert.InDelta(t, 1.0/3000, share, 1e-12)
 }
 
 func TestTable_recentBeforeFull(t *testing.T) {
@@ -165,6 +167,54 @@ func TestTable_recentBeforeFull(t *testing.T) {
 	recent := x.Recent(2)
 	assert.EqualValues(t, 2, recent[0].Sequence)
 	assert.EqualValues(t, 3, recent[1].Sequence)
+}
+
+// A job that is in collectives for 20 ms of each 46, whose ends are watched for some steps only: what is said of durations and of
+// its share of the time is of those.
+func TestTable_whereEndsAreNotWatched(t *testing.T) {
+	for _, every := range []int{1, 20, 300} {
+		x := table(t, world)
+		var dim, now time.Duration
+		for step := range 1500 {
+			for bucket := range 4 {
+				enter := time.Duration(step)*46*ms + time.Duration(20+5*bucket)*ms
+				r := Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 4 << 20, Enter: enter, Duration: 5 * ms, DurationError: ms / 2}
+				if step%every >= 4 {
+					// Seen when the next begins.
+					found := enter + 5*ms
+					if bucket == 3 {
+						found += 26 * ms
+					}
+					if dim == 0 {
+						dim = enter
+					}
+					r.Duration, r.DurationError = found-enter, found-dim
+					dim = found
+				} else {
+					dim = 0
+				}
+				x.Add(r)
+				now = enter + r.Duration
+			}
+		}
+		row := x.Rows(now)[0]
+		assert.EqualValues(t, 6000, row.Count)
+		assert.Equal(t, 5*ms, row.P50, every)
+		assert.Equal(t, 5*ms, row.Max, every)
+		share, ok := x.Share(now-time.Second, now, now)
+		require.True(t, ok)
+		assert.InDelta(t, 20.0/46, share, 0.02, every)
+		share, ok = x.Share(now-time.Second, now, now-time.Second/2)
+		require.True(t, ok)
+		assert.InDelta(t, 10.0/46+0.5, share, 0.02, "one has been under way for half of it")
+	}
+	x := table(t, world)
+	x.Add(Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 1, Enter: 0, Duration: time.Second, DurationError: 2 * time.Second})
+	_, ok := x.Share(0, time.Second+50*ms, 2*time.Second)
+	assert.False(t, ok)
+	row := x.Rows(time.Second)[0]
+	assert.Zero(t, row.Ends)
+	assert.Zero(t, row.Unfinished)
 }
 
 func TestBusy_countsEachMomentOnce(t *testing.T) {

@@ -36,7 +36,8 @@ type Table struct {
 	places   map[place]*row
 	unlisted uint64
 	busy     busy
-	since    time.Duration // busy is whole from here on
+	dim      busy          // when ends were not watched: busy is not known there, and has all of it
+	since    time.Duration // busy and dim are whole from here on
 	recent   []Record      // a ring of the newest
 	next     int           // in recent, once it is full
 }
@@ -68,7 +69,7 @@ type Row struct {
 	Count      uint64 // since the table was made
 	Bytes      uint64
 	Unfinished uint64 // whose end is not known, or an error
-	// Of the newest 512 that ended in the last 60 s; undefined where Ends is 0.
+	// Of the newest 512 that ended in the last 60 s and were timed; undefined where Ends is 0.
 	Ends          int
 	Exact         int // whose end is known exactly, or to a hundredth of the duration
 	P50, P95, Max time.Duration
@@ -107,8 +108,7 @@ func (t *Table) Add(r Record) (ok bool) {
 	if r.Group == 0 || int(r.Group) > len(t.groups) {
 		return false
 	}
-	// What cannot be is not known: Unknown is negative, and an end that no clock will show is.
-	known := r.Enter >= 0 && r.Duration >= 0 && r.Enter+r.Duration >= 0 && r.End != EndUnknown && r.End != EndFailed
+	known, timed := r.Ended(), r.Timed()
 	if !known {
 		r.Duration, r.DurationError = Unknown, Unknown
 	}
@@ -118,8 +118,13 @@ func (t *Table) Add(r Record) (ok bool) {
 		t.recent[t.next] = r
 		t.next = (t.next + 1) % MostRecent
 	}
-	if known {
-		t.busy.add(r.Enter, r.Enter+r.Duration)
+	switch end := r.Enter + r.Duration; {
+	case timed:
+		t.busy.add(r.Enter, end)
+	case known:
+		from := max(end-r.DurationError, 0)
+		t.dim.add(from, end)
+		t.busy.add(min(from, r.Enter), end)
 	}
 	of := t.row(place{r.Op, r.Group, Bucket(r.Bytes)})
 	if of == nil {
@@ -132,6 +137,9 @@ func (t *Table) Add(r Record) (ok bool) {
 	}
 	if !known {
 		of.Unfinished++
+		return true
+	}
+	if !timed {
 		return true
 	}
 	if len(of.ended) == mostDurations {
@@ -219,14 +227,38 @@ func (t *Table) Recent(most int) []Record {
 	return records
 }
 
-// Busy is how long collectives were under way between two moments, each moment once, as far as they have ended.
-func (t *Table) Busy(begin, end time.Duration) time.Duration { return t.busy.between(begin, end) }
+// leastSeen is in how much time ends must have been watched for a share to be told.
+const leastSeen = 100 * time.Millisecond
 
-// Forget drops what Busy needs for moments before this one.
+// Share is in which share of the time between two moments at least one collective was under way, of those that have ended, and of one
+// that has been since pending (end or later: there is none). Where ends were not watched all the time, it is the share of the time
+// in which they were, in the last 60 s; ok is false where that is too little.
+func (t *Table) Share(begin, end, pending time.Duration) (share float64, ok bool) {
+	begin = max(begin, t.since) // the newer part speaks for all
+	if end <= begin {
+		return 0, false
+	}
+	from := min(max(pending, begin), end)
+	known, seen := t.busy.between(begin, from), from-begin
+	if t.dim.between(begin, from) > 0 {
+		back := min(begin, max(t.since, end-Window))
+		dim := t.dim.between(back, from)
+		if known, seen = t.busy.between(back, from)-dim, from-back-dim; seen < leastSeen {
+			return 0, false
+		}
+	}
+	if from > begin {
+		share = min(max(known.Seconds()/seen.Seconds(), 0), 1) * (from - begin).Seconds()
+	}
+	return min((share+(end-from).Seconds())/(end-begin).Seconds(), 1), true
+}
+
+// Forget drops what Share needs for moments before this one, before which nobody may have recorded.
 func (t *Table) Forget(before time.Duration) {
 	t.busy.forget(before)
+	t.dim.forget(before)
 	t.since = max(t.since, before)
 }
 
-// Since is the moment from which on Busy knows all: what was before was forgotten.
+// Since is the moment from which on Share knows all.
 func (t *Table) Since() time.Duration { return t.since }

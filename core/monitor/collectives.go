@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"netmon/core/clock"
+	"netmon/core/cluster"
 	"netmon/core/collective"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -126,6 +127,9 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 			return 0, err
 		}
 	}
+	if !c.watched || request.group.Name == "" {
+		c.table.Forget(m.clock.Monotonic()) // what was under way before nobody saw
+	}
 	c.watched = true
 	if request.unseen != "" {
 		c.unseen = request.unseen
@@ -194,11 +198,7 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.drain()
 	d.self.CollectivesDroppedTotal, d.self.CollectivesUnlistedTotal = c.dropped, c.table.Unlisted()
-	if now.base != nil && now.window > 0 {
-		d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(now.base.monotonic, now.monotonic)) / units.Seconds(now.window))
-	} else {
-		d.lack("collective_ratio", c.m.whyNoWindow())
-	}
+	c.fillRatio(d, now)
 	rows := c.table.Rows(now.monotonic)
 	d.Collectives = make([]sample.Collective, len(rows))
 	for i := range rows {
@@ -206,6 +206,24 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.explain(d, rows)
 	return len(rows)*sample.CollectiveBytes + c.fillPending(d, now.monotonic)
+}
+
+// fillRatio says which share of the window collectives were under way, of one in which somebody began to watch of the part since.
+func (c *collectives) fillRatio(d *document, now *occasion) {
+	if now.base == nil || now.window <= 0 {
+		d.lack("collective_ratio", c.m.whyNoWindow())
+		return
+	}
+	if c.table.Since() >= now.monotonic {
+		d.lack("collective_ratio", "nobody watched in this window yet")
+		return
+	}
+	share, ok := c.table.Share(now.base.monotonic, now.monotonic, now.monotonic)
+	if !ok {
+		d.lack("collective_ratio", "ends were looked for in too little of the last 60 s, to spare the job")
+		return
+	}
+	d.CollectiveRatio = d.real(share)
 }
 
 // pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
@@ -218,10 +236,28 @@ func (c *collectives) pending() (oldest collective.Record, count int, why string
 	switch {
 	case !told:
 		return oldest, 0, "nobody tells what is under way"
-	case count == 0 || oldest.Group == 0 || int(oldest.Group) > len(c.table.Groups()):
+	case count == 0 || !c.isNamed(oldest.Group):
 		return oldest, 0, "nothing is under way for long"
 	}
 	return oldest, count, ""
+}
+
+// pendingCount is how many are under way for long, cluster.None where nobody tells, or not in which group. The caller holds the lock.
+func (c *collectives) pendingCount() uint64 {
+	source := c.m.options.Collectives
+	if source == nil {
+		return cluster.None
+	}
+	oldest, count, told := source.Pending()
+	if !told || count > 0 && !c.isNamed(oldest.Group) {
+		return cluster.None
+	}
+	return uint64(count)
+}
+
+// isNamed tells whether a number is that of a group. The caller holds the lock.
+func (c *collectives) isNamed(group uint32) bool {
+	return group != 0 && int(group) <= len(c.table.Groups())
 }
 
 func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
@@ -272,7 +308,7 @@ func (c *collectives) explain(d *document, rows []collective.Row) {
 		name := r.Op.String() + " of " + r.Group.Name
 		switch {
 		case r.Ends == 0:
-			unended.add("no end is known in the last 60 s", name)
+			unended.add("no end is known well enough in the last 60 s", name)
 		case r.AlgBW == collective.Unmoved:
 			unmoved.add("moves no data", name)
 		case r.BusBW == collective.Unmoved:
@@ -308,7 +344,7 @@ func (c *collectives) remember(uint64) {
 	defer c.mu.Unlock()
 	// The records are moved on after this: the last one goes. Windows of digests begin further back.
 	if r := c.m.records[keptRecords-2]; r != nil {
-		c.table.Forget(min(r.monotonic, c.m.readAt-markIntervals*c.m.config.ClusterInterval))
+		c.table.Forget(min(r.monotonic, c.m.readAt-max(markIntervals*c.m.config.ClusterInterval, collective.Window)))
 	}
 }
 

@@ -72,6 +72,32 @@ func now(t *testing.T, m *Monitor) *sample.Sample {
 	return &s
 }
 
+// Before somebody watched there was no time without collectives: it is not known what there was.
+func TestCollectives_ratioOfTheFirstWindow(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for range 2 { // attached, and attached anew
+		m.Tick()
+		clock.Advance(800 * time.Millisecond)
+		_, err := m.CollectiveGroup([]byte(`{"source": "torch hooks"}`))
+		require.NoError(t, err)
+		s := now(t, m)
+		assert.Nil(t, s.CollectiveRatio)
+		assert.Equal(t, "nobody watched in this window yet", s.Unavailable["collective_ratio"])
+		world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+		require.NoError(t, err)
+		w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1, Enter: clock.Monotonic(),
+			Duration: 100 * time.Millisecond})
+		clock.Advance(200 * time.Millisecond)
+		assert.InDelta(t, 0.5, *now(t, m).CollectiveRatio, 1e-6)
+		m.Tick()
+		assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
+		clock.Advance(time.Second)
+		assert.Zero(t, *now(t, m).CollectiveRatio)
+		m.Tick()
+	}
+}
+
 func TestCollectives_section(t *testing.T) {
 	var w waiting
 	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
@@ -109,8 +135,8 @@ func TestCollectives_section(t *testing.T) {
 	assert.InDelta(t, 0.5, *row.EndExactRatio, 1e-9)
 	assert.Nil(t, s.Collectives[1].AlgBWBytesPerSecond)
 	assert.EqualValues(t, 1, s.Collectives[2].Unfinished)
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
 		s.Unavailable["collectives.algbw_bytes_per_second"])
 	assert.Contains(t, s.Unavailable["collectives.busbw_bytes_per_second"], "not defined: other of default_pg")
 	assert.InDelta(t, 0.4, *s.CollectiveRatio, 1e-6, "300 ms of all_reduce, overlapping, and 100 ms of barrier")

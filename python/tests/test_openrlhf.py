@@ -313,7 +313,7 @@ def test_each_node_counts_once_and_each_byte_once():
 def test_unknown_is_absent():
     monitor = SimpleNamespace(
         cluster=lambda: SimpleNamespace(sequence=0, nodes=()),
-        sample=lambda: SimpleNamespace(totals=None, tcp=None, probes=None, findings=None),
+        sample=lambda: SimpleNamespace(totals=None, tcp=None, probes=None, findings=None, phases=None),
         latest=lambda: SimpleNamespace(drops_in_window=None, errors_in_window=0),
     )
     assert FlatValues(monitor).at(1) == {"network/errors": 0.0}  # type: ignore[arg-type]

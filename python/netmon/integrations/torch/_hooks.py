@@ -178,7 +178,7 @@ class Hooks:
                 entry = op, number, length, enter, sequence, free, marks or None
                 work = call.work if marks is not False else None
                 # What began does, without calling it where nothing is the matter.
-                if work is None or live.setdefault(work, entry) is not entry or (free and tracker.dozing):
+                if work is None or live.setdefault(work, entry) is not entry or free:
                     began(work, entry)
                 if not sinks:  # closed meanwhile
                     live.pop(work, None)

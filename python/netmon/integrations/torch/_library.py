@@ -136,7 +136,7 @@ class Operators:
                     return answer
                 work = work_of(answer[-1] if returns > 1 else answer)
                 entry = (op, number, length, enter, sequence, free and clock(), marks)
-                if live.setdefault(work, entry) is not entry or (free and tracker.dozing):
+                if live.setdefault(work, entry) is not entry or free:
                     began(work, entry)
                 if not sinks:  # closed meanwhile
                     live.pop(work, None)
