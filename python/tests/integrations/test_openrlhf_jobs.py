@@ -25,10 +25,10 @@ NODE = ["receive_bytes_per_second", "transmit_bytes_per_second", "utilization_ra
 JOB = [f"network/{name}" for name in (*NODE, "nodes", "rtt_p50_seconds", "loss_ratio")]
 PHASE = ["seconds", "bytes", "utilization_ratio"]
 
-spec = find_spec("openrlhf")
-if spec is None or spec.origin is None or find_spec("deepspeed") is None:
-    pytest.skip("needs OpenRLHF: make test-integrations", allow_module_level=True)
-OPENRLHF = Path(spec.origin).parent
+PACKAGE = find_spec("openrlhf")
+assert PACKAGE is not None
+assert PACKAGE.origin is not None
+OPENRLHF = Path(PACKAGE.origin).parent
 
 Series = dict[str, list[tuple[int, float]]]
 
