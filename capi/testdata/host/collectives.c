@@ -205,7 +205,7 @@ static void case_pending(int count, char **words) {
   const struct {
     uint32_t size, op, group;
     uint64_t enter_ns;
-  } bad[] = {{48, 1, 1, 5}, {60, 1, 1, 5},    {56, 0, 1, 5},         {56, 13, 1, 5},
+  } bad[] = {{48, 1, 1, 5}, {60, 1, 1, 5},        {56, 0, 1, 5},         {56, 13, 1, 5},
              {56, 1, 0, 5}, {56, 1, 1u << 31, 5}, {56, 1, 1, UINT64_MAX}};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     netmon_collective wrong = r;
