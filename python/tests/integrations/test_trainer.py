@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import openrlhf_jobs as jobs
-import pytest
 
 JOB = Path(__file__).with_name("trainer_job.py")
-
-if find_spec("transformers") is None:
-    pytest.skip("needs transformers: make test-integrations", allow_module_level=True)
 
 
 def train(namespace: str, work: Path, **variables: str) -> tuple[dict[str, Any], list[str]]:
