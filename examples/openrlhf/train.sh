@@ -13,13 +13,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 tests=$root/python/tests/integrations
 fail() { printf 'train.sh: %s\n' "$*" >&2; exit 1; }
 
-environment=$("$tests/environment.sh" --find) || fail "there is no OpenRLHF: $tests/environment.sh makes an environment with it (7 GB)"
+environment=${NETMON_INTEGRATIONS_ENV:-$("$tests/environment.sh" --find || true)}
+has_openrlhf() { "$environment/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("openrlhf") is None)'; }
+has_openrlhf 2>/dev/null || fail "there is no OpenRLHF: $tests/environment.sh makes an environment with it (7 GB)"
 [ -e "$root/python/netmon/_native/lib/libnetmon.so" ] || "$root/build.sh"
 work=$(realpath -m "${1:-$(mktemp -d)}")
 mkdir -p "$work"
 
-# What stands in for CUDA and vLLM, and keeps everything on this host.
-export PATH=$environment/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=$tests/shim:$root/python HOME=$work
+# What stands in for CUDA and vLLM, and keeps everything on this host. Where PATH is another than in the tests DeepSpeed compiles anew.
+export PATH=$environment/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin PYTHONPATH=$tests/shim:$root/python HOME=$work
 export TORCH_EXTENSIONS_DIR=$environment/torch_extensions DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 GLOO_SOCKET_IFNAME=lo
 

@@ -79,7 +79,7 @@ static void start_watching(watch *w, int rank, int ranks, char *const hosts[]) {
                        i > 0 ? ", " : "", i, hosts[i]);
   }
   snprintf(config + length, sizeof config - (size_t)length, "]}}");
-  char *error = NULL, group[64];
+  char *error = NULL, group[128];
   if (netmon_init(config, &w->monitor, &error) != NETMON_OK) {
     complain("not watched", error);
     return;
