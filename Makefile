@@ -90,6 +90,11 @@ slow-link: build ## Show what netmon says of a slow link and its like, and renew
 bench-ddp: build ## Measure what netmon adds to a step of DDP, and renew it in docs/collectives.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.ddp
 
+.PHONY: bench-openrlhf
+bench-openrlhf: build ## Measure what netmon adds to a PPO job of OpenRLHF, and renew it in docs/openrlhf.md
+	export PYTHONPATH=$(CURDIR)/python && environment=$$(python/tests/integrations/environment.sh) && \
+	  "$$environment"/bin/python -m bench.openrlhf
+
 .PHONY: lint
 lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy
 	test -z "$$(gofmt -l $(go_folders))"

@@ -30,7 +30,14 @@ func ms(seconds float64) string {
 }
 
 func percent(ratio float64) string {
-	return strconv.FormatFloat(ratio*100, 'g', 2, 64) + " %"
+	percents := ratio * 100
+	switch {
+	case percents < 1e-4: // less than one of a million: what is left of one that views of before told of
+		percents = 0
+	case percents >= 99.5: // not 1e+02
+		return strconv.FormatFloat(percents, 'f', 0, 64) + " %"
+	}
+	return strconv.FormatFloat(percents, 'g', 2, 64) + " %"
 }
 
 // device gives a device its name in a command.

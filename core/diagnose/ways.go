@@ -9,6 +9,19 @@ import (
 	"netmon/core/cluster"
 )
 
+// fresh tells whether what is known of a way is of lately: not all hosts say something new for every view.
+func (g *graph) fresh(w *way) bool {
+	return w.now || !g.standstill && g.at-w.seenAt <= heldSeconds
+}
+
+// interfaceOf is the interface that carries a host's traffic, "" where it is not known.
+func (g *graph) interfaceOf(name string) string {
+	if h := g.hosts[name]; h != nil && h.node.Interface != nil {
+		return *h.node.Interface
+	}
+	return ""
+}
+
 // pair is a way from one host to another.
 type pair struct{ from, to string }
 
@@ -343,90 +356,4 @@ func (s *State) isNew(r *cluster.Rank) bool {
 	}
 	s.digests[*r.Rank] = mark
 	return true
-}
-
-// Numbers that may not be known.
-
-func real(p *float64) float64 {
-	if p == nil || math.IsInf(*p, 0) {
-		return math.NaN()
-	}
-	return *p
-}
-
-// positive is a round trip or a rate, which 0 is not.
-func positive(p *float64) float64 {
-	if v := real(p); v > 0 {
-		return v
-	}
-	return math.NaN()
-}
-
-func number(p *uint64) float64 {
-	if p == nil || *p == cluster.None {
-		return math.NaN()
-	}
-	return float64(*p)
-}
-
-func orZero(v float64) float64 {
-	if math.IsNaN(v) {
-		return 0
-	}
-	return v
-}
-
-// sum adds what is known.
-func sum(a, b float64) float64 {
-	switch {
-	case math.IsNaN(a):
-		return b
-	case math.IsNaN(b):
-		return a
-	}
-	return a + b
-}
-
-func lowest(a, b float64) float64 {
-	if math.IsNaN(a) || b < a {
-		return b
-	}
-	return a
-}
-
-func highest(a, b float64) float64 {
-	if math.IsNaN(a) || b > a {
-		return b
-	}
-	return a
-}
-
-func least(values []float64) float64 {
-	v := math.NaN()
-	for _, x := range values {
-		v = lowest(v, x)
-	}
-	return v
-}
-
-// median of known values, NaN of none. It sorts them.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return math.NaN()
-	}
-	slices.Sort(values)
-	if n%2 == 1 {
-		return values[n/2]
-	}
-	return values[n/2-1] + (values[n/2]-values[n/2-1])/2
-}
-
-func collect(ways []*way, field func(*way) float64) (values []float64) {
-	for _, w := range ways {
-		if v := field(w); !math.IsNaN(v) {
-			values = append(values, v)
-		}
-	}
-	return values
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -395,7 +395,7 @@ def _top() -> _Section:
 
 def _job() -> _Section:
     table = _Table("job", "job", of_node=False)
-    table.add("world_size", "{rank}", "Ranks of the job, as the launcher says.")
+    table.add("world_size", "{rank}", "Ranks of the job, as the launcher says.", name="netmon_world_size")
     return _Section(lambda sample: _one(sample.job), tuple(table.metrics))
 
 
@@ -489,20 +489,24 @@ def read(
         rows = [(_labels(own), row) for own, row in section.rows(sample)]
         for metric in section.metrics:
             if (node or not metric.of_node) and (peers or metric.name not in _PEERS):
-                families.append(Family(metric, tuple(_points(metric, rows, of_node if metric.of_node else of_process))))
+                families.append(Family(metric, _points(metric, rows, of_node if metric.of_node else of_process)))
     view = _made_here(monitor, None if job is None else job.rank)
     if view is not None:
-        families += [Family(metric, tuple(_points(metric, [({}, view)], of_process))) for metric in VIEW.metrics]
+        families += [Family(metric, _points(metric, [({}, view)], of_process)) for metric in VIEW.metrics]
     return [family for family in families if family.points]
 
 
 def _points(
     metric: Metric, rows: Iterable[tuple[Mapping[str, str], Any]], common: Mapping[str, str]
-) -> Iterator[tuple[Mapping[str, str], Number]]:
+) -> tuple[tuple[Mapping[str, str], Number], ...]:
+    """Return what is known of a metric; of two rows that cannot be told apart the first: two would spoil it all."""
+    found: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], Number]] = {}
     for own, row in rows:
         for more, value in metric.values(row):
             if value is not None:
-                yield {**common, **own, **_labels(more)}, int(value) if isinstance(value, bool) else value
+                labels = {**common, **own, **_labels(more)}
+                found.setdefault(frozenset(labels.items()), (labels, int(value) if isinstance(value, bool) else value))
+    return tuple(found.values())
 
 
 def _labels(values: Mapping[str, object]) -> dict[str, str]:

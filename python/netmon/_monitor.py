@@ -615,6 +615,7 @@ class Monitor:
             labels: further labels of all series, beside ``node`` and ``rank``.
 
         Raises:
+            ConfigError: a label is none for Prometheus.
             ClosedError: the monitor was closed.
 
         Example:
@@ -625,7 +626,8 @@ class Monitor:
         """
         from . import _metrics, _prometheus
 
-        return _prometheus.text(_metrics.read(self, node=node, peers=peers, labels=labels))
+        more = _prometheus.check_labels(labels)
+        return _prometheus.text(_metrics.read(self, node=node, peers=peers, labels=more))
 
     def set_job(self, **fields: Any) -> None:
         """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``, ``peers``...

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
+from ._errors import ConfigError
 from ._metrics import Family, Number
+
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*\Z")
+
+
+def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Return labels that a caller gave.
+
+    Raises:
+        ConfigError: one is none for Prometheus.
+    """
+    for name, value in (labels or {}).items():
+        if not isinstance(name, str) or not _LABEL.match(name):
+            raise ConfigError(f"label {name!r}: letters, digits and underscores, and no digit and no two underscores first")
+        if not isinstance(value, str):
+            raise ConfigError(f"label {name!r} is {value!r}: it must be a text")
+    return dict(labels or {})
 
 
 def text(families: Iterable[Family]) -> str:

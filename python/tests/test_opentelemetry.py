@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -236,3 +237,23 @@ def test_without_the_sdk_nothing_happens():
 
     with opentelemetry.instrument(exported.Monitor(exported.known()), NoOpMeterProvider()) as one:
         assert one.problem is None
+
+
+LATER = """
+import netmon
+from netmon.integrations.opentelemetry import instrument
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+monitor = netmon.Monitor(interval=0.05, cluster=False)
+instrument(monitor)
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+(scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+print(sum(metric.name.startswith("netmon.self.") for metric in scope.metrics) > 3)
+"""
+
+
+def test_a_global_provider_that_is_set_later_is_used():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", LATER], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")

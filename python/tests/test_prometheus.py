@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import exported
@@ -122,7 +123,7 @@ def test_what_was_not_measured_is_absent(sample):
         assert numbers == {
             "netmon_collective_pending_seconds",
             "netmon_collective_ratio",
-            "netmon_job_world_size",
+            "netmon_world_size",
             "netmon_window_seconds",
         }
 
@@ -354,6 +355,26 @@ def test_a_folder_that_cannot_be_written_is_one_warning(read_only, caplog):
     file.close()
 
 
+@pytest.mark.parametrize("labels", [{"job-id": "1"}, {"__name__": "x"}, {"1st": "x"}, {"job": 1}])
+def test_labels_that_would_break_the_text_are_refused(labels, everything, tmp_path):
+    makes = (
+        everything.prometheus,
+        partial(prometheus.Textfile, everything, tmp_path),
+        partial(prometheus.Collector, everything),
+    )
+    for make in makes:
+        with pytest.raises(netmon.ConfigError, match=r"^label '"):
+            make(labels=labels)
+    assert os.listdir(tmp_path) == []
+
+
+def test_rows_that_cannot_be_told_apart_are_one():
+    document = exported.known().to_dict()
+    document["peers"] = [document["peers"][0], {**document["peers"][0], "connections": 5}]
+    series, _ = parsed(exported.Monitor(netmon.Sample(document)).prometheus(peers=True))
+    assert named(series, "netmon_peer_connections") == [document["peers"][0]["connections"]]
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [(("x.txt",), "ends in .prom"), (("x.prom", 0.5), "1 to 3600 seconds")])
 def test_wrong_arguments_are_told(arguments, sentence):
     with pytest.raises(netmon.ConfigError, match=sentence):
@@ -455,6 +476,33 @@ def test_without_the_package_the_sentence_has_the_command(monkeypatch, everythin
             make()
         assert "prometheus_client, which is not installed: pip install 'libnetmon[prometheus]'" in str(raised.value)
     assert "netmon_info" in everything.prometheus(), "the text needs no package"
+
+
+def test_the_documents_examples_run(tmp_path):
+    """Those of Prometheus and OpenTelemetry; of trackers with a package of the test's own."""
+    page = (ROOT / "docs" / "trackers.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 5
+    (tmp_path / "wandb.py").write_text(
+        "rows = []\n"
+        "class run:\n"
+        "    define_metric = staticmethod(lambda *a, **k: None)\n"
+        "    log = staticmethod(lambda row, commit: rows.append(row))\n"
+        "def log(row): rows.append(row)\n"
+    )
+    code = "\n".join(["import wandb", "train = lambda step: 1.0 / (step + 1)", *examples, "assert len(wandb.rows) >= 100"])
+    code = code.replace("/var/lib/node_exporter/textfile", str(tmp_path)).replace("serve(9401)", "serve(0)")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_importing_loads_nothing():

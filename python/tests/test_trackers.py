@@ -212,7 +212,7 @@ def test_wandb_without_a_login_is_one_warning(monitor, wandb, caplog):
         assert logger.problem.startswith("No API key configured. Nothing is logged")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "netmon's W&B logger: No API key configured. Nothing is logged: call `wandb login`, or set WANDB_MODE=offline; "
+        "netmon's W&B logger: No API key configured. Nothing is logged: call wandb login, or set WANDB_MODE=offline; "
         "the training goes on"
     )
 
@@ -227,6 +227,14 @@ def test_a_closed_monitor_has_no_values_and_is_no_warning(monitor, caplog, monke
         logger.log(1)
     assert writer.scalars == [], "what was measured before says nothing of now"
     assert not caplog.records
+
+
+def test_a_monitor_that_is_closed_already_raises_nothing():
+    with netmon.Monitor(cluster=False) as monitor:
+        pass
+    with trackers.Logger(monitor) as logger:
+        assert logger.values(1) == {}
+        assert logger.problem == "the monitor was closed"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

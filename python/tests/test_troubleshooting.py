@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -65,3 +67,13 @@ def test_there_is_something_to_look_for() -> None:
     titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     named = re.findall(r"^- \[.*\]\(#(.*)\)$", PAGE, re.MULTILINE)
     assert named == [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_the_three_places_are_there(tmp_path: Path) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    problems, unavailable, why = done.stdout.splitlines()
+    assert problems.startswith(("(", "["))
+    assert "'window_seconds': 'no sample of the loop is half an interval old yet'" in unavailable
+    assert why != "None"

@@ -84,7 +84,8 @@ static void start_watching(watch *w, int rank, int ranks, char *const hosts[]) {
     complain("not watched", error);
     return;
   }
-  snprintf(group, sizeof group, "{\"name\": \"world\", \"size\": %d, \"source\": \"training.c\"}", ranks);
+  // The group of all ranks has to have this name: by its collectives ranks are compared.
+  snprintf(group, sizeof group, "{\"name\": \"default_pg\", \"size\": %d, \"source\": \"training.c\"}", ranks);
   if (netmon_collective_group(w->monitor, group, &w->group, &error) != NETMON_OK) complain("collectives", error);
 }
 
@@ -161,7 +162,7 @@ static void look_at_job(watch *w, const digest *digests, int rank, int ranks) {
   static char request[256 + MOST_RANKS * (NETMON_DIGEST_BYTES / 3 * 4 + 8)];
   char *at = request + sprintf(request, "{\"engine\": \"ring\", \"rank\": %d, \"world_size\": %d, \"digests\": [", rank, ranks);
   for (int i = 0, listed = 0; i < ranks; i++) {
-    if (digests[i].length == 0) continue;
+    if (digests[i].length == 0 || digests[i].length > sizeof digests[i].bytes) continue;
     if (listed++ > 0) *at++ = ',';
     *at++ = '"';
     at = base64(at, &digests[i]);

@@ -26,8 +26,9 @@ def package(module: str, extra: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        why = "is not installed" if getattr(error, "name", None) in (name, module) else f"cannot be imported ({error})"
-        raise UnsupportedError(f"{what} needs {name}, which {why}: pip install 'libnetmon[{extra}]'") from error
+        if getattr(error, "name", None) in (name, module):
+            raise UnsupportedError(f"{what} needs {name}, which is not installed: pip install 'libnetmon[{extra}]'") from error
+        raise UnsupportedError(f"{what} needs {name}, which cannot be imported: {error}") from error
 
 
 class Guest:

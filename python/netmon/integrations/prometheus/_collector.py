@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ... import _metrics
+from ..._prometheus import check_labels
 from .._guest import Guest, package
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Collector:
 
     Raises:
         UnsupportedError: prometheus_client is not installed.
+        ConfigError: a label is none for Prometheus.
     """
 
     def __init__(
@@ -41,9 +43,9 @@ class Collector:
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self._client = package("prometheus_client.core", "prometheus", "netmon's collector")
+        self._options: dict[str, Any] = {"node": node, "peers": peers, "labels": check_labels(labels)}
         self._guest = Guest("netmon's collector")
         self._monitor = self._guest.monitor(monitor)
-        self._options: dict[str, Any] = {"node": node, "peers": peers, "labels": dict(labels or {})}
         self._registry = registry
         if registry is not None:
             registry.register(self)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..._errors import ConfigError
+from ..._prometheus import check_labels
 from .._guest import Guest
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ class Textfile:
             place /= f"netmon{_ENDING}"
         if place.suffix != _ENDING:
             raise ConfigError(f"path {str(path)!r}: a folder, or a file that ends in {_ENDING}; node_exporter reads no other")
+        self._options: dict[str, Any] = {"node": node, "peers": peers, "labels": check_labels(labels)}
         self._guest = Guest("netmon's textfile")
         self._monitor = monitor = self._guest.monitor(monitor)
-        self._options: dict[str, Any] = {"node": node, "peers": peers, "labels": dict(labels or {})}
         self._interval = interval
         self._pid = os.getpid()
         self._end = threading.Event()

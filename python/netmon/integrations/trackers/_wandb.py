@@ -55,7 +55,7 @@ class WandbLogger(Logger):
             try:
                 self._run = wandb.init(**options)
             except Exception as error:  # noqa: BLE001 - the training goes on without it
-                self._guest.tell(f"{error} Nothing is logged: call `wandb login`, or set WANDB_MODE=offline")
+                self._guest.tell(f"{error} Nothing is logged: call wandb login, or set WANDB_MODE=offline")
         if self._run is not None:
             self._guest.ask(self._define)
 
