@@ -37,6 +37,18 @@ def training_begins() -> Monitor:
     return monitor
 
 
+def trainer_begins(trainer: Any) -> None:
+    """Have a Trainer of transformers, or of TRL, log the network's values too.
+
+    Raises:
+        Error: as ``training_begins``.
+    """
+    training_begins()
+    from .integrations.transformers._hooks import add_to
+
+    add_to(trainer)
+
+
 def process_group_made() -> None:
     """Time the job's collectives, where torch.distributed has just been initialised by this thread.
 

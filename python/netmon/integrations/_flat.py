@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .._types import Finding, Sample, Snapshot
     from ._phases import Account, Phases
 
+PHASE = "network/phase/"  # what the keys of phases begin with
 _CLEAN = "network_clean"
 # Of a node, beside the whole job.
 _NODE = (
@@ -61,7 +62,7 @@ class FlatValues:
                 found |= {f"network/node/{name}/{key}": getattr(node, key) for key in _NODE}
         if self._phases is not None:
             for name, account in self._phases.step().items():
-                found |= {f"network/phase/{name}/{key}": value for key, value in _of_phase(account).items()}
+                found |= {f"{PHASE}{name}/{key}": value for key, value in _of_phase(account).items()}
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
