@@ -28,7 +28,7 @@ class Tokens(torch.utils.data.Dataset):
         return {"input_ids": words, "labels": words}
 
 
-def main(folder: str = "runs/transformers", callbacks: bool = True) -> None:
+def main(folder: str = "runs/transformers") -> None:
     """Train for six steps."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -47,7 +47,7 @@ def main(folder: str = "runs/transformers", callbacks: bool = True) -> None:
         ),
         train_dataset=Tokens(),
         eval_dataset=Tokens(),
-        callbacks=[NetmonCallback()] if callbacks else None,
+        callbacks=[NetmonCallback()],
     )
     trainer.train()
     if trainer.is_world_process_zero():

@@ -49,7 +49,7 @@ def short(completions: list[str], **_: Any) -> list[float]:
     return [-float(len(completion)) for completion in completions]
 
 
-def main(kind: str = "sft", folder: str = "runs/trl", callbacks: bool = True) -> None:
+def main(kind: str = "sft", folder: str = "runs/trl") -> None:
     """Train for six steps."""
     numbers = range(32)
     common = {
@@ -63,8 +63,7 @@ def main(kind: str = "sft", folder: str = "runs/trl", callbacks: bool = True) ->
         "bf16": False,
         "gradient_checkpointing": False,
     }
-    given: dict[str, Any] = {"model": make_model(), "processing_class": make_tokenizer()}
-    given["callbacks"] = [NetmonCallback()] if callbacks else None
+    given: dict[str, Any] = {"model": make_model(), "processing_class": make_tokenizer(), "callbacks": [NetmonCallback()]}
     trainer: Any
     if kind == "sft":
         data = Dataset.from_dict({"text": [sentence(number) for number in numbers]})

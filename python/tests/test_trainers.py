@@ -68,7 +68,8 @@ class GRPOTrainer(Trainer):
         self._generate(["a"])
         super().log({**logs, "reward": 3.0}, start_time)
 """,
-    "accelerate/__init__.py": """
+    "accelerate/__init__.py": "from .accelerator import Accelerator\n",
+    "accelerate/accelerator.py": """
 class Accelerator:
     def __init__(self, log_with, main=True):
         self.log_with, self.trackers, self.is_main_process = log_with, [], main
@@ -95,7 +96,22 @@ class GeneralTracker:
     def finish(self): pass
 """,
     "deepspeed/__init__.py": "",
+    "deepspeed/runtime/engine.py": """
+class DeepSpeedEngine:
+    global_rank = 0
+    def __init__(self, monitor):
+        self.monitor = monitor
+    def save_checkpoint(self, folder):
+        return folder
+""",
     "lightning/__init__.py": "",
+    "lightning/pytorch/trainer/trainer.py": """
+class Trainer:
+    def __init__(self, callbacks=()):
+        self.callbacks = list(callbacks)
+    def fit(self):
+        return len(self.callbacks)
+""",
     "lightning/pytorch/__init__.py": "class Callback:\n    pass\n",
     "verl/utils/tracking.py": """
 class Tracking:
@@ -600,6 +616,59 @@ def test_lightning_without_the_library(caplog):
     trainer.fit()
     assert trainer.rows == []
     warned(caplog)
+
+
+# netmon run, in all of these
+
+
+def test_netmon_run_gives_an_accelerator_a_tracker_if_it_has_trackers():
+    _imports.install()
+    package = importlib.import_module("accelerate")
+    nothing = package.Accelerator([])
+    nothing.init_trackers("x")
+    assert nothing.trackers == []
+    assert _shared.existing_monitor() is None
+    kept = Kept()
+    made = package.Accelerator([kept])
+    made.init_trackers("x")
+    wait_for_values(made.trackers[1].tracker)
+    made.log({"loss": 1.0}, step=1)
+    made.end_training()
+    assert network(kept.rows[0][0])
+    own = importlib.import_module("netmon.integrations.accelerate").NetmonTracker()
+    made = package.Accelerator([own])
+    made.init_trackers("x")
+    assert made.trackers == [own]
+    made.end_training()
+
+
+def test_netmon_run_gives_a_trainer_of_lightning_a_callback():
+    _imports.install()
+    trainer = importlib.import_module("lightning.pytorch.trainer.trainer").Trainer()
+    assert [trainer.fit(), trainer.fit()] == [1, 1]
+
+
+@pytest.mark.usefixtures("measured")
+def test_netmon_run_watches_an_engine_until_somebody_else_does(caplog):
+    from netmon.integrations.deepspeed import watch
+
+    _imports.install()
+    cls = importlib.import_module("deepspeed.runtime.engine").DeepSpeedEngine
+    cls(SimpleNamespace(enabled=False))
+    assert caplog.records == [], "nothing was asked for"
+    written: list[tuple[str, float, int]] = []
+    engine = cls(SimpleNamespace(enabled=True, write_events=written.extend))
+    engine.monitor.write_events([("lr", 0.1, 64)])
+    names = [name for name, _, _ in written]
+    assert len(names) == len(set(names)) > 1
+    written.clear()
+    with watch(engine):
+        engine.monitor.write_events([("lr", 0.1, 128)])
+    names = [name for name, _, _ in written]
+    assert len(names) == len(set(names)) > 1
+    written.clear()
+    engine.monitor.write_events([("lr", 0.1, 192)])
+    assert written == [("lr", 0.1, 192)]
 
 
 # verl

@@ -175,6 +175,16 @@ def test_deepspeed(train, tmp_path):
     assert len(rows) == 21
 
 
+@needs("accelerate", "deepspeed")
+@pytest.mark.parametrize("trainer", ["accelerate", "deepspeed"])
+def test_without_an_edit(train, tmp_path, trainer):
+    train(HERE / "zero_edit.py", EXAMPLES / trainer / "train.py", tmp_path)
+    found = logged(tmp_path)
+    steps = set(found["loss" if trainer == "accelerate" else "Train/Samples/lr"])
+    check(found, steps, ALWAYS)
+    assert len(found["network/phase/checkpoint/seconds"]) == 2
+
+
 def check_lightning(folder: Path, keys: set[str]) -> None:
     with (folder / "lightning_logs" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -193,13 +203,13 @@ def test_lightning(train, tmp_path):
 
 
 @needs("pytorch_lightning")
-def test_lightning_by_its_other_name(train, tmp_path):
+def test_lightning_by_its_other_name_without_an_edit(train, tmp_path):
     code = (EXAMPLES / "lightning" / "train.py").read_text()
     code = code.replace("import lightning\n", "import pytorch_lightning as lightning\n")
     code = code.replace("from lightning.pytorch.", "from pytorch_lightning.")
     script = tmp_path / "train.py"
     script.write_text(code)
-    train(script, tmp_path)
+    train(HERE / "zero_edit.py", script, tmp_path)
     check_lightning(tmp_path, ALWAYS)
 
 

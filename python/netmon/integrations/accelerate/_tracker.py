@@ -87,3 +87,9 @@ def _of(accelerator: Any) -> Any:
 
 
 _wraps = Shared(lambda: [Wrap(Accelerator, "log", _log), Wrap(Accelerator, "save_state", _save)])
+
+
+def add_to(accelerator: Any) -> None:
+    """Give an Accelerator a tracker, if it has none of these: what ``netmon run`` does."""
+    if not any(isinstance(tracker, NetmonTracker) for tracker in accelerator.log_with):
+        accelerator.log_with = [*accelerator.log_with, NetmonTracker()]

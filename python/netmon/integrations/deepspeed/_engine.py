@@ -14,6 +14,7 @@ from .._wraps import Wrap
 if TYPE_CHECKING:
     from ..._monitor import Monitor
 
+_ADDED = "_netmon_watch"  # by netmon run
 _OFF = (
     "nothing of the network is logged: DeepSpeed's own monitor is off; "
     "enable tensorboard, wandb, csv_monitor or comet in DeepSpeed's configuration"
@@ -97,6 +98,14 @@ def watch(engine: Any, monitor: Monitor | None = None, *, nodes: bool | None = N
         required("deepspeed", "deepspeed")
     if not all(hasattr(engine, name) for name in ("monitor", "global_rank", "save_checkpoint")):
         raise InvalidArgumentError(f"engine is a {type(engine).__name__}; it must be what deepspeed.initialize returned first")
+    before = vars(engine).pop(_ADDED, None)
+    if before is not None:
+        before.close()
     watched = EngineWatch(engine, monitor, nodes, collectives)
     watched.start()
     return watched
+
+
+def add_to(engine: Any) -> None:
+    """Watch an engine that has just been made, until somebody else does: what ``netmon run`` does."""
+    setattr(engine, _ADDED, watch(engine))

@@ -108,3 +108,9 @@ class NetmonCallback(*_bases()):  # type: ignore[misc]  # of a package without t
         for wrap in wraps:
             wrap.undo()
         self.watch.close()
+
+
+def add_to(trainer: Any) -> None:
+    """Give a Trainer that is about to train a callback, if it has none: what ``netmon run`` does."""
+    if not any(isinstance(callback, NetmonCallback) for callback in trainer.callbacks):
+        trainer.callbacks.append(NetmonCallback())
