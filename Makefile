@@ -82,9 +82,18 @@ bench-truth: build ## Measure in the lab how true round trips and loss are, and 
 campaign: build ## Put faults into a job in the lab, score what is found, and renew docs/findings.md; half an hour
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.campaign --json build/campaign.jsonl --report docs/findings.md
 
+.PHONY: slow-link
+slow-link: build ## Show what netmon says of a slow link and its like, and renew docs/slow-link.md; eleven minutes
+	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.slow_link
+
 .PHONY: bench-ddp
 bench-ddp: build ## Measure what netmon adds to a step of DDP, and renew it in docs/collectives.md
 	export PYTHONPATH=$(CURDIR)/python && $(env)/python -m bench.ddp
+
+.PHONY: bench-openrlhf
+bench-openrlhf: build ## Measure what netmon adds to a PPO job of OpenRLHF, and renew it in docs/openrlhf.md
+	export PYTHONPATH=$(CURDIR)/python && environment=$$(python/tests/integrations/environment.sh) && \
+	  "$$environment"/bin/python -m bench.openrlhf
 
 .PHONY: lint
 lint: ## Formatters in check mode, vet, staticcheck, shellcheck, ruff, mypy

@@ -86,6 +86,13 @@ func TestBindings_pkgConfig(t *testing.T) {
 			arguments = append([]string{"-std=c++17", "-Wconversion", "-Wshadow", "-o", cpp, example(t, "cpp", "watch.cpp")}, strict...)
 			run(t, cxx(), append(arguments, flags...)...)
 			checkExample(t, cpp)
+			arguments = append([]string{"-std=gnu99", "-o", c + "_training", example(t, "c", "training.c")}, strict...)
+			run(t, cc(), append(arguments, flags...)...)
+			checkTraining(t, c+"_training")
+			arguments = append([]string{"-std=c++17", "-Wconversion", "-Wshadow", "-pthread", "-o", cpp + "_evaluation",
+				example(t, "cpp", "evaluation.cpp")}, strict...)
+			run(t, cxx(), append(arguments, flags...)...)
+			checkEvaluation(t, cpp+"_evaluation")
 		})
 	}
 }
@@ -99,9 +106,17 @@ func TestBindings_cmake(t *testing.T) {
 				build := filepath.Join(work, "cmake", name, kind)
 				run(t, cmake, "-S", filepath.Join(root(t), "bindings", "examples"), "-B", build, "-DCMAKE_PREFIX_PATH="+path,
 					"-DCMAKE_C_COMPILER="+cc(), "-DCMAKE_CXX_COMPILER="+cxx())
-				run(t, cmake, "--build", build)
+				if kind == "folder" { // found there too, which one program of each language shows
+					run(t, cmake, "--build", build, "--target", "watch_c", "watch_cpp")
+				} else {
+					run(t, cmake, "--build", build)
+				}
 				checkExample(t, filepath.Join(build, "watch_c"))
 				checkExample(t, filepath.Join(build, "watch_cpp"))
+				if kind == "prefix" {
+					checkTraining(t, filepath.Join(build, "training"))
+					checkEvaluation(t, filepath.Join(build, "evaluation"))
+				}
 			})
 		}
 	}
@@ -178,6 +193,13 @@ func TestSanitizers_leaks(t *testing.T) {
 			assert.Regexp(t, `SUMMARY: AddressSanitizer: \d+ byte\(s\) leaked`, r.output)
 		})
 	}
+}
+
+// The harnesses lose no memory and misuse none.
+func TestSanitizers_harnesses(t *testing.T) {
+	sanitized := []string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
+	checkTraining(t, compile(t, example(t, "c", "training.c"), "training_address", append(linked(t), sanitized...)...))
+	checkEvaluation(t, compileCPP(t, example(t, "cpp", "evaluation.cpp"), "evaluation_address", sanitized...))
 }
 
 // The hosts under sanitizers, against the library that is shipped.

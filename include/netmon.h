@@ -349,28 +349,33 @@ NETMON_API int32_t netmon_bandwidth(netmon_handle handle, const char *request_js
 
 // One collective, as this process saw it. The struct grows only at its end.
 typedef struct netmon_collective {
-  uint32_t struct_size;       // set by the caller to sizeof(netmon_collective)
-  uint32_t op;                // NETMON_COLLECTIVE_
-  uint32_t group;             // a number that netmon_collective_group wrote
-  uint32_t end;               // NETMON_END_
-  uint64_t bytes;             // the size S of nccl-tests: of the whole array, not of a rank's part of it
-  uint64_t enter_ns;          // CLOCK_MONOTONIC, when this process called it
-  uint64_t duration_ns;       // from then until it was complete
-  uint64_t duration_error_ns; // by how much duration_ns may be wrong; NETMON_UNKNOWN_U64 where that is not known
-  uint64_t sequence;          // of the call in its group, so that ranks can compare; NETMON_UNKNOWN_U64 for none
+  uint32_t struct_size; // set by the caller to sizeof(netmon_collective)
+  uint32_t op;          // NETMON_COLLECTIVE_
+  uint32_t group;       // a number that netmon_collective_group wrote
+  uint32_t end;         // NETMON_END_
+  uint64_t bytes;       // the size S of nccl-tests: of the whole array, not of a rank's part of it
+  uint64_t enter_ns;    // CLOCK_MONOTONIC, when this process called it
+  uint64_t duration_ns; // from then until it was complete
+  // By how much duration_ns may be wrong, NETMON_UNKNOWN_U64 where that is not known. Above 2 ms and a tenth of duration_ns the
+  // duration is taken for a bound: in no quantile or speed. More than duration_ns: nobody watched since before the call.
+  uint64_t duration_error_ns;
+  uint64_t sequence; // of the call in its group, so that ranks can compare; NETMON_UNKNOWN_U64 for none
 } netmon_collective;
 
 // netmon_collective_group names a group of ranks, and writes the number that records of its collectives carry. group_json is an
 // object with any of
-//   "name"    text of at most 256 bytes: the group. The same name, size and source get the same number
+//   "name"    text of at most 256 bytes: the group. The same name, size and source get the same number. "default_pg" is the group
+//             of all ranks: by its collectives a view tells who waits for whom (section 10)
 //   "size"    whole number from 1: ranks in the group; needed with "name"
 //   "source"  text of at most 64 bytes: who records, as "torch hooks"
+//   "ended"   true: there will be no more of that group's collectives, and the number written is 0. It makes room, for another
+//             group and in "collectives", where that is needed; until then its records are taken. No number is given twice
 //   "unseen"  text of at most 1024 bytes: what that source does not see; it is told in the samples' "unavailable"
 // Without "name" the number written is 0, and samples say from then on that collectives are watched.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for an object that is not understood), _ERR_UNSUPPORTED ("collectives" is not in
-// the configuration's sources), _ERR_RESOURCES (1024 groups are named, or no memory), _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL.
-// Since 0.1.
+// the configuration's sources), _ERR_RESOURCES (1024 groups are named and have not ended, or no memory), _ERR_CLOSED, _ERR_FORKED,
+// _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *group_json, uint32_t *group_out, char **error_out);
 
 // netmon_collectives_record records count collectives that have ended, or whose end will not be known. It takes no lock, makes no

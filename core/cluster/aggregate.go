@@ -531,10 +531,11 @@ func (a *Aggregator) listRanks(now time.Duration, members []*member, v *View) {
 		row := Rank{
 			Rank: a.numbers.number(d.Rank), LocalRank: a.numbers.number(d.LocalRank), Node: &a.nodes[d.Node].name, State: m.state,
 			AgeSeconds: age, Restarts: m.restarts, Joined: &m.joined, DigestSequence: a.numbers.count(d.Sequence), Sampled: a.numbers.count(d.Sampled),
+			WindowSeconds:   a.numbers.seconds(d.Window),
 			CollectiveRatio: a.numbers.real(d.CollectiveRatio), CollectivesTotal: a.numbers.count(d.CollectivesTotal),
 			CollectiveBytes: a.numbers.count(d.CollectiveBytes), BusBWBytesPerSecond: a.numbers.real(d.BusBW),
 			PendingSeconds: a.numbers.seconds(d.Pending), PendingSequence: a.numbers.count(d.PendingSequence),
-			Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
+			PendingCount: a.numbers.count(d.PendingCount), Ended: m.saidEnded(), PendingOp: word(d.PendingOp), Phase: word(d.Phase), Peers: make([]Way, len(d.Peers)),
 		}
 		for i := range d.Peers {
 			row.Peers[i] = where.way(&d.Peers[i], &a.numbers)

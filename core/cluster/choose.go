@@ -25,7 +25,7 @@ func UnknownDigest() Digest {
 		ReceiveBytesTotal: None, TransmitBytesTotal: None, ReceiveBytesPerSecond: nan, TransmitBytesPerSecond: nan,
 		ReceiveBestBytesPerSecond: nan, TransmitBestBytesPerSecond: nan, CapacityBitsPerSecond: nan, RetransmitRatio: nan,
 		Drops: None, Errors: None, RTTP50Seconds: nan, LossRatio: nan, RDMABytesPerSecond: nan, CollectiveRatio: nan,
-		CollectivesTotal: None, CollectiveBytes: None, BusBW: nan, Pending: NoTime, PendingSequence: None,
+		CollectivesTotal: None, CollectiveBytes: None, BusBW: nan, Pending: NoTime, PendingSequence: None, PendingCount: None,
 	}
 }
 

@@ -64,6 +64,8 @@ type Digest struct {
 	Pending         time.Duration
 	PendingSequence uint64
 	PendingOp       string // as in sample.Collective
+	// PendingCount is how many have been under way for long, None where nobody tells: 0 is no such thing.
+	PendingCount uint64
 	// Marks are collectives of the default group by which ranks are compared, oldest first. All ranks choose the same: see
 	// ChooseMarks.
 	Marks []Mark

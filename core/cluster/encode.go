@@ -283,6 +283,7 @@ func (d *Digest) process(c *coder) {
 	c.count(&d.PendingSequence)
 	c.text(&d.PendingOp, mostShortBytes)
 	c.text(&d.Phase, mostShortBytes)
+	c.count(&d.PendingCount)
 }
 
 func (c *coder) addresses(list *[]netip.Addr) {

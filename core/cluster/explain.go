@@ -91,7 +91,9 @@ func rankFields() []lacking[Rank] {
 	return []lacking[Rank]{
 		{"rank", "not known to the process", func(r *Rank) bool { return r.Rank == nil }},
 		{"digest_sequence", notTold, func(r *Rank) bool { return r.DigestSequence == nil }},
+		{"sampled_sequence", notTold, func(r *Rank) bool { return r.Sampled == nil }},
 		{"local_rank", notTold, func(r *Rank) bool { return r.LocalRank == nil }},
+		{"window_seconds", "its monitor has not sampled for a second yet", func(r *Rank) bool { return r.WindowSeconds == nil }},
 		{"collective_ratio", unwatched, func(r *Rank) bool { return r.CollectiveRatio == nil }},
 		{"collectives_total", unwatched, func(r *Rank) bool { return r.CollectivesTotal == nil }},
 		{"collective_bytes", unwatched, func(r *Rank) bool { return r.CollectiveBytes == nil }},
@@ -99,6 +101,7 @@ func rankFields() []lacking[Rank] {
 		{"pending_seconds", unpending, func(r *Rank) bool { return r.PendingSeconds == nil }},
 		{"pending_sequence", unpending, func(r *Rank) bool { return r.PendingSequence == nil }},
 		{"pending_op", unpending, func(r *Rank) bool { return r.PendingOp == nil }},
+		{"pending_count", "nobody tells there what is under way", func(r *Rank) bool { return r.PendingCount == nil }},
 		{"phase", "in none", func(r *Rank) bool { return r.Phase == nil }},
 	}
 }

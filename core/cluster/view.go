@@ -39,11 +39,12 @@ type Rank struct {
 	Joined     *uint64  `json:"joined_sequence"` // of the view that saw it first
 	// DigestSequence is the number of its newest digest: a view that has the same one again tells nothing new of the rank.
 	DigestSequence *uint64 `json:"digest_sequence"`
-	// Sampled is the number of the sample that its window ends with, nil where that is not known.
-	Sampled *uint64 `json:"-"`
+	// Sampled is the number of the sample that its window ends with: digests with the same one tell the same of the window.
+	Sampled *uint64 `json:"sampled_sequence"`
 	// Ended tells of one that is gone that somebody said so: it came to its end, and did not fall silent.
-	Ended bool `json:"-"`
+	Ended bool `json:"ended"`
 
+	WindowSeconds       *float64 `json:"window_seconds"` // of its rates and bytes, as of the ways to its peers
 	CollectiveRatio     *float64 `json:"collective_ratio"`
 	CollectivesTotal    *uint64  `json:"collectives_total"`
 	CollectiveBytes     *uint64  `json:"collective_bytes"` // of the array, in the window
@@ -54,6 +55,7 @@ type Rank struct {
 	PendingSeconds      *float64 `json:"pending_seconds"`
 	PendingSequence     *uint64  `json:"pending_sequence"`
 	PendingOp           *string  `json:"pending_op"`
+	PendingCount        *uint64  `json:"pending_count"` // 0: nothing has been under way for long; nil: nobody tells
 	Phase               *string  `json:"phase"`
 	Peers               []Way    `json:"peers"`
 }

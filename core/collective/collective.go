@@ -90,14 +90,30 @@ const NoSequence = math.MaxUint64
 
 // Record is one collective.
 type Record struct {
-	Op            Op
-	Group         uint32 // from Table.Group
-	End           End
-	Bytes         uint64        // S
-	Enter         time.Duration // monotonic clock
-	Duration      time.Duration // Unknown where the end is not known
-	DurationError time.Duration // by how much Duration may be too long, Unknown where that is not known
+	Op       Op
+	Group    uint32 // from Table.Group
+	End      End
+	Bytes    uint64        // S
+	Enter    time.Duration // monotonic clock
+	Duration time.Duration // Unknown where the end is not known
+	// DurationError is by how much Duration may be too long, Unknown where that is not known. More than Duration: nobody watched since
+	// before the call.
+	DurationError time.Duration
 	Sequence      uint64
+}
+
+// mostError is by how much a duration may be wrong, or a tenth of it, to be a measurement.
+const mostError = 2 * time.Millisecond
+
+// Ended tells whether the end was seen.
+func (r *Record) Ended() bool {
+	// What cannot be is not known: Unknown is negative, and an end that no clock will show is.
+	return r.Enter >= 0 && r.Duration >= 0 && r.Enter+r.Duration >= 0 && r.End != EndUnknown && r.End != EndFailed
+}
+
+// Timed tells whether it was seen well enough for the duration to be a measurement, and not only a bound.
+func (r *Record) Timed() bool {
+	return r.Ended() && (r.DurationError == Unknown || r.DurationError <= max(mostError, r.Duration/10))
 }
 
 // Bucket is the largest power of two that is not above a size; 0 for 0.

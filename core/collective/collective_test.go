@@ -3,6 +3,7 @@ package collective
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -135,6 +136,49 @@ func TestTable_bounds(t *testing.T) {
 	assert.EqualValues(t, MostGroups-(MostRows-1), x.Unlisted())
 }
 
+// A job that makes and destroys groups for days: each has its own number and rows, and what is counted never goes back.
+func TestTable_groupsThatEnd(t *testing.T) {
+	x := table(t, world)
+	seen, before := map[uint32]bool{1: true}, uint64(0)
+	for i := range 3 * MostGroups {
+		g := Group{strconv.Itoa(i), 2, "torch hooks"}
+		number, err := x.Group(g)
+		require.NoError(t, err)
+		require.False(t, seen[number], "a number is given once")
+		seen[number] = true
+		for _, of := range []uint32{1, number} {
+			require.True(t, x.Add(Record{Op: AllReduce, Group: of, End: EndExact, Bytes: 8, Enter: time.Second, Duration: ms}))
+		}
+		rows := x.Rows(time.Second)
+		last := rows[len(rows)-1]
+		require.Equal(t, []any{g, uint64(1)}, []any{*last.Group, last.Count})
+		require.Equal(t, []any{world, uint64(i + 1)}, []any{*rows[0].Group, rows[0].Count}, "the group that is there stays")
+		x.End(g)
+		require.True(t, x.Add(Record{Op: AllReduce, Group: number, End: EndExact, Bytes: 8, Enter: time.Second, Duration: ms}), "late")
+		require.Greater(t, x.Listed(), before)
+		before = x.Listed()
+	}
+	assert.Zero(t, x.Unlisted())
+	assert.LessOrEqual(t, len(x.Groups()), MostGroups)
+	assert.Len(t, x.Rows(0), MostRows)
+	assert.False(t, x.Add(Record{Op: AllReduce, Group: 2}), "of one that had to make room: it is of no other")
+	recent := x.Recent(2)
+	assert.Equal(t, strconv.Itoa(3*MostGroups-1), recent[1].Of.Name)
+
+	// One that is made anew goes on.
+	last := Group{strconv.Itoa(3*MostGroups - 1), 2, "torch hooks"}
+	number, err := x.Group(last)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3*MostGroups+1, number)
+	for i := range MostGroups {
+		if _, err = x.Group(Group{"stays", uint64(i + 1), ""}); err != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, err, ErrTooManyGroups)
+	assert.Equal(t, last, *x.Named(number))
+}
+
 // What a broken caller says neither runs over nor lasts.
 func TestTable_absurdRecords(t *testing.T) {
 	x := table(t, world)
@@ -153,7 +197,9 @@ func TestTable_absurdRecords(t *testing.T) {
 	assert.EqualValues(t, 3, rows[0].Unfinished)
 	assert.Zero(t, rows[0].Ends)
 	assert.Equal(t, []int{0, 1}, []int{rows[1].Ends, rows[2].Ends})
-	assert.Equal(t, ms, x.Busy(0, 3*time.Second))
+	share, ok := x.Share(0, 3*time.Second, 3*time.Second)
+	assert.True(t, ok)
+	assert.InDelta(t, 1.0/3000, share, 1e-12)
 }
 
 func TestTable_recentBeforeFull(t *testing.T) {
@@ -165,6 +211,54 @@ func TestTable_recentBeforeFull(t *testing.T) {
 	recent := x.Recent(2)
 	assert.EqualValues(t, 2, recent[0].Sequence)
 	assert.EqualValues(t, 3, recent[1].Sequence)
+}
+
+// A job that is in collectives for 20 ms of each 46, whose ends are watched for some steps only: what is said of durations and of
+// its share of the time is of those.
+func TestTable_whereEndsAreNotWatched(t *testing.T) {
+	for _, every := range []int{1, 20, 300} {
+		x := table(t, world)
+		var dim, now time.Duration
+		for step := range 1500 {
+			for bucket := range 4 {
+				enter := time.Duration(step)*46*ms + time.Duration(20+5*bucket)*ms
+				r := Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 4 << 20, Enter: enter, Duration: 5 * ms, DurationError: ms / 2}
+				if step%every >= 4 {
+					// Seen when the next begins.
+					found := enter + 5*ms
+					if bucket == 3 {
+						found += 26 * ms
+					}
+					if dim == 0 {
+						dim = enter
+					}
+					r.Duration, r.DurationError = found-enter, found-dim
+					dim = found
+				} else {
+					dim = 0
+				}
+				x.Add(r)
+				now = enter + r.Duration
+			}
+		}
+		row := x.Rows(now)[0]
+		assert.EqualValues(t, 6000, row.Count)
+		assert.Equal(t, 5*ms, row.P50, every)
+		assert.Equal(t, 5*ms, row.Max, every)
+		share, ok := x.Share(now-time.Second, now, now)
+		require.True(t, ok)
+		assert.InDelta(t, 20.0/46, share, 0.02, every)
+		share, ok = x.Share(now-time.Second, now, now-time.Second/2)
+		require.True(t, ok)
+		assert.InDelta(t, 10.0/46+0.5, share, 0.02, "one has been under way for half of it")
+	}
+	x := table(t, world)
+	x.Add(Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 1, Enter: 0, Duration: time.Second, DurationError: 2 * time.Second})
+	_, ok := x.Share(0, time.Second+50*ms, 2*time.Second)
+	assert.False(t, ok)
+	row := x.Rows(time.Second)[0]
+	assert.Zero(t, row.Ends)
+	assert.Zero(t, row.Unfinished)
 }
 
 func TestBusy_countsEachMomentOnce(t *testing.T) {

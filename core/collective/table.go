@@ -2,6 +2,7 @@ package collective
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,12 +15,13 @@ const (
 	MostRows      = 128
 	MostRecent    = 256
 	mostDurations = 512 // of a row
+	mostNumber    = 1<<31 - 1
 	// Window is how far back quantiles look.
 	Window = 60 * time.Second
 )
 
 // ErrTooManyGroups means that MostGroups are named.
-var ErrTooManyGroups = errors.New("collective: 1024 groups are named, which is the most that are told apart")
+var ErrTooManyGroups = errors.New("collective: 1024 groups are named and have not ended, which is the most that are told apart")
 
 // Group is a set of ranks.
 type Group struct {
@@ -30,15 +32,25 @@ type Group struct {
 
 // Table keeps account of collectives. Not safe for concurrent use.
 type Table struct {
-	groups   []Group
+	groups   map[uint32]*Group // by number: each is given once, so that a record which is late is of no other group
 	numbers  map[Group]uint32
-	rows     []*row // in the order in which they came up
+	last     uint32          // number that was given
+	gone     map[uint32]bool // groups that have ended: they are known until others need the room
+	rows     []*row          // in the order in which they came up
 	places   map[place]*row
+	listed   uint64
 	unlisted uint64
 	busy     busy
-	since    time.Duration // busy is whole from here on
-	recent   []Record      // a ring of the newest
+	dim      busy          // when ends were not watched: busy is not known there, and has all of it
+	since    time.Duration // busy and dim are whole from here on
+	recent   []Recent      // a ring of the newest
 	next     int           // in recent, once it is full
+}
+
+// Recent is a record with its group.
+type Recent struct {
+	Record
+	Of *Group
 }
 
 // place is what a row is of.
@@ -50,6 +62,7 @@ type place struct {
 
 type row struct {
 	Row
+	place   place
 	ended   []ended // of the window, oldest first
 	changed bool
 }
@@ -68,7 +81,7 @@ type Row struct {
 	Count      uint64 // since the table was made
 	Bytes      uint64
 	Unfinished uint64 // whose end is not known, or an error
-	// Of the newest 512 that ended in the last 60 s; undefined where Ends is 0.
+	// Of the newest 512 that ended in the last 60 s and were timed; undefined where Ends is 0.
 	Ends          int
 	Exact         int // whose end is known exactly, or to a hundredth of the duration
 	P50, P95, Max time.Duration
@@ -80,46 +93,88 @@ type Row struct {
 const Unmoved = -1.0
 
 // NewTable returns an empty table.
-func NewTable() *Table { return &Table{numbers: make(map[Group]uint32), places: make(map[place]*row)} }
+func NewTable() *Table {
+	return &Table{groups: make(map[uint32]*Group), numbers: make(map[Group]uint32), gone: make(map[uint32]bool),
+		places: make(map[place]*row)}
+}
 
 // Group is the number of a group, the same one for the same group.
 // Errors: ErrTooManyGroups.
 func (t *Table) Group(g Group) (uint32, error) {
 	if number, found := t.numbers[g]; found {
+		delete(t.gone, number)
 		return number, nil
 	}
-	if len(t.groups) >= MostGroups {
+	if len(t.groups) >= MostGroups && !t.evict() || t.last == mostNumber {
 		return 0, ErrTooManyGroups
 	}
-	t.groups = append(t.groups, g)
-	t.numbers[g] = uint32(len(t.groups))
-	return uint32(len(t.groups)), nil
+	t.last++
+	t.groups[t.last], t.numbers[g] = &g, t.last
+	return t.last, nil
 }
 
-// Groups are those named, by number less 1. Not to be changed.
-func (t *Table) Groups() []Group { return t.groups }
+// End says that a group is no more: it makes room where that is needed. Until then its records are taken in.
+func (t *Table) End(g Group) {
+	if number, found := t.numbers[g]; found {
+		t.gone[number] = true
+	}
+}
 
-// Unlisted is how many records found no row: there are MostRows already.
+// evict forgets the oldest of the groups that have ended; ok is false where none has.
+func (t *Table) evict() (ok bool) {
+	if len(t.gone) == 0 {
+		return false
+	}
+	number := slices.Min(slices.Collect(maps.Keys(t.gone)))
+	delete(t.numbers, *t.groups[number])
+	delete(t.groups, number)
+	delete(t.gone, number)
+	return true
+}
+
+// isGone tells whether a group has ended.
+func (t *Table) isGone(number uint32) bool { return t.gone[number] || t.groups[number] == nil }
+
+// Groups are those named, in the order in which they were.
+func (t *Table) Groups() (groups []*Group) {
+	for _, number := range slices.Sorted(maps.Keys(t.groups)) {
+		groups = append(groups, t.groups[number])
+	}
+	return groups
+}
+
+// Named is the group of a number, nil where there is none.
+func (t *Table) Named(number uint32) *Group { return t.groups[number] }
+
+// Listed is how many records found a row, also one that had to make room since. It never decreases.
+func (t *Table) Listed() uint64 { return t.listed }
+
+// Unlisted is how many records found no row: there are MostRows already, of groups that there still are.
 func (t *Table) Unlisted() uint64 { return t.unlisted }
 
 // Add takes a record in; ok is false for one of a group that was not named.
 func (t *Table) Add(r Record) (ok bool) {
-	if r.Group == 0 || int(r.Group) > len(t.groups) {
+	group := t.groups[r.Group]
+	if group == nil {
 		return false
 	}
-	// What cannot be is not known: Unknown is negative, and an end that no clock will show is.
-	known := r.Enter >= 0 && r.Duration >= 0 && r.Enter+r.Duration >= 0 && r.End != EndUnknown && r.End != EndFailed
+	known, timed := r.Ended(), r.Timed()
 	if !known {
 		r.Duration, r.DurationError = Unknown, Unknown
 	}
 	if len(t.recent) < MostRecent {
-		t.recent = append(t.recent, r)
+		t.recent = append(t.recent, Recent{r, group})
 	} else {
-		t.recent[t.next] = r
+		t.recent[t.next] = Recent{r, group}
 		t.next = (t.next + 1) % MostRecent
 	}
-	if known {
-		t.busy.add(r.Enter, r.Enter+r.Duration)
+	switch end := r.Enter + r.Duration; {
+	case timed:
+		t.busy.add(r.Enter, end)
+	case known:
+		from := max(end-r.DurationError, 0)
+		t.dim.add(from, end)
+		t.busy.add(min(from, r.Enter), end)
 	}
 	of := t.row(place{r.Op, r.Group, Bucket(r.Bytes)})
 	if of == nil {
@@ -127,11 +182,15 @@ func (t *Table) Add(r Record) (ok bool) {
 		return true
 	}
 	of.Count++
+	t.listed++
 	if sum := of.Bytes + r.Bytes; sum >= of.Bytes {
 		of.Bytes = sum // and not where it runs over: totals never go back
 	}
 	if !known {
 		of.Unfinished++
+		return true
+	}
+	if !timed {
 		return true
 	}
 	if len(of.ended) == mostDurations {
@@ -144,12 +203,23 @@ func (t *Table) Add(r Record) (ok bool) {
 
 func (t *Table) row(p place) *row {
 	of := t.places[p]
-	if of == nil && len(t.rows) < MostRows {
-		of = &row{Row: Row{Op: p.op, Group: &t.groups[p.group-1], Bucket: p.bucket, AlgBW: Unmoved, BusBW: Unmoved}}
+	if of == nil && (len(t.rows) < MostRows || t.evictRow()) {
+		of = &row{place: p, Row: Row{Op: p.op, Group: t.groups[p.group], Bucket: p.bucket, AlgBW: Unmoved, BusBW: Unmoved}}
 		t.rows = append(t.rows, of)
 		t.places[p] = of
 	}
 	return of
+}
+
+// evictRow drops the first row of a group that has ended; ok is false where there is none.
+func (t *Table) evictRow() (ok bool) {
+	at := slices.IndexFunc(t.rows, func(r *row) bool { return t.isGone(r.place.group) })
+	if at < 0 {
+		return false
+	}
+	delete(t.places, t.rows[at].place)
+	t.rows = slices.Delete(t.rows, at, at+1)
+	return true
 }
 
 // Rows are all rows as they are now, in the order in which they came up. The slice is the caller's.
@@ -210,23 +280,47 @@ func (r *row) summarise(seconds []float64) {
 }
 
 // Recent are the newest records, oldest first, at most so many. The slice is the caller's.
-func (t *Table) Recent(most int) []Record {
+func (t *Table) Recent(most int) []Recent {
 	most = min(most, len(t.recent))
-	records := make([]Record, 0, most)
+	records := make([]Recent, 0, most)
 	for i := len(t.recent) - most; i < len(t.recent); i++ {
 		records = append(records, t.recent[(t.next+i)%len(t.recent)])
 	}
 	return records
 }
 
-// Busy is how long collectives were under way between two moments, each moment once, as far as they have ended.
-func (t *Table) Busy(begin, end time.Duration) time.Duration { return t.busy.between(begin, end) }
+// leastSeen is in how much time ends must have been watched for a share to be told.
+const leastSeen = 100 * time.Millisecond
 
-// Forget drops what Busy needs for moments before this one.
+// Share is in which share of the time between two moments at least one collective was under way, of those that have ended, and of one
+// that has been since pending (end or later: there is none). Where ends were not watched all the time, it is the share of the time
+// in which they were, in the last 60 s; ok is false where that is too little.
+func (t *Table) Share(begin, end, pending time.Duration) (share float64, ok bool) {
+	begin = max(begin, t.since) // the newer part speaks for all
+	if end <= begin {
+		return 0, false
+	}
+	from := min(max(pending, begin), end)
+	known, seen := t.busy.between(begin, from), from-begin
+	if t.dim.between(begin, from) > 0 {
+		back := min(begin, max(t.since, end-Window))
+		dim := t.dim.between(back, from)
+		if known, seen = t.busy.between(back, from)-dim, from-back-dim; seen < leastSeen {
+			return 0, false
+		}
+	}
+	if from > begin {
+		share = min(max(known.Seconds()/seen.Seconds(), 0), 1) * (from - begin).Seconds()
+	}
+	return min((share+(end-from).Seconds())/(end-begin).Seconds(), 1), true
+}
+
+// Forget drops what Share needs for moments before this one, before which nobody may have recorded.
 func (t *Table) Forget(before time.Duration) {
 	t.busy.forget(before)
+	t.dim.forget(before)
 	t.since = max(t.since, before)
 }
 
-// Since is the moment from which on Busy knows all: what was before was forgotten.
+// Since is the moment from which on Share knows all.
 func (t *Table) Since() time.Duration { return t.since }

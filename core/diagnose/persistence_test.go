@@ -160,6 +160,29 @@ func TestJob_keptAway(t *testing.T) {
 	assert.EqualValues(t, 1, *found[0].Rank)
 }
 
+// It records its collectives and does not tell what is under way: it may be in the one that the others are in.
+func TestJob_whoDoesNotTellIsNotKeptAway(t *testing.T) {
+	found := newJob(4).after(10, func(v *cluster.View) {
+		for i := range v.Ranks {
+			v.Ranks[i].PendingSeconds = pointer(30.0)
+		}
+		v.Ranks[1].PendingSeconds, v.Ranks[1].PendingCount = nil, nil
+		v.Skew = nil
+	})
+	assert.NotContains(t, words(found), "stalled_rank")
+}
+
+// Nobody tells what is under way, so nobody can be seen to wait: that a rank says nothing new is all there is.
+func TestJob_stalledWhereNobodyTells(t *testing.T) {
+	found := newJob(4).after(10, func(v *cluster.View) {
+		forEachRank(v, func(r *cluster.Rank) { r.PendingCount = nil })
+		v.Ranks[1].State, v.Ranks[1].AgeSeconds, v.Ranks[1].DigestSequence = "late", pointer(20.0), pointer(uint64(1))
+	})
+	require.NotEmpty(t, found)
+	assert.Equal(t, "stalled_rank host1", words(found[:1]))
+	assert.NotContains(t, found[0].Evidence, "ranks_waiting")
+}
+
 func TestJob_wrongInterface(t *testing.T) {
 	found := newJob(4).after(10, func(v *cluster.View) { v.Nodes[3].WrongInterface = true })
 	require.Equal(t, "wrong_interface host3", words(found))

@@ -1,9 +1,12 @@
 package diagnose
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/goccy/go-json"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"netmon/core/cluster"
 )
@@ -221,4 +224,46 @@ func TestJob_slowHostThatSpeaksWhenLittleIsCompared(t *testing.T) {
 		v.Ranks[1].DigestSequence = pointer(said)
 	}))
 	assert.Contains(t, found, "slow_host host1")
+}
+
+// Two ranks of a host counted in windows of their own, and the node's is that of one of them.
+func TestRead_eachRankHasItsWindow(t *testing.T) {
+	rank := func(number int64, node string, window float64, sent uint64) cluster.Rank {
+		to := cluster.Way{Node: pointer("host1"), SentBytes: &sent, DeliveryBytesPerSecond: pointer(1e6)}
+		return cluster.Rank{Rank: &number, Node: &node, State: "live", WindowSeconds: &window, Peers: []cluster.Way{to}}
+	}
+	v := &cluster.View{Sequence: 1, TimestampSeconds: 1_700_000_000,
+		Nodes: []cluster.Node{{Name: "host0", State: "live", WindowSeconds: pointer(1.0)}, {Name: "host1", State: "live"}},
+		Ranks: []cluster.Rank{rank(0, "host0", 1, 100e6), rank(1, "host0", 4, 400e6)},
+	}
+	var s State
+	s.prepare(v)
+	g := s.read(v)
+	assert.Len(t, g.ways, 1)
+	assert.InDelta(t, 200e6, g.ways[0].recent[0].delivery, 1)
+}
+
+// A view that was written and read again says the same as the one that was made: what is judged of it is in it.
+func TestJob_ofARecordedView(t *testing.T) {
+	loses, j := lossyLink("host2", Transmit, 0.02), newJob(4)
+	var live, replayed State
+	for i := range uint64(20) {
+		v := j.view()
+		loses(v)
+		forEachRank(v, func(r *cluster.Rank) { r.Sampled = pointer(i / 2) }) // digests come twice as often as samples
+		v.Ranks[1].State, v.Ranks[1].Ended, v.Ranks[1].PendingSeconds = "gone", true, nil
+		v.Ranks[0].PendingSeconds = pointer(5.0)
+
+		var text bytes.Buffer
+		require.NoError(t, v.WriteJSON(&text))
+		read := new(cluster.View)
+		require.NoError(t, json.Unmarshal(text.Bytes(), read))
+		require.Equal(t, v.Ranks, read.Ranks)
+		want := Job(v, &live)
+		require.Equal(t, want, Job(read, &replayed))
+		if i == 19 {
+			assert.Contains(t, words(want), "lossy_link host2 transmit")
+			assert.NotContains(t, words(want), "stalled_rank")
+		}
+	}
 }

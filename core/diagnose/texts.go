@@ -30,7 +30,14 @@ func ms(seconds float64) string {
 }
 
 func percent(ratio float64) string {
-	return strconv.FormatFloat(ratio*100, 'g', 2, 64) + " %"
+	percents := ratio * 100
+	switch {
+	case percents < 1e-4: // less than one of a million: what is left of one that views of before told of
+		percents = 0
+	case percents >= 99.5: // not 1e+02
+		return strconv.FormatFloat(percents, 'f', 0, 64) + " %"
+	}
+	return strconv.FormatFloat(percents, 'g', 2, 64) + " %"
 }
 
 // device gives a device its name in a command.
@@ -317,7 +324,7 @@ func rankList(ranks []*cluster.Rank) string {
 }
 
 // stoodStill is of ranks that say nothing new.
-func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, pending, watching int) suspect {
+func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, pending, telling int) suspect {
 	x := suspect{class: StalledRank, severity: Critical, host: name, rank: ranks[0].Rank}
 	if pending > 0 {
 		x.needs = strongHits // that it is late has lasted long enough
@@ -334,7 +341,7 @@ func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, 
 	}
 	e := numbers{}
 	e.add("age_seconds", age)
-	if watching > 0 {
+	if telling > 0 {
 		e.add("others_pending_seconds", longest)
 		e.add("ranks_waiting", float64(pending))
 	}
@@ -358,13 +365,13 @@ func (g *graph) stoodStill(name string, ranks []*cluster.Rank, longest float64, 
 }
 
 // keptAway is of ranks that are alive and not in the collective that all others are in.
-func (g *graph) keptAway(name string, ranks []*cluster.Rank, shortest float64, pending, watching int) suspect {
+func (g *graph) keptAway(name string, ranks []*cluster.Rank, shortest float64, pending, live int) suspect {
 	x := suspect{class: StalledRank, severity: Warning, host: name, rank: ranks[0].Rank}
 	e := numbers{}
 	e.add("others_pending_seconds", shortest)
 	e.add("ranks_waiting", float64(pending))
 	x.evidence = e
-	x.confidence = confident(0.6, pending == watching-len(ranks), shortest >= 3*pendingSeconds)
+	x.confidence = confident(0.6, pending == live-len(ranks), shortest >= 3*pendingSeconds)
 	x.text = fmt.Sprintf("%s of %s keeps the others waiting: %d ranks have been in a collective for %s or longer, it is in none", rankList(ranks), name, pending, seconds(shortest))
 	if phase := ranks[0].Phase; phase != nil {
 		x.text += fmt.Sprintf(", but in the phase %q", *phase)

@@ -49,7 +49,7 @@ func (j *job) view() *cluster.View {
 		v.Nodes = append(v.Nodes, cluster.Node{Name: hostName(i), Ranks: []int64{int64(i)}, State: "live", Interface: pointer("eth0")})
 		r := cluster.Rank{
 			Rank: pointer(int64(i)), Node: pointer(hostName(i)), State: "live", AgeSeconds: pointer(0.5), DigestSequence: pointer(j.sequence),
-			CollectiveRatio: pointer(j.noise(0.6, 0.05)), CollectivesTotal: pointer(20 * j.sequence),
+			CollectiveRatio: pointer(j.noise(0.6, 0.05)), CollectivesTotal: pointer(20 * j.sequence), PendingCount: pointer(uint64(0)),
 			WaitingSeconds: pointer(j.noise(2e-3, 0.5)), LastRatio: pointer(1 / float64(j.n)),
 		}
 		for k := range j.n {

@@ -9,13 +9,28 @@ import (
 	"netmon/core/cluster"
 )
 
+// fresh tells whether what is known of a way is of lately: not all hosts say something new for every view.
+func (g *graph) fresh(w *way) bool {
+	return w.now || !g.standstill && g.at-w.seenAt <= heldSeconds
+}
+
+// interfaceOf is the interface that carries a host's traffic, "" where it is not known.
+func (g *graph) interfaceOf(name string) string {
+	if h := g.hosts[name]; h != nil && h.node.Interface != nil {
+		return *h.node.Interface
+	}
+	return ""
+}
+
 // pair is a way from one host to another.
 type pair struct{ from, to string }
 
 // facts are what one view says of a way; NaN is not known. Of several processes' connections, counts are added up, round trips are
-// those of the connection that carried most, and delivery is the highest: they share what limits them.
+// those of the connection that carried most, and delivery is the highest: they share what limits them. Each process counts in a
+// window of its own, so what they carried is added up as rates.
 type facts struct {
 	sent, segments, retransmitted float64
+	carried                       float64 // bytes a second
 	rtt, rttMin, delivery         float64
 	probeMin, probeLast           float64
 	probeSent, probeLost          float64
@@ -24,7 +39,7 @@ type facts struct {
 
 func unknownFacts() facts {
 	n := math.NaN()
-	return facts{n, n, n, n, n, n, n, n, n, n, false}
+	return facts{n, n, n, n, n, n, n, n, n, n, n, false}
 }
 
 // way is what is known of a way now and was before.
@@ -221,10 +236,8 @@ func (s *State) read(v *cluster.View) *graph {
 	}
 	for p, f := range all {
 		f.loaded = f.sent >= max(activeBytes, activeRatio*busiest)
-		if h := g.hosts[p.from]; h != nil {
-			if carried := f.sent / positive(h.node.WindowSeconds); carried > f.delivery {
-				f.delivery = carried // the estimate of a moment; more was carried all the time
-			}
+		if f.carried > f.delivery {
+			f.delivery = f.carried // the estimate of a moment; more was carried all the time
 		}
 		w := s.ways[p]
 		if w == nil {
@@ -291,7 +304,7 @@ func (s *State) facts(g *graph) map[pair]facts {
 				most[p] = -1
 			}
 			sent := number(peer.SentBytes)
-			f.sent = sum(f.sent, sent)
+			f.sent, f.carried = sum(f.sent, sent), sum(f.carried, sent/g.windowOf(r))
 			again, segments := number(peer.SegmentsRetransmitted), number(peer.SegmentsSent)
 			if ratio := real(peer.RetransmittedRatio); (math.IsNaN(segments) || math.IsNaN(again)) && !math.IsNaN(ratio) && sent >= 0 {
 				segments = math.Ceil(sent / segmentBytes)
@@ -318,6 +331,17 @@ func (s *State) facts(g *graph) map[pair]facts {
 	return all
 }
 
+// windowOf is the time in which a rank counted; where its view does not say it, that of its node's freshest digest.
+func (g *graph) windowOf(r *cluster.Rank) float64 {
+	if own := positive(r.WindowSeconds); !math.IsNaN(own) {
+		return own
+	}
+	if h := g.hosts[*r.Node]; h != nil {
+		return positive(h.node.WindowSeconds)
+	}
+	return math.NaN()
+}
+
 // isNew tells whether a rank's digest counts something else than in the view before. Without a number, age tells.
 func (s *State) isNew(r *cluster.Rank) bool {
 	if r.Rank == nil || r.DigestSequence == nil {
@@ -332,90 +356,4 @@ func (s *State) isNew(r *cluster.Rank) bool {
 	}
 	s.digests[*r.Rank] = mark
 	return true
-}
-
-// Numbers that may not be known.
-
-func real(p *float64) float64 {
-	if p == nil || math.IsInf(*p, 0) {
-		return math.NaN()
-	}
-	return *p
-}
-
-// positive is a round trip or a rate, which 0 is not.
-func positive(p *float64) float64 {
-	if v := real(p); v > 0 {
-		return v
-	}
-	return math.NaN()
-}
-
-func number(p *uint64) float64 {
-	if p == nil || *p == cluster.None {
-		return math.NaN()
-	}
-	return float64(*p)
-}
-
-func orZero(v float64) float64 {
-	if math.IsNaN(v) {
-		return 0
-	}
-	return v
-}
-
-// sum adds what is known.
-func sum(a, b float64) float64 {
-	switch {
-	case math.IsNaN(a):
-		return b
-	case math.IsNaN(b):
-		return a
-	}
-	return a + b
-}
-
-func lowest(a, b float64) float64 {
-	if math.IsNaN(a) || b < a {
-		return b
-	}
-	return a
-}
-
-func highest(a, b float64) float64 {
-	if math.IsNaN(a) || b > a {
-		return b
-	}
-	return a
-}
-
-func least(values []float64) float64 {
-	v := math.NaN()
-	for _, x := range values {
-		v = lowest(v, x)
-	}
-	return v
-}
-
-// median of known values, NaN of none. It sorts them.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return math.NaN()
-	}
-	slices.Sort(values)
-	if n%2 == 1 {
-		return values[n/2]
-	}
-	return values[n/2-1] + (values[n/2]-values[n/2-1])/2
-}
-
-func collect(ways []*way, field func(*way) float64) (values []float64) {
-	for _, w := range ways {
-		if v := field(w); !math.IsNaN(v) {
-			values = append(values, v)
-		}
-	}
-	return values
 }

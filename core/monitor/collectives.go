@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"netmon/core/clock"
+	"netmon/core/cluster"
 	"netmon/core/collective"
 	"netmon/core/sample"
 	"netmon/core/units"
@@ -54,6 +55,7 @@ func newCollectives(m *Monitor) *collectives { return &collectives{m: m, table: 
 // groupRequest is what the caller of netmon_collective_group says.
 type groupRequest struct {
 	group  collective.Group
+	ended  bool
 	unseen string
 }
 
@@ -87,6 +89,10 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 		"name":   word(&g.group.Name, mostGroupName),
 		"source": word(&g.group.Source, mostSourceName),
 		"unseen": word(&g.unseen, mostUnseenBytes),
+		"ended": func(key string, value []byte) (err error) {
+			g.ended, err = d.boolean(key, value)
+			return err
+		},
 		"size": func(key string, value []byte) error {
 			number, err := d.integer(key, value, 1, 1<<31-1)
 			if err == nil {
@@ -100,6 +106,9 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 	}
 	if err == nil && g.group.Name == "" && g.group.Size != 0 {
 		err = d.fail("name", "is missing; a size is of a group")
+	}
+	if err == nil && g.group.Name == "" && g.ended {
+		err = d.fail("name", "is missing; it is a group that ends")
 	}
 	return g, err
 }
@@ -121,10 +130,18 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if request.ended {
+		c.table.End(request.group)
+		return 0, nil
+	}
 	if request.group.Name != "" {
+		c.drain() // its room may be that of a group whose records wait
 		if number, err = c.table.Group(request.group); err != nil {
 			return 0, err
 		}
+	}
+	if !c.watched || request.group.Name == "" {
+		c.table.Forget(m.clock.Monotonic()) // what was under way before nobody saw
 	}
 	c.watched = true
 	if request.unseen != "" {
@@ -174,7 +191,7 @@ func (c *collectives) drain() {
 				c.dropped++
 				continue
 			}
-			c.marks.add(&c.room[i], &c.table.Groups()[c.room[i].Group-1])
+			c.marks.add(&c.room[i], c.table.Named(c.room[i].Group))
 		}
 		if got < len(c.room) {
 			return
@@ -194,11 +211,7 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.drain()
 	d.self.CollectivesDroppedTotal, d.self.CollectivesUnlistedTotal = c.dropped, c.table.Unlisted()
-	if now.base != nil && now.window > 0 {
-		d.CollectiveRatio = d.real(units.Seconds(c.table.Busy(now.base.monotonic, now.monotonic)) / units.Seconds(now.window))
-	} else {
-		d.lack("collective_ratio", c.m.whyNoWindow())
-	}
+	c.fillRatio(d, now)
 	rows := c.table.Rows(now.monotonic)
 	d.Collectives = make([]sample.Collective, len(rows))
 	for i := range rows {
@@ -206,6 +219,24 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 	}
 	c.explain(d, rows)
 	return len(rows)*sample.CollectiveBytes + c.fillPending(d, now.monotonic)
+}
+
+// fillRatio says which share of the window collectives were under way, of one in which somebody began to watch of the part since.
+func (c *collectives) fillRatio(d *document, now *occasion) {
+	if now.base == nil || now.window <= 0 {
+		d.lack("collective_ratio", c.m.whyNoWindow())
+		return
+	}
+	if c.table.Since() >= now.monotonic {
+		d.lack("collective_ratio", "nobody watched in this window yet")
+		return
+	}
+	share, ok := c.table.Share(now.base.monotonic, now.monotonic, now.monotonic)
+	if !ok {
+		d.lack("collective_ratio", "ends were looked for in too little of the last 60 s, to spare the job")
+		return
+	}
+	d.CollectiveRatio = d.real(share)
 }
 
 // pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
@@ -218,11 +249,27 @@ func (c *collectives) pending() (oldest collective.Record, count int, why string
 	switch {
 	case !told:
 		return oldest, 0, "nobody tells what is under way"
-	case count == 0 || oldest.Group == 0 || int(oldest.Group) > len(c.table.Groups()):
+	case count == 0 || !c.isNamed(oldest.Group):
 		return oldest, 0, "nothing is under way for long"
 	}
 	return oldest, count, ""
 }
+
+// pendingCount is how many are under way for long, cluster.None where nobody tells, or not in which group. The caller holds the lock.
+func (c *collectives) pendingCount() uint64 {
+	source := c.m.options.Collectives
+	if source == nil {
+		return cluster.None
+	}
+	oldest, count, told := source.Pending()
+	if !told || count > 0 && !c.isNamed(oldest.Group) {
+		return cluster.None
+	}
+	return uint64(count)
+}
+
+// isNamed tells whether a number is that of a group. The caller holds the lock.
+func (c *collectives) isNamed(group uint32) bool { return c.table.Named(group) != nil }
 
 func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
 	oldest, count, why := c.pending()
@@ -233,7 +280,7 @@ func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
 	if oldest.Sequence == collective.NoSequence {
 		d.lack("collective_pending.sequence", "it has no number that ranks share")
 	}
-	group := c.table.Groups()[oldest.Group-1]
+	group := c.table.Named(oldest.Group)
 	d.CollectivePending = &sample.CollectivePending{
 		Op: oldest.Op.String(), Group: group.Name, GroupSize: group.Size, Bytes: oldest.Bytes, Sequence: knownSequence(oldest.Sequence),
 		Seconds: units.Seconds(max(now-oldest.Enter, 0)), Count: uint64(count),
@@ -272,7 +319,7 @@ func (c *collectives) explain(d *document, rows []collective.Row) {
 		name := r.Op.String() + " of " + r.Group.Name
 		switch {
 		case r.Ends == 0:
-			unended.add("no end is known in the last 60 s", name)
+			unended.add("no end is known well enough in the last 60 s", name)
 		case r.AlgBW == collective.Unmoved:
 			unmoved.add("moves no data", name)
 		case r.BusBW == collective.Unmoved:
@@ -308,7 +355,7 @@ func (c *collectives) remember(uint64) {
 	defer c.mu.Unlock()
 	// The records are moved on after this: the last one goes. Windows of digests begin further back.
 	if r := c.m.records[keptRecords-2]; r != nil {
-		c.table.Forget(min(r.monotonic, c.m.readAt-markIntervals*c.m.config.ClusterInterval))
+		c.table.Forget(min(r.monotonic, c.m.readAt-max(markIntervals*c.m.config.ClusterInterval, collective.Window)))
 	}
 }
 
@@ -344,12 +391,11 @@ func (m *Monitor) recentCollectives(most int) sample.Collectives {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drain()
-	groups := c.table.Groups()
-	for _, g := range groups {
+	for _, g := range c.table.Groups() {
 		answer.Groups = append(answer.Groups, sample.CollectiveGroup{Name: g.Name, Size: g.Size, Source: g.Source})
 	}
 	for _, r := range c.table.Recent(most) {
-		g := groups[r.Group-1]
+		g := r.Of
 		row := sample.CollectiveRecord{
 			Op: r.Op.String(), Group: g.Name, GroupSize: g.Size, Bytes: r.Bytes, EnterSeconds: units.Seconds(r.Enter), End: r.End.String(),
 			DurationSeconds: knownSeconds(r.Duration), DurationErrorSeconds: knownSeconds(r.DurationError),

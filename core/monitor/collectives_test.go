@@ -3,6 +3,7 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +73,54 @@ func now(t *testing.T, m *Monitor) *sample.Sample {
 	return &s
 }
 
+// Groups come and go: the total of a digest and the groups that there are stay right.
+func TestCollectives_groupsThatEnd(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for i := range uint64(2 * collective.MostGroups) {
+		number, err := m.CollectiveGroup(fmt.Appendf(nil, `{"name": "g%d", "size": 2}`, i))
+		require.NoError(t, err)
+		w.put(collective.Record{Op: collective.AllReduce, Group: number, End: collective.EndExact, Bytes: 4, Enter: clock.Monotonic(), Duration: 1})
+		number, err = m.CollectiveGroup(fmt.Appendf(nil, `{"name": "g%d", "size": 2, "ended": true}`, i))
+		require.NoError(t, err)
+		assert.Zero(t, number)
+	}
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.EqualValues(t, 2*collective.MostGroups, digest(t, m).CollectivesTotal)
+	s := now(t, m)
+	assert.Len(t, s.Collectives, collective.MostRows)
+	assert.Zero(t, s.Self.CollectivesDroppedTotal)
+	_, err := m.CollectiveGroup([]byte(`{"ended": true}`))
+	assert.ErrorContains(t, err, "it is a group that ends")
+}
+
+// Before somebody watched there was no time without collectives: it is not known what there was.
+func TestCollectives_ratioOfTheFirstWindow(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for range 2 { // attached, and attached anew
+		m.Tick()
+		clock.Advance(800 * time.Millisecond)
+		_, err := m.CollectiveGroup([]byte(`{"source": "torch hooks"}`))
+		require.NoError(t, err)
+		s := now(t, m)
+		assert.Nil(t, s.CollectiveRatio)
+		assert.Equal(t, "nobody watched in this window yet", s.Unavailable["collective_ratio"])
+		world, err := m.CollectiveGroup([]byte(`{"name": "default_pg", "size": 4}`))
+		require.NoError(t, err)
+		w.put(collective.Record{Op: collective.AllReduce, Group: world, End: collective.EndExact, Bytes: 1, Enter: clock.Monotonic(),
+			Duration: 100 * time.Millisecond})
+		clock.Advance(200 * time.Millisecond)
+		assert.InDelta(t, 0.5, *now(t, m).CollectiveRatio, 1e-6)
+		m.Tick()
+		assert.InDelta(t, 0.5, digest(t, m).CollectiveRatio, 1e-6)
+		clock.Advance(time.Second)
+		assert.Zero(t, *now(t, m).CollectiveRatio)
+		m.Tick()
+	}
+}
+
 func TestCollectives_section(t *testing.T) {
 	var w waiting
 	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
@@ -109,8 +158,8 @@ func TestCollectives_section(t *testing.T) {
 	assert.InDelta(t, 0.5, *row.EndExactRatio, 1e-9)
 	assert.Nil(t, s.Collectives[1].AlgBWBytesPerSecond)
 	assert.EqualValues(t, 1, s.Collectives[2].Unfinished)
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
-	assert.Equal(t, "no end is known in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg", s.Unavailable["collectives.p50_seconds"])
+	assert.Equal(t, "no end is known well enough in the last 60 s: send of default_pg; moves no data: barrier of default_pg",
 		s.Unavailable["collectives.algbw_bytes_per_second"])
 	assert.Contains(t, s.Unavailable["collectives.busbw_bytes_per_second"], "not defined: other of default_pg")
 	assert.InDelta(t, 0.4, *s.CollectiveRatio, 1e-6, "300 ms of all_reduce, overlapping, and 100 ms of barrier")
@@ -217,7 +266,7 @@ func TestCollectives_badGroups(t *testing.T) {
 		`{"name": "g", "size": 0}`: "from 1 to",
 		`{"name": "", "size": 2}`:  `"name" is empty`,
 		`{"name": 3, "size": 2}`:   "must be a string",
-		`{"groups": 1}`:            "the keys are name, size, source, unseen",
+		`{"groups": 1}`:            "the keys are ended, name, size, source, unseen",
 		`[]`:                       "must be a JSON object such as",
 		`{"source": "` + strings.Repeat("x", 65) + `"}`: "at most 64",
 	} {

@@ -350,7 +350,10 @@ func digestCollectives(d *cluster.Digest, window []*sample.Sample) {
 	for i := range newest.Collectives {
 		c := &newest.Collectives[i]
 		total += c.Count
-		inWindow := c.BytesTotal - before[of(c)]
+		inWindow := c.BytesTotal
+		if was := before[of(c)]; was <= inWindow { // else the row is a new one of the same group
+			inWindow -= was
+		}
 		bytes += inWindow
 		if inWindow > most && c.BusBWBytesPerSecond != nil {
 			most, d.BusBW = inWindow, *c.BusBWBytesPerSecond
@@ -371,8 +374,6 @@ const (
 	markAge       = 2 * time.Minute
 	// defaultGroup is what integrations call the group of all ranks.
 	defaultGroup = "default_pg"
-	// A mark's duration may be wrong by no more than this, or by a tenth of it.
-	mostMarkError = 2 * time.Millisecond
 )
 
 // markRecord is a collective of the default group that may be marked.
@@ -401,17 +402,13 @@ func symmetric(op collective.Op) bool {
 
 // add keeps a record if ranks can be compared by it.
 func (r *markRing) add(c *collective.Record, group *collective.Group) {
-	known := c.End == collective.EndExact || c.End == collective.EndPolled || c.End == collective.EndBound
-	if !known || c.Duration == collective.Unknown || c.Sequence == collective.NoSequence || group.Name != defaultGroup || !symmetric(c.Op) {
+	if !c.Timed() || c.DurationError == collective.Unknown {
 		return
 	}
-	if c.DurationError == collective.Unknown || c.DurationError > max(mostMarkError, c.Duration/10) {
+	if c.Sequence == collective.NoSequence || group.Name != defaultGroup || !symmetric(c.Op) {
 		return
 	}
 	made := markRecord{c.Op, c.Sequence, c.Enter + c.Duration, c.Duration}
-	if c.Enter < 0 || made.end < made.duration {
-		return // no clock shows that
-	}
 	if len(r.records) < mostMarkRecords {
 		r.records = append(r.records, made)
 		return
@@ -448,19 +445,20 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		return
 	}
 	c.drain()
-	begin = max(begin, c.table.Since()) // of a window that is longer than what is kept, the newer part speaks for all of it
-	busy := c.table.Busy(begin, end)    // in those that have ended
+	if d.CollectivesTotal != cluster.None {
+		d.CollectivesTotal = c.table.Listed() // rows of groups that have ended may be gone
+	}
+	pending := end
 	d.Marks = c.marks.choose(now, interval)
+	d.PendingCount = c.pendingCount()
 	if oldest, _, why := c.pending(); why == "" {
-		// Those that have ended meanwhile were under way at the same time.
-		from := min(end, max(begin, oldest.Enter))
-		busy = c.table.Busy(begin, from) + end - from
+		pending = oldest.Enter // those that have ended meanwhile were under way at the same time
 		d.Pending, d.PendingSequence, d.PendingOp = max(now-oldest.Enter, 0), cluster.None, oldest.Op.String()
 		if oldest.Sequence != collective.NoSequence {
 			d.PendingSequence = oldest.Sequence
 		}
 	}
-	if end > begin {
-		d.CollectiveRatio = min(1, units.Seconds(busy)/units.Seconds(end-begin))
+	if share, ok := c.table.Share(begin, end, pending); ok {
+		d.CollectiveRatio = share
 	}
 }

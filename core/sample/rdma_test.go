@@ -3,9 +3,6 @@ package sample
 import (
 	"bytes"
 	"math"
-	"os"
-	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -97,18 +94,4 @@ func TestRDMABytes_sharedIsCountedOnce(t *testing.T) {
 	second := append([]KeptRDMAPort{}, first...)
 	assert.Equal(t, 2*keptRDMABytes, RDMABytes(second, first))
 	assert.Greater(t, RDMABytes(first, nil), RDMABytes(second, first)+300)
-}
-
-// Rows that no machine of the tests has are documented all the same.
-func TestDocs_knowEveryField(t *testing.T) {
-	page, err := os.ReadFile("../../docs/metrics.md")
-	require.NoError(t, err)
-	for section, row := range map[string]any{"rdma": RDMAPort{}, "pcie": PCIe{}, "nvlink": NVLink{}} {
-		_, body, found := strings.Cut(string(page), "\n## `"+section+"[]`\n")
-		require.True(t, found, section)
-		body, _, _ = strings.Cut(body, "\n## ")
-		for _, field := range tags(reflect.TypeOf(row)) {
-			assert.Contains(t, body, "`"+field+"`", section)
-		}
-	}
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _AFTER_SECONDS = 0.002
 _LATE_PART = 0.25
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.002, 1.0
-_CLOSE_SECONDS = 0.1
+_CLOSE_SECONDS, _EXIT_SECONDS = 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class AlertCallback:
     """A function that is called with each event, on a daemon thread of its own, until ``close``.
 
     The thread looks for new events when a sample of the loop is due, and at least once a second. It holds neither the monitor
-    nor this object: a monitor that is dropped ends it too.
+    nor this object: a monitor that is dropped ends it too. When the interpreter ends, no call begins any more, and one that is
+    under way is waited for, 1 s at most: a thread that is in it later may be ended at any place.
 
     Attributes:
         problem: what the newest call raised, as a sentence that ``Monitor.health`` has too; None where it raised nothing.
@@ -101,6 +103,7 @@ class AlertCallback:
             self._thread.start()
         except RuntimeError as error:
             raise ResourceError(f"no thread can be started to call {callback!r} on: {error}") from error
+        _begun.add(self)
 
     @property
     def closed(self) -> bool:
@@ -178,6 +181,19 @@ class AlertCallback:
 
     def __repr__(self) -> str:
         return f"<netmon.AlertCallback {'closed' if self.closed else self._callback!r}>"
+
+
+_begun: weakref.WeakSet[AlertCallback] = weakref.WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    callbacks = list(_begun)
+    for callback in callbacks:
+        callback._end()
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for callback in callbacks:
+        callback._join(deadline)
 
 
 def _run(reference: weakref.ref[AlertCallback]) -> None:

@@ -352,8 +352,8 @@ class Member:
 
     def _take_part(self, board: Board, speaker: Speaker, election: Election) -> None:
         if not election.is_due():
-            if election.next_in_line:
-                self._made(board, speaker)  # so that its memory of all is as old as that of the one whom it would follow
+            if election.prepares:
+                self._made(board, speaker)  # so that it has seen who fell silent when it takes over
             return
         packed = zlib.compress(self._made(board, speaker), 1)
         now = time.monotonic()

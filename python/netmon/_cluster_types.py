@@ -5,17 +5,15 @@ Everything that nobody knows is None, never 0.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
+from ._document import Document
 from ._types import Finding, _build, _Named
-
-T = TypeVar("T")
 
 _SCHEMA = "netmon.cluster/1"
 _FIELDS = (
@@ -56,6 +54,9 @@ class ClusterRank:
     restarts: int
     joined_sequence: int | None
     digest_sequence: int | None
+    sampled_sequence: int | None
+    ended: bool
+    window_seconds: float | None
     collective_ratio: float | None
     collectives_total: int | None
     collective_bytes: int | None
@@ -66,6 +67,7 @@ class ClusterRank:
     pending_seconds: float | None
     pending_sequence: int | None
     pending_op: str | None
+    pending_count: int | None
     phase: str | None
     peers: tuple[ClusterWay, ...]
 
@@ -154,22 +156,22 @@ class ClusterNodes(_Named[ClusterNode]):
         return item.name
 
 
-class ClusterView:
+class ClusterView(Document):
     """The whole job as its processes said it, made by ``aggregator_rank``. Sections are decoded when they are first asked for.
 
     Where there is no view, ``sequence`` is 0, nodes and ranks are none, what else there is is None, and ``problem`` says why.
     """
 
-    __slots__ = ("_age", "_document", "_packed", "_problem", "_sections")
+    __slots__ = ("_age", "_problem")
 
     def __init__(self, packed: bytes | None, age: float | None, problem: str | None, engine: str | None = None) -> None:
-        self._packed = packed
+        if packed is None:
+            nothing = {"schema": _SCHEMA, "sequence": 0, "engine": engine, "unavailable": {}}
+            super().__init__({**dict.fromkeys(_FIELDS), **nothing})
+        else:
+            super().__init__(packed)
         self._age = age
         self._problem = problem
-        self._sections: dict[str, Any] = {}
-        self._document: Mapping[str, Any] | None = None
-        if packed is None:
-            self._document = {**dict.fromkeys(_FIELDS), "schema": _SCHEMA, "sequence": 0, "engine": engine, "unavailable": {}}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> ClusterView:
@@ -180,23 +182,13 @@ class ClusterView:
 
     def again(self, age: float | None, problem: str | None) -> ClusterView:
         """Return the same view as of now. What was decoded is not decoded twice."""
-        view = ClusterView(self._packed, age, problem)
+        view = ClusterView(self._text, age, problem)
         view._document, view._sections = self._document, self._sections
         return view
 
-    def _decoded(self) -> Mapping[str, Any]:
-        if self._document is None:
-            assert self._packed is not None
-            document: Mapping[str, Any] = json.loads(zlib.decompress(self._packed))
-            self._document = document
-        return self._document
-
-    def _section(self, name: str, make: Callable[[Any], T]) -> T:
-        try:
-            section: T = self._sections[name]
-        except KeyError:
-            section = self._sections[name] = make(self._decoded()[name])
-        return section
+    @staticmethod
+    def _read(text: bytes) -> Mapping[str, Any]:
+        return Document._read(zlib.decompress(text))
 
     @property
     def age_seconds(self) -> float | None:
@@ -207,11 +199,6 @@ class ClusterView:
     def problem(self) -> str | None:
         """Why there is no view, or none that is new; None: nothing is wrong."""
         return self._problem
-
-    @property
-    def schema(self) -> str:
-        """The form of the document: ``netmon.cluster/1``."""
-        return str(self._decoded()["schema"])
 
     @property
     def sequence(self) -> int:
@@ -245,34 +232,34 @@ class ClusterView:
     @property
     def nodes(self) -> ClusterNodes:
         """The nodes, each once."""
-        return self._section("nodes", lambda rows: ClusterNodes(_build(ClusterNode, row) for row in rows or ()))
+        return self._made("nodes", lambda rows: ClusterNodes(_build(ClusterNode, row) for row in rows or ()))
 
     @property
     def ranks(self) -> tuple[ClusterRank, ...]:
         """The ranks in their order, also those that are gone or missing; processes without a rank last."""
-        return self._section("ranks", lambda rows: tuple(_rank(row) for row in rows or ()))
+        return self._made("ranks", lambda rows: tuple(_rank(row) for row in rows or ()))
 
     @property
     def totals(self) -> ClusterTotals:
         """How many ranks are in which state, and nodes added up."""
-        return self._section("totals", lambda row: _build(ClusterTotals, row or {}))
+        return self._made("totals", lambda row: _build(ClusterTotals, row or {}))
 
     @property
     def spread(self) -> Mapping[str, ClusterSpread]:
         """The least, the middle and the largest of what nodes (``"node.<field>"``) and ranks (``"rank.<field>"``) say."""
-        return self._section(
+        return self._made(
             "spread", lambda rows: MappingProxyType({name: _build(ClusterSpread, row) for name, row in (rows or {}).items()})
         )
 
     @property
     def skew(self) -> ClusterSkew | None:
         """How far apart ranks come to collectives."""
-        return self._section("skew", lambda row: None if row is None else _build(ClusterSkew, row))
+        return self._made("skew", lambda row: None if row is None else _build(ClusterSkew, row))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the job's network, or that it is clean."""
-        return self._section("findings", lambda rows: tuple(_build(Finding, row) for row in rows or ()))
+        return self._made("findings", lambda rows: tuple(_build(Finding, row) for row in rows or ()))
 
     @property
     def unavailable(self) -> Mapping[str, str]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 PATIENCE = 3.0  # intervals for which a lease stands still before others may take it
 _STAGGER = 0.75  # intervals between one who may take it and the next, who look twice an interval
+_PREPARES = PATIENCE + 1  # intervals before its turn from which a process looks at all digests
+_STILL = 1.0  # intervals for which a lease that goes on does not stand still
 _EARLY = 0.25  # intervals: the lease was as it is for some time when it was first seen so
 _MOST_STAGGERED = 8
 MOST_HEIRS = 3
@@ -73,9 +75,17 @@ class Election:
         return self._mine is not None
 
     @property
-    def next_in_line(self) -> bool:
-        """Whether this process is the first to take over."""
-        return not self.holds and self.lease is not None and self.lease.heirs[:1] == (self._number,)
+    def prepares(self) -> bool:
+        """Whether this process may be the next to take over: it looks at all digests before, to know then who fell silent.
+
+        The first heir always does; others when the lease stands still for so long that their turn may come.
+        """
+        if self.holds:
+            return False
+        if self.lease is not None and self.lease.heirs[:1] == (self._number,):
+            return True
+        soon = max(_STILL, self._waits() / self.interval - _PREPARES)
+        return self._still >= soon * self.interval
 
     def see(self, text: bytes, now: float) -> None:
         """Take note of the lease; empty: there is none yet."""

@@ -36,6 +36,7 @@ _FIRST_PAGE, _MOST_PAGE = 8, 256
 _SLICE_SECONDS = 0.05  # how long a call may keep Python from handling a signal
 
 # The sections of the document that may be left out, in the library's order.
+_GROUP = "torch.distributed"  # the source of what the job's default group knows
 _SOURCES = ("interfaces", "tcp", "udp", "ip", "sockets", "probes", "peers", "rdma", "collectives", "pcie", "nvlink")
 
 
@@ -106,7 +107,7 @@ class Monitor:
         self._hold: _cluster.Hold | None = None
         self._cluster = _engine(cluster)
         self._cluster_interval = cluster_interval
-        self._told: set[str] = set()  # what is known of the job by an engine only
+        self._configured = {name for name, value in (job or {}).items() if value is not None}  # of the job, by who uses this
         # The library writes into it and reads from it, so that no interrupt (Ctrl-C) falls between what is open and who knows.
         self._handle = c_uint64()
         self._callbacks: list[AlertCallback] = []
@@ -513,17 +514,19 @@ class Monitor:
         return _cluster.join(self, self._cluster if isinstance(self._cluster, str) else None, self._cluster_interval)
 
     def _tell_rank(self, rank: int, world_size: int | None) -> None:
-        """Take over what an engine knows, where neither the configuration nor the environment said it."""
+        """Take over what the job's default group knows, unless who uses the monitor said something else.
+
+        The environment may know less: Slurm numbers the tasks that it started, of which each may spawn ranks.
+        """
         job = self.sample().job
         known = {"rank": rank, "world_size": world_size}
         told = {
             name: value
             for name, value in known.items()
-            if value is not None and (name in self._told or job is None or getattr(job, name) is None)
+            if value is not None and name not in self._configured and (job is None or getattr(job, name) != value)
         }
         if told:
-            self.set_job(**told, source="torch.distributed")
-            self._told.update(told)
+            self.set_job(**told, source=_GROUP)
 
     def _digest(self) -> bytes:
         """Return what this process says of itself and its node, for another process's ``_aggregate``: at most 512 bytes.
@@ -599,6 +602,33 @@ class Monitor:
         frame: pandas.DataFrame = pandas.DataFrame(rows, index=pandas.Index(times, name="time"))
         return frame
 
+    def prometheus(self, *, node: bool | None = None, peers: bool = False, labels: Mapping[str, str] | None = None) -> str:
+        """Measure now, and return it in the text format of Prometheus: totals as counters, what was not measured left out.
+
+        docs/trackers.md lists the metrics. ``netmon.integrations.prometheus`` keeps such a text in a file for node_exporter,
+        and has a collector for registries of prometheus_client.
+
+        Args:
+            node: whether the values of the whole node are in it, as those of interfaces and TCP; None: where this process is
+                the first of its node's ranks, or no rank is known. So each node's are told once.
+            peers: whether own connections are told peer by peer: 14 series a peer.
+            labels: further labels of all series, beside ``node`` and ``rank``.
+
+        Raises:
+            ConfigError: a label is none for Prometheus.
+            ClosedError: the monitor was closed.
+
+        Example:
+            >>> import netmon
+            >>> with netmon.Monitor(interval=0.1) as monitor:
+            ...     "# TYPE netmon_tcp_segments_sent_total counter" in monitor.prometheus()
+            True
+        """
+        from . import _metrics, _prometheus
+
+        more = _prometheus.check_labels(labels)
+        return _prometheus.text(_metrics.read(self, node=node, peers=peers, labels=more))
+
     def set_job(self, **fields: Any) -> None:
         """Say what became known of the training job: ``rank``, ``world_size``, ``local_rank``, ``master_address``, ``peers``...
 
@@ -610,6 +640,8 @@ class Monitor:
         error = c_void_p()
         status = self._library.set_job(self._handle.value or self._gone(), _encode(fields), byref(error))
         self._check(status, error)
+        if fields.get("source") != _GROUP:
+            self._configured.update(name for name, value in fields.items() if value is not None)
 
     def close(self) -> None:
         """Stop the background loop, and calling functions with alerts. Closing twice is fine."""

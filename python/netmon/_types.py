@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from . import _abi
+from ._document import Document
 
 T = TypeVar("T")
 N = TypeVar("N")
@@ -858,42 +859,16 @@ class Phases(_Named[Phase]):
         return tuple(self._by_name)
 
 
-class Sample:
+class Sample(Document):
     """What was measured at one moment: the sample document with types.
 
     Sections are decoded when they are first asked for. One that was not measured is None, and ``reason`` says why.
     """
 
-    __slots__ = ("_document", "_sections", "_text")
-
-    def __init__(self, document: Mapping[str, Any] | bytes) -> None:
-        self._text: bytes | None = None
-        self._document: Mapping[str, Any] | None = None
-        if isinstance(document, bytes):
-            self._text = document
-        else:
-            self._document = document
-        self._sections: dict[str, Any] = {}
-
-    def _decoded(self) -> Mapping[str, Any]:
-        if self._document is None:
-            assert self._text is not None
-            self._document = json.loads(self._text)
-            self._text = None
-        return self._document
+    __slots__ = ()
 
     def _section(self, name: str, cls: type[T]) -> T | None:
-        try:
-            section: T | None = self._sections[name]
-        except KeyError:
-            data = self._decoded().get(name)
-            section = self._sections[name] = None if data is None else _build(cls, data)
-        return section
-
-    @property
-    def schema(self) -> str:
-        """The form of the document: ``netmon.sample/1``."""
-        return str(self._decoded()["schema"])
+        return self._made(name, lambda row: None if row is None else _build(cls, row))
 
     @property
     def sequence(self) -> int:
@@ -934,12 +909,7 @@ class Sample:
         return self._section("totals", Totals)
 
     def _list(self, name: str, cls: Callable[[Iterable[Any]], N], element: type[Any]) -> N | None:
-        try:
-            section: N | None = self._sections[name]
-        except KeyError:
-            rows = self._decoded().get(name)
-            section = self._sections[name] = None if rows is None else cls(_build(element, row) for row in rows)
-        return section
+        return self._made(name, lambda rows: None if rows is None else cls(_build(element, row) for row in rows))
 
     @property
     def interfaces(self) -> Interfaces | None:
@@ -1055,7 +1025,8 @@ class Sample:
 
     def to_json(self) -> str:
         """Return the sample document as JSON text."""
-        return self._text.decode() if self._text is not None else json.dumps(self._document, ensure_ascii=False)
+        text = self._text  # another thread may decode it meanwhile
+        return text.decode() if text is not None else json.dumps(self._decoded(), ensure_ascii=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sample) and self._decoded() == other._decoded()

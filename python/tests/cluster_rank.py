@@ -3,7 +3,7 @@
 cluster_rank.py RANK WORLD_SIZE STORE [OPTION...]: STORE is HOST:PORT of a store that runs already; rank -1
 is that store. Options: ``without`` netmon; ``steps=N`` ends after so many; ``interval=S`` of the digests;
 ``fake``: no other rank is needed; ``bare``: it does not train;
-``attempt=NAME`` tells the groups of two attempts on one store apart; ``linger``: do not destroy the group in the end;
+``linger``: do not destroy the group in the end;
 ``rldk``: rldk's collectors run too.
 """
 
@@ -106,9 +106,7 @@ def obey(training: Training, monitor: Any, collectors: Any) -> None:
 def main() -> None:
     """Train."""
     host, _, port = place.rpartition(":")
-    store = dist.PrefixStore(
-        options.get("attempt", "first"), dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False)
-    )
+    store = dist.PrefixStore("attempt", dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False))
     if "fake" in options:
         import torch.testing._internal.distributed.fake_pg  # noqa: F401
     dist.init_process_group(

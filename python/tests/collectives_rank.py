@@ -392,6 +392,45 @@ def speed() -> dict[str, Any]:
     return {"row": row, "took": took}
 
 
+def poor() -> dict[str, Any]:
+    """DDP while the thread that looks for ends has no time to spend, and when it has again."""
+    from netmon.integrations.torch import _tracker
+
+    begin()
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)]))
+    monitor = netmon.Monitor(interval=0.2)
+
+    def train(steps: int) -> int:
+        for _ in range(steps):
+            model(torch.ones(4, 64)).sum().backward()
+        dist.barrier()
+        return steps
+
+    def state() -> dict[str, Any]:
+        handle.flush()
+        sample = monitor.sample()
+        (row,) = [row.to_dict() for row in sample.collectives or () if row.op == "all_reduce"]
+        return {"row": row, "ratio": sample.collective_ratio, "why": sample.unavailable.get("collective_ratio")}
+
+    with attach(monitor) as handle:
+        tracker = handle._tracker
+        tracker._credit, share, _tracker._SHARE = -1, _tracker._SHARE, 10**9
+        time.sleep(0.6)  # it looks each 0.25 s, and counts then
+        dist.barrier()
+        poor_steps = train(50)
+        live, poor = len(tracker.live), state()
+        _tracker._SHARE = 1
+        time.sleep(0.6)
+        dist.barrier()
+        steps = poor_steps + train(50)
+        rich = state()
+        _tracker._SHARE = share
+    end()
+    parameters = sum(parameter.numel() for parameter in model.parameters()) * FLOAT
+    return {"poor": poor, "rich": rich, "live": live, "poor steps": poor_steps, "steps": steps, "parameters": parameters}
+
+
 def pending() -> dict[str, Any]:
     """Rank 1 does not come, or is stopped, while rank 0 waits, in Python, in C++ or not at all."""
     begin()

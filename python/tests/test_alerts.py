@@ -264,6 +264,33 @@ def test_no_thread_without_a_function() -> None:
         assert not threads()
 
 
+ENDS = """
+import sys, threading, time, netmon
+
+def callback(event):
+    began.wait(30)
+    if sys.argv[1] == "returns":
+        time.sleep(0.5)
+        print("returned", flush=True)
+    while sys.argv[1] != "returns":
+        time.sleep(0.01)
+
+began = threading.Barrier(3)
+monitor = netmon.Monitor(interval=0.01, alerts=[netmon.Alert("sequence", above=0)])
+called = [monitor.on_alert(callback), monitor.on_alert(callback)]
+began.wait(30)
+"""
+
+
+@pytest.mark.parametrize("how", ["returns", "never"])
+def test_a_call_that_is_under_way_when_the_interpreter_ends(how: str) -> None:
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", ENDS, how], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("returned\n" * 2 if how == "returns" else "")
+    assert time.monotonic() - begun < 20
+
+
 def test_it_is_told_what_is_on_and_then_what_happens() -> None:
     with netmon.Monitor(interval=0.01, alerts=[ON, GROWS]) as monitor:
         until(lambda: len(monitor.alerts().on) == 2)

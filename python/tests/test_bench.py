@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytest.importorskip("psutil", reason="the bench compares netmon with psutil")
 
-from bench import ddp, namespace, report, sockets, timing  # noqa: E402
+from bench import ddp, namespace, openrlhf, report, sockets, timing  # noqa: E402
 
 
 def test_quick_bench_renews_its_part_of_a_document(tmp_path: Path) -> None:
@@ -153,3 +153,21 @@ def test_what_a_step_of_ddp_costs():
     assert list(ddp._ORDER) == list(reversed(ddp._ORDER)), "a drift falls on all alike"
     page = ddp.PAGE.read_text(encoding="utf-8")
     assert page.count(ddp.BEGIN) == page.count(ddp.END) == 1
+
+
+def test_what_a_job_of_openrlhf_costs():
+    """A change of what OpenRLHF itself logs is no figure but an error, and the page has the place for the figures."""
+    own = frozenset({"train/reward", "train/timing/step_total"})
+    seconds = {"A": 50.0, "B": 51.0}
+    logged = {"A": own, "B": own | {"network/drops"}}
+    blocks = [[openrlhf.Run(kind, seconds[kind], 2.0, 4, logged[kind]) for kind in openrlhf._ORDER] for _ in range(4)]
+    said = openrlhf.report(blocks, "OpenRLHF 0.11.2")
+    assert "| the whole command | 50.0 s | +2.0 % (+2.0 to +2.0 %) | +0.0 % (+0.0 to +0.0 %) |" in said
+    assert "| one step, the first left out | 2.0 s | +0.0 %" in said
+    assert "own 2 keys were the same" in " ".join(said.split())
+    blocks[0][1] = openrlhf.Run("B", 51.0, 2.0, 4, frozenset({"train/reward"}))
+    with pytest.raises(SystemExit, match="not the same"):
+        openrlhf.report(blocks, "")
+    assert list(openrlhf._ORDER) == list(reversed(openrlhf._ORDER)), "a drift falls on all alike"
+    page = openrlhf.PAGE.read_text(encoding="utf-8")
+    assert page.count(openrlhf.BEGIN) == page.count(openrlhf.END) == 1

@@ -192,7 +192,7 @@ def test_ranks_that_are_stopped_killed_and_started_anew(make_job: Callable[..., 
     assert "RuntimeError" in {rank.ask()["raised"] for rank in others}
 
     # It is started anew.
-    ranks[second] = job.start(second, "fake", "bare", "attempt=second")
+    ranks[second] = job.start(second, "fake", "bare")
     assert ranks[second].line() == "ready\n"
     restarts = [int(other == second) for other in range(4)]
     for rank in ranks:

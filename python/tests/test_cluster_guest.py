@@ -160,6 +160,26 @@ def test_a_view_of_which_nobody_knows_how_old_it_is_is_not_told_as_new(clock: Cl
     assert seen[-1] == "own", "it took over"
 
 
+@pytest.mark.parametrize("number", [1, 5, 40])
+def test_who_takes_over_has_seen_for_long_who_is_silent(clock: Clock, number: int) -> None:
+    # The process that made the view died, with others, and who takes over is none of its heirs.
+    table, looked = Table(), []
+    table.lease = Lease(1, 0, "somebody", 7, 10, (2, 3, 4)).text()
+    table.kept[0] = b"of the dead"
+    speaker = Speaker()
+    speaker._aggregate = lambda request: looked.append(clock.now) or zlib.decompress(packed("own"))  # type: ignore[method-assign, func-returns-value]
+    member = Member(lambda: TableBoard(table, number), lambda: speaker, INTERVAL)
+    for beat in range(20):
+        table.lease = Lease(1, 0, "somebody", beat, 10, (2, 3, 4)).text()
+        look(member, clock)
+        look(member, clock)
+    assert looked == [], "while the view is made, others need not look"
+    while who(member) != "own":
+        look(member, clock)
+    assert looked[-1] - looked[0] > 3 * INTERVAL, "its memory says that they are late"
+    assert len(looked) <= 10
+
+
 def test_a_view_is_fetched_when_its_maker_was_seen_to_live(clock: Clock) -> None:
     table = Table()
     table.beat(1, 77, "the living")
@@ -215,6 +235,22 @@ def test_a_rank_that_changes_with_the_process_group_is_told_again() -> None:
     with netmon.Monitor(interval=60, job={"rank": 7, "world_size": 8}) as monitor:
         monitor._tell_rank(2, 3)
         assert (monitor.sample().job.rank, monitor.sample().job.world_size) == (7, 8), "configuration wins"
+
+
+def test_the_rank_in_the_group_wins_over_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    # srun starts a task on each of two nodes, and each of them spawns four ranks.
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with netmon.Monitor(interval=60) as monitor:
+        assert monitor.sample().job.rank == 1
+        monitor._tell_rank(6, 8)
+        job = monitor.sample().job
+        assert (job.rank, job.world_size, job.source) == (6, 8, "slurm+torch.distributed")
+        view = netmon.ClusterView.from_dict(json.loads(monitor._aggregate({"digests": [monitor._digest()]})))
+        assert view.rank(6).state == "live"
+        monitor.set_job(rank=3)
+        monitor._tell_rank(6, 8)
+        assert monitor.sample().job.rank == 3, "who uses the monitor wins"
 
 
 def test_a_monitor_that_was_closed_has_no_view() -> None:

@@ -32,3 +32,19 @@ def test_driver_and_actors_on_three_nodes(make_lab: object) -> None:
     assert found["shutdown_seconds"] < 30
     assert found["after"]
     assert "netmon" not in done.stderr
+
+
+def test_ray_is_shut_down_while_a_step_is_logged(make_lab: object) -> None:
+    """Phases and values go on from this process alone, nothing starts Ray again, and a job that follows has a view again."""
+    host = make_lab(1, ipv6=False).hosts[0]  # type: ignore[operator]
+    done: subprocess.CompletedProcess[str] = host.run(
+        sys.executable, str(Path(__file__).with_name("ray_shutdown.py")), host.address, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["errors"] == []
+    assert found["ended"]
+    assert found["stays_down"]
+    assert all(found["logged"])
+    assert found["longest"] < 5
+    assert "netmon" not in done.stderr

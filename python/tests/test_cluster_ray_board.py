@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from netmon._cluster import BoardError
+from netmon._cluster import Abandoned, BoardError
 from netmon.integrations.ray import _board
 from netmon.integrations.ray._board import RayBoard
 
 
+def wrap_auto_init(function: Callable[..., Any], module: Ray | None = None) -> Callable[..., Any]:
+    """As ray._private.auto_init_hook has it: of a function of the module, or of a method."""
+
+    @wraps(function)
+    def auto_init_wrapper(*arguments: Any, **options: Any) -> Any:
+        ray = module or arguments[0].ray
+        if not ray.up:
+            ray.up, ray.started = True, ray.started + 1
+        return function(*arguments, **options)
+
+    return auto_init_wrapper
+
+
 class Ray:
-    """What the board uses of the module: functions start Ray where it is not up, as ray._private.auto_init_hook has it."""
+    """What the board uses of the module. What is called of it starts Ray where it is not up."""
 
     def __init__(self) -> None:
         self.up, self.started = True, 0
-        self.answer: Any = None
+        self.answers = True
         self.handles_dropped: list[int] = []  # in which process
-        for name in ("wait", "get", "get_runtime_context"):
-            setattr(self, name, self._starting(getattr(self, f"_{name}")))
-
-    def _starting(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def auto_init_wrapper(*arguments: Any, **options: Any) -> Any:
-            if not self.up:
-                self.up, self.started = True, self.started + 1
-            return function(*arguments, **options)
-
-        return auto_init_wrapper
+        self._private = SimpleNamespace(worker=SimpleNamespace(global_worker=SimpleNamespace(actors={})))
+        self.get_runtime_context = wrap_auto_init(self._get_runtime_context, self)
 
     def is_initialized(self) -> bool:
         return self.up
@@ -40,15 +45,6 @@ class Ray:
     def _check(self) -> None:
         if not self.up:
             raise RuntimeError("Ray has not been started yet.")
-
-    def _wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        self._check()
-        self.answer = references[0]()
-        return references, []
-
-    def _get(self, reference: Any) -> Any:
-        self._check()
-        return self.answer
 
     def _get_runtime_context(self) -> Any:
         self._check()
@@ -68,10 +64,9 @@ class _Class:
     def __init__(self, ray: Ray, cls: type[Any]) -> None:
         self.ray, self.cls = ray, cls
 
-    def options(self, **_options: Any) -> _Class:
-        return self
-
-    def remote(self) -> Any:
+    @wrap_auto_init
+    def _remote(self, args: tuple[()], kwargs: dict[str, Any], **options: Any) -> Any:
+        self.ray._check()
         return _Handle(self.ray, self.cls())
 
 
@@ -90,19 +85,16 @@ class _Method:
     def __init__(self, ray: Ray, method: Any) -> None:
         self.ray, self.method = ray, method
 
-    def remote(self, *arguments: Any) -> Any:
+    @wrap_auto_init
+    def _remote(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.ray._check()
-        done: list[Any] = []
-
-        def once() -> Any:
-            done.extend(() if done else [self.method(*arguments)])
-            return done[0]
-
-        once()  # a call is made, whether or not somebody waits for the answer
-        return once
+        answer: Future[Any] = Future()
+        if self.ray.answers:
+            answer.set_result(self.method(*args))
+        return SimpleNamespace(future=lambda: answer)
 
 
-def test_ray_that_was_shut_down_is_not_started_again() -> None:
+def test_ray_that_was_shut_down_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = Ray()
     board = RayBoard(ray)
     board.open()
@@ -110,14 +102,17 @@ def test_ray_that_was_shut_down_is_not_started_again() -> None:
     assert board.digests() == {0: b"digest"}
     assert not board.is_over()
     # The job shuts Ray down at any moment: also between two calls of one exchange, and behind a look whether it is up.
-    plain, looks = ray._wait, ray.is_initialized
+    looks, slices = ray.is_initialized, iter([True, False])
 
-    def wait(references: list[Any], timeout: float) -> Any:
-        answer = plain(references, timeout)
-        ray.up = False
-        return answer
+    def wait(futures: list[Any], timeout: float) -> Any:
+        ray.up = next(slices)
+        return real(futures, 0)
 
-    ray.wait = ray._starting(wait)  # type: ignore[attr-defined]
+    real = _board.wait
+    monkeypatch.setattr(_board, "wait", wait)
+    ray.answers = False
+    with pytest.raises(BoardError, match="it was shut down"):
+        board.exchange(b"digest")
     with pytest.raises(BoardError, match="has not been started"):
         board.exchange(b"digest")
     ray.is_initialized = lambda: True  # type: ignore[method-assign]
@@ -128,6 +123,35 @@ def test_ray_that_was_shut_down_is_not_started_again() -> None:
     assert (ray.started, ray.up) == (0, False)
     board.leave()
     assert ray.started == 0
+
+
+@pytest.mark.parametrize("moment", ["between two calls", "while it waits"])
+def test_an_actor_that_ends_does_not_call_ray_any_more(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Ray frees what the call works with: the actor would end with SIGABRT or SIGSEGV, and its stack in the job's output."""
+    ray = Ray()
+    actors = ray._private.worker.global_worker.actors
+    actors["id"] = object()
+    board = RayBoard(ray)
+    board.open()
+    assert board.exchange(b"digest") == b""
+    if moment == "while it waits":
+        ray.answers = False
+        real = _board.wait
+
+        def wait(futures: list[Any], timeout: float) -> Any:
+            actors.clear()
+            return real(futures, 0)
+
+        monkeypatch.setattr(_board, "wait", wait)
+    else:
+        actors.clear()
+    with pytest.raises(Abandoned):
+        board.exchange(b"digest")
+    ray.up = False  # from here on a call of Ray fails
+    ray.is_initialized = lambda: True  # type: ignore[method-assign]
+    with pytest.raises(Abandoned):
+        board.is_over()
+    board.leave()
 
 
 def test_a_forked_child_does_not_let_go_of_its_parents_actor() -> None:

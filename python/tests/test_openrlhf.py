@@ -181,6 +181,7 @@ def test_tensorboard(waiting):
     load("trainer.ray.ppo_actor").ActorPPOTrainer().broadcast_to_vllm()
     writer = Writer()
     logger = load("utils.logging_utils").TensorboardLogger(writer)
+    assert logger.writer is writer
     logger.log_train(4, {"reward": 1.0})
     logger.log_train(5, {"reward": 2.0})
     assert ("train/reward", 1.0, 4) in writer.scalars
@@ -189,6 +190,15 @@ def test_tensorboard(waiting):
     at_5 = {name for name, _, step in writer.scalars if step == 5}
     assert not any(name.startswith("network/phase/") for name in at_5), "there was no phase since the last step"
     assert all(isinstance(value, float) for name, value, _ in writer.scalars if name.startswith("network/"))
+
+
+def test_who_makes_a_logger_begins_to_measure(waiting):
+    """Round trips take a while: those of the first step are measured before it is logged."""
+    write(waiting, FAKE)
+    module = load("utils.logging_utils")
+    assert _shared.existing_monitor() is None
+    module.WandbLogger(handle=None)
+    assert _shared.existing_monitor() is not None
 
 
 def test_wandb_has_one_row_a_step(waiting):
@@ -303,7 +313,7 @@ def test_each_node_counts_once_and_each_byte_once():
 def test_unknown_is_absent():
     monitor = SimpleNamespace(
         cluster=lambda: SimpleNamespace(sequence=0, nodes=()),
-        sample=lambda: SimpleNamespace(totals=None, tcp=None, probes=None, findings=None),
+        sample=lambda: SimpleNamespace(totals=None, tcp=None, probes=None, findings=None, phases=None),
         latest=lambda: SimpleNamespace(drops_in_window=None, errors_in_window=0),
     )
     assert FlatValues(monitor).at(1) == {"network/errors": 0.0}  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def fakes(tmp_path: Path) -> Any:
     return Fakes()
 
 
-def test_nothing_runs_unasked(fakes: Any) -> None:
+def test_d11_d20a_nothing_runs_unasked(fakes: Any) -> None:
     for name in ("iperf3", "speedtest-cli", "curl", "ping", "traceroute"):
         fakes.make(name, "exit 0")
     found = answer(
@@ -147,7 +147,7 @@ def test_iperf3_reverse_and_parallel(fakes: Any) -> None:
     assert {"--reverse", "4"} <= set(fakes.called()[0].split())
 
 
-def test_speedtest_in_rldks_shape(fakes: Any) -> None:
+def test_d10_speedtest_in_rldks_shape(fakes: Any) -> None:
     """D10: it is asked for JSON alone, whose numbers are bits a second."""
     fakes.prints("speedtest-cli", SPEEDTEST)
     diagnosed, monitor, health = answer(

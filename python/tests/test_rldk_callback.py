@@ -100,7 +100,7 @@ class Fake:
         return self.metrics
 
 
-def test_d45_the_documented_forms_construct(tmp_path: Path) -> None:
+def test_d44_d45_the_documented_forms_construct(tmp_path: Path) -> None:
     callback = rldk.DistributedTrainingMonitor(
         network_monitoring=True, enable_distributed_monitoring=True, sync_interval=7, output_dir=tmp_path
     )
@@ -383,7 +383,7 @@ def test_current_metrics_keep_the_last_step_after_the_end(tmp_path: Path, loopba
     assert [metrics.step for metrics in callback.metrics_history[1:]] == [1, 2]
 
 
-def test_a_step_is_an_object_of_its_own(tmp_path: Path, loopback: None) -> None:  # D47
+def test_d47_a_step_is_an_object_of_its_own(tmp_path: Path, loopback: None) -> None:
     callback = monitor(tmp_path)
     first = step(callback, 1, loss=1.0, epoch=2, phase="ppo")
     callback.on_step_begin(None, 2)
@@ -528,7 +528,7 @@ def test_a_loss_that_is_no_number_any_more_is_no_zero(tmp_path: Path, loopback: 
         assert [row["loss"] for row in csv.DictReader(file)] == ["nan", "0.0", "inf"]
 
 
-def test_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:  # D55
+def test_d55_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, options in (("a", {"enable_jsonl_logging": False}), ("b", {})):
         if name == "b":
             monkeypatch.setenv("RLDK_DISABLE_JSONL", "1")
@@ -538,6 +538,23 @@ def test_events_can_be_turned_off(tmp_path: Path, loopback: None, monkeypatch: p
         names = [path.name for path in (tmp_path / name).iterdir()]
         assert "metrics_r.jsonl" in names
         assert not [found for found in names if "events" in found]
+
+
+@pytest.mark.parametrize("name", ["OpenRLHFCallback", "OpenRLHFMonitor", "MultiGPUMonitor", "DistributedTrainingMonitor"])
+def test_every_callback_has_the_network_in_its_steps(name: str, tmp_path: Path, loopback: None) -> None:
+    callback = getattr(rldk, name)(output_dir=tmp_path, run_id="r", network_sampling_frequency=1)
+    callback.on_train_begin(None)
+    pass_windows()
+    over_loopback(1 << 20)
+    pass_windows()
+    newest = callback._run.newest
+    wait_for(lambda: callback._run.newest is not newest, "a look")
+    callback.on_step_end(None, 1, loss=1.0)
+    callback.on_train_end(None)
+    (event,) = lines(tmp_path / "events_r.jsonl")
+    measured = {"bandwidth_mbps", "network_bandwidth", "bandwidth_upload_mbps", "bandwidth_download_mbps", "network_errors"}
+    assert measured <= set(event) - set(event["unmeasured"])
+    assert callback.current_metrics.sources["network_bandwidth"].target == "lo"
 
 
 def test_intervals_choose_the_steps(tmp_path: Path, loopback: None) -> None:
@@ -1101,7 +1118,7 @@ def test_d55_ranks_have_files_of_their_own_where_the_file_system_knows_no_locks(
     assert found == {"events_r.jsonl": [0], "events_r_rank1.jsonl": [1], "events_r_rank2.jsonl": [2]}
 
 
-def test_the_training_thread_pays_little(tmp_path: Path, loopback: None) -> None:
+def test_d65_the_training_thread_pays_little(tmp_path: Path, loopback: None) -> None:
     """The target is 20 us; the limit here is loose, because other work shares these cores."""
     callback = monitor(tmp_path, enable_jsonl_logging=False, log_interval=10**9)
     callback.on_train_begin(None)

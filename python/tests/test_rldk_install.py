@@ -24,10 +24,10 @@ def state():
     for place, module in modules().items():
         for name in dir(module):
             value = getattr(module, name)
-            if getattr(value, "origin", None) == "rldk":
-                found[f"{place}:{name}"] = "rldk"
-            elif isinstance(value, type) and value.__module__ == "netmon.integrations.rldk":
+            if isinstance(value, type) and value.__module__ == "netmon.integrations.rldk":
                 found[f"{place}:{name}"] = "netmon"
+            elif getattr(value, "origin", None) == "rldk":
+                found[f"{place}:{name}"] = "rldk"
     return found
 def identities():
     return {(place, name): id(getattr(module, name)) for place, module in modules().items() for name in dir(module)}
@@ -43,8 +43,13 @@ def installed(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def with_rldk(script: str, path: str, **variables: str) -> str:
-    return run(LOOK + script, PYTHONPATH=os.pathsep.join((path, str(SKELETON.parents[1]), str(SKELETON.parent))), **variables)
+def with_rldk(script: str, path: str, *arguments: str, **variables: str) -> str:
+    return run(
+        LOOK + script,
+        *arguments,
+        PYTHONPATH=os.pathsep.join((path, str(SKELETON.parents[1]), str(SKELETON.parent))),
+        **variables,
+    )
 
 
 def document(text: str) -> dict[str, str]:
@@ -54,7 +59,7 @@ def document(text: str) -> dict[str, str]:
 
 def expect_replaced(state: dict[str, str]) -> None:
     kept = {place for place, whose in state.items() if whose == "rldk"}
-    assert kept == {":OpenRLHFDashboard", ":PerformanceAnalyzer", ".dashboard:OpenRLHFDashboard"}
+    assert kept == {":PerformanceAnalyzer"}
     assert len(state) == 15 + 2 + 7 + 8 + 5 + 1
 
 
@@ -286,3 +291,116 @@ print(json.dumps(sorted(rldk.RealNetworkMonitor().get_current_metrics())))
     )
     assert "plotly" in out
     assert json.loads(out.splitlines()[-1]) == ["bandwidth", "latency"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_module_that_is_not_there_is_said(when: str, installed: str) -> None:
+    package = Path(installed) / "rldk/integrations/openrlhf"
+    (package / "distributed.py").rename(package / "cluster.py")
+    text = (package / "__init__.py").read_text()
+    (package / "__init__.py").write_text(text.replace("from .distributed", "from .cluster"))
+    out = with_rldk(
+        f"""
+import netmon
+if {when == "after"}:
+    import rldk.integrations.openrlhf
+from netmon.integrations import rldk as ours
+finders = list(sys.meta_path)
+try:
+    ours.install()
+except netmon.UnsupportedError as error:
+    print(error)
+assert sys.meta_path == finders
+assert {when == "after"} or "rldk" not in sys.modules, "it was looked for, not imported"
+import rldk.integrations.openrlhf.callbacks as callbacks
+print(callbacks.OpenRLHFCallback.origin)
+        """,
+        installed,
+    )
+    assert "there is no rldk.integrations.openrlhf.distributed" in out
+    assert out.splitlines()[-1] == "rldk"
+
+
+def test_a_version_without_a_dashboard_is_replaced_all_the_same_and_that_is_said(installed: str) -> None:
+    package = Path(installed) / "rldk/integrations/openrlhf"
+    (package / "dashboard.py").unlink()
+    text = (package / "__init__.py").read_text()
+    (package / "__init__.py").write_text(text.replace("from .dashboard import OpenRLHFDashboard\n", ""))
+    out = with_rldk(
+        """
+import logging
+logging.basicConfig(stream=sys.stdout)
+rldk.install()
+import rldk.integrations.openrlhf as package
+from netmon.integrations import rldk as ours
+assert package.NetworkMonitor is ours.NetworkMonitor
+ours.uninstall()
+assert package.NetworkMonitor.origin == "rldk"
+        """,
+        installed,
+    )
+    assert out.count("so its dashboard is not replaced") == 1
+    assert "rldk.integrations.openrlhf.dashboard" in out
+
+
+def test_d2_locks_are_made_by_threading_rlock_as_it_is_then(installed: str) -> None:
+    """rldk puts the type in the place of the function for the whole process; who asks then gets what is there then."""
+    with_rldk(
+        """
+function = threading.RLock
+rldk.install(); modules()
+assert threading.RLock is function
+made = []
+threading.RLock = lambda: made.append(function()) or made[-1]
+from netmon.integrations import rldk as ours
+locks = [ours.NetworkDiagnostics()._lock, ours.NetworkInterfaceMonitor()._lock, ours.NetworkLatencyMonitor()._lock,
+         ours.NetworkBandwidthMonitor()._lock, ours.DistributedNetworkMonitor()._distributed_lock,
+         ours.RealNetworkMonitor()._history_lock]
+assert all(any(lock is one for one in made) for lock in locks)
+        """,
+        installed,
+    )
+
+
+def test_threads_that_install_uninstall_and_import_at_once_leave_one_of_the_two(installed: str) -> None:
+    out = with_rldk(
+        """
+finders = list(sys.meta_path)
+gate, wrong = threading.Barrier(12), []
+def work(number):
+    gate.wait()
+    try:
+        for _ in range(20):
+            (rldk.install, rldk.uninstall, modules)[number % 3]()
+    except Exception as error:
+        wrong.append(repr(error))
+threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
+[t.start() for t in threads]; [t.join() for t in threads]
+assert not wrong, wrong
+rldk.uninstall()
+assert set(state().values()) == {"rldk"}, state()
+assert sys.meta_path == finders
+rldk.install()
+print(json.dumps(state()))
+        """,
+        installed,
+    )
+    expect_replaced(document(out))
+
+
+def test_a_dashboard_that_is_reloaded_is_in_front_of_the_new_one(installed: str) -> None:
+    with_rldk(
+        """
+modules(); rldk.install()
+import rldk.integrations.openrlhf.dashboard as dashboard
+from netmon.integrations import rldk as ours
+before = dashboard.OpenRLHFDashboard
+importlib.reload(dashboard)
+after = dashboard.OpenRLHFDashboard
+assert issubclass(after, ours.OpenRLHFDashboard) and after is not before
+ours.uninstall()
+assert dashboard.OpenRLHFDashboard.origin == "rldk"
+assert not issubclass(dashboard.OpenRLHFDashboard, ours.OpenRLHFDashboard)
+        """,
+        installed,
+    )

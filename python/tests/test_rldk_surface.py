@@ -127,6 +127,17 @@ SIGNATURES = {
         "get_memory_stats": [],
     },
     "OpenRLHFMetrics": {"to_dict": [], "to_dataframe_row": []},
+    "OpenRLHFDashboard": {
+        "__init__": ["output_dir=None", "port=5000", "host='localhost'", "enable_auto_refresh=True", "refresh_interval=1.0"],
+        "start_dashboard": [],
+        "stop_dashboard": [],
+        "update_data": [],
+        "add_metrics": ["metrics"],
+        "add_alert": ["alert_type", "message", "severity='warning'", "threshold=None", "current_value=None"],
+        "initialize_network_monitoring": [],
+        "check_network_thresholds": ["metrics"],
+        "get_dashboard_url": [],
+    },
     "OpenRLHFCallback": {
         "__init__": [
             "output_dir=None",
@@ -511,6 +522,12 @@ def test_keys_of_a_diagnosis() -> None:
     }
 
 
+def test_a_ping_that_cannot_be_sent_has_rldks_words_too() -> None:
+    found = rldk.NetworkDiagnostics()._ping_host_advanced("no host")
+    assert (set(found), found["latency"]) == ({"error", "latency"}, math.inf)
+    assert found["error"].startswith("Ping failed: ")
+
+
 def test_tests_of_a_network_monitor_say_that_nothing_was_measured() -> None:
     network = rldk.NetworkMonitor()
     connectivity, bandwidth, distributed = (
@@ -536,7 +553,7 @@ def test_d30_a_skipped_diagnosis_does_not_break_the_health_report() -> None:
     assert monitor.get_network_health_report()["overall_health"] == "unknown"
 
 
-def test_no_default_target_is_a_public_host() -> None:  # D12
+def test_d12_no_default_target_is_a_public_host() -> None:
     script = """
     print(json.dumps([rldk.NetworkDiagnostics().test_hosts, rldk.NetworkLatencyMonitor([]).target_hosts,
                       rldk.NetworkMonitor().latency_targets]))
@@ -679,7 +696,7 @@ def test_without_the_library_training_goes_on_and_one_warning_is_told() -> None:
     assert found[2:] == [True, 0.0, 3, 4, "degraded"]
 
 
-def test_a_health_report_grades_as_rldk_does() -> None:
+def test_d32_a_health_report_grades_as_rldk_does() -> None:
     monitor = rldk.RealNetworkMonitor()
 
     def report(**parts: object) -> dict[str, object]:

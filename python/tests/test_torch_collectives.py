@@ -163,7 +163,7 @@ def test_every_end_says_how_exact_it_is(calls: Any) -> None:
         for name in EXPECTED:
             for record in found.get(name, ()):
                 assert record["end"] in ("exact", "polled", "bound"), (name, record)
-                assert 0 <= record["duration_error_seconds"] <= record["duration_seconds"], (name, record)
+                assert record["duration_error_seconds"] >= 0, (name, record)
                 assert (record["end"] == "exact") == (record["duration_error_seconds"] == 0), (name, record)
         assert found["not waited for"][0]["end"] == "polled"
         assert found["async_op"][0]["end"] in ("exact", "bound", "polled")
@@ -218,6 +218,22 @@ def test_closed_while_other_threads_call(tmp_path: Path, way: tuple[str, str]) -
         assert "other threads may be calling collectives" in found["remaining"]
         assert found["problem"] is None
         assert all(0 < count <= rounds for count, rounds in zip(sorted(found["counts"]), sorted(found["rounds"]), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_there_is_no_time_to_look_for_ends(tmp_path: Path, way: tuple[str, str]) -> None:
+    """All are counted and let go of; durations come when there is time."""
+    pytest.importorskip("torch")
+    for found in run(tmp_path, way, "poor"):
+        poor, rich = found["poor"], found["rich"]
+        assert poor["row"]["bytes_total"] >= (found["poor steps"] - 1) * found["parameters"], "the last may be under way"
+        assert rich["row"]["bytes_total"] >= (found["steps"] - 1) * found["parameters"]
+        assert rich["row"]["bytes_total"] <= found["steps"] * found["parameters"]
+        assert found["live"] <= 3
+        assert rich["row"]["p50_seconds"] is not None
+        assert rich["row"]["duration_count"] > poor["row"]["duration_count"]
+        assert rich["ratio"] is not None
+        assert poor["ratio"] is not None or "to spare the job" in poor["why"]
 
 
 @pytest.mark.parametrize("way", WAYS)

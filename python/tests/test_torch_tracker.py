@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -298,7 +302,7 @@ class EmptyStore:
 
 def test_meetings_leave_nothing_for_long_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = EmptyStore()
-    monkeypatch.setattr(_agree, "_connect", lambda: store)
+    monkeypatch.setattr(_agree, "_connect", lambda _seconds: (store, ""))
     monkeypatch.setattr(_agree, "_KEPT_SECONDS", 0.0)
     for _ in range(20):
         meetings = [Meeting(rank, 3, "it", "measure_collectives") for rank in range(3)]
@@ -329,7 +333,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time, self.looks, self.woken = 10**12, 0, 0
+        self.cost = self.spent = 0  # processor time of a look, and of all so far, in nanoseconds
         monkeypatch.setattr(_tracker, "now", self)
+        monkeypatch.setattr(_tracker.time, "thread_time_ns", lambda: self.spent)
         self.sink = Sink()
         self.tracker = tracker_with(self.sink)
         self._look()
@@ -338,8 +344,11 @@ class Clock:
         return self.time
 
     def _look(self) -> None:
-        self._next = self.time + self.tracker._settle(self.tracker._look())
+        pause = self.tracker._look()
         self.looks += 1
+        self.spent += self.cost
+        self.tracker._ration()
+        self._next = self.time + self.tracker._settle(pause)
 
     def rest(self) -> None:
         """Go to a moment after which nobody would look for a while."""
@@ -353,9 +362,9 @@ class Clock:
             self._look()
         self.time = until
 
-    def call(self, seconds: float, size: int = 4096, op: str = "all_reduce") -> Timed:
+    def call(self, seconds: float, size: int = 4096, op: str = "all_reduce", sequence: int = 1) -> Timed:
         work = Timed(self, seconds)
-        self.tracker.began(work, (OP[op], 1, size, self.time, 1, 1, None))
+        self.tracker.began(work, (OP[op], 1, size, self.time, sequence, 1, None))
         if self.tracker._wake.acquire(False):
             self.woken += 1
             self._look()
@@ -401,10 +410,10 @@ def test_what_has_a_known_duration_is_looked_at_when_it_ends(clock: Clock) -> No
 def test_one_that_ends_early(clock: Clock) -> None:
     """Its duration may be far too long, which it says; the next is looked at earlier."""
     clock.one(0.06)
-    errors = [clock.one(0.0015)[1] for _ in range(4)]
-    assert 0.005 < errors[0] <= 0.0101, "and it is not kept for longer than that"
+    errors = [clock.one(0.0015)[1] for _ in range(6)]
+    assert 0.005 < errors[0] <= 0.0501, "and it is not kept for longer than that"
     assert errors[1] < errors[0]
-    assert errors[3] <= 0.0011
+    assert errors[5] <= 0.0011
     assert clock.one(0.06)[2] > 40, "there are short ones among them"
     for _ in range(_tracker._MOST_RECENT):
         clock.one(0.06)
@@ -419,7 +428,7 @@ def test_none_is_kept_for_long(clock: Clock) -> None:
             clock.tracker._kinds.clear()
             clock.one(usual, size=1 << 20)
             duration, _, _ = clock.one(usual * share, size=1 << 20)
-            assert duration - usual * share <= max(0.0101, 0.101 * usual * share)
+            assert duration - usual * share <= max(0.0501, 0.101 * usual * share)
 
 
 def test_durations_that_vary(clock: Clock) -> None:
@@ -481,6 +490,62 @@ def test_what_the_job_waits_for_is_known_too(clock: Clock) -> None:
     restore()
 
 
+def steps(clock: Clock, seconds: float, sequence: int) -> int:
+    """Play steps of a job, 46 ms each, with four buckets of 5 ms, one after the other, that nobody waits for in Python."""
+    until = clock.time + round(seconds * 1e9)
+    while clock.time < until:
+        clock.pass_(0.026)
+        for _ in range(4):
+            clock.call(0.005, sequence=sequence)
+            sequence += 1
+            clock.pass_(0.005)
+            assert len(clock.tracker.live) <= 2, "the next call lets go of what has ended"
+    return sequence
+
+
+def test_what_the_thread_may_spend(clock: Clock) -> None:
+    """A look that takes 50 us of the processor, and 87 collectives a second: to follow all would be 3 % of the time."""
+    clock.cost = 50_000
+    sequence = steps(clock, 60, 0)
+    clock.pass_(1)
+    clock.tracker.flush()
+    clock.sink.records.clear()
+    spent, begun, first = clock.spent, clock.time, sequence
+    sequence = steps(clock, 600, sequence)
+    assert (clock.spent - spent) / (clock.time - begun) <= 1 / _tracker._SHARE + 0.00001
+    clock.pass_(1)
+    clock.tracker.flush()
+    assert sorted(record[-1] for record in clock.sink.records) == list(range(first, sequence)), "each has its record"
+    followed = [record[-1] for record in clock.sink.records if record[7] <= 1_000_000]
+    assert len(followed) >= 20 * _tracker._BLOCK, "in ten minutes"
+    assert sum(sequence % 512 < _tracker._BLOCK for sequence in followed) >= 0.9 * len(followed), "other ranks follow the same"
+    for record in clock.sink.records:
+        duration, error = record[6:8]
+        assert duration >= 5_000_000
+        assert duration - error <= 5_000_000
+        assert error <= 1_000_000 or error >= duration, "a bound is told from a measurement"
+
+
+def test_a_machine_that_is_idle_again(clock: Clock) -> None:
+    """Having had to follow few, it follows all again where there is time for it."""
+    clock.cost = 50_000
+    sequence = steps(clock, 30, 0)
+    assert clock.tracker.mask > 0
+    clock.cost = 1000
+    sequence = steps(clock, 600, sequence)
+    assert clock.tracker.mask == 0
+
+
+def test_of_two_ranks_the_fewer_are_among_the_more() -> None:
+    masks = [2**power - 1 for power in range(5, 21)]
+    assert masks[0] == _tracker._LEAST_MASK
+    assert masks[-1] == _tracker._MOST_MASK
+    for smaller, larger in itertools.pairwise(masks):
+        few, many = ({i for i in range(1 << 12) if i & mask < _tracker._BLOCK} for mask in (larger, smaller))
+        assert few <= many
+    assert all(_tracker.UNKNOWN & mask >= _tracker._BLOCK for mask in masks)
+
+
 def test_the_table_is_bounded(clock: Clock) -> None:
     call = clock.tracker._learn
     for i in range(3 * _tracker._MOST_KINDS):
@@ -490,3 +555,38 @@ def test_the_table_is_bounded(clock: Clock) -> None:
         call((OP["all_reduce"], 0, 4096, 0, 1, 1, None), 10**7 + i)
     (_, recent), *_ = [kind for key, kind in clock.tracker._kinds.items() if key[1] == 0]
     assert len(recent) == _tracker._MOST_RECENT
+
+
+GROUPS = """
+import json
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed import fake_pg  # the backend "fake"
+import netmon
+from netmon.integrations.torch import attach
+
+dist.init_process_group("fake", store=dist.HashStore(), rank=0, world_size=2)
+with netmon.Monitor(interval=60, cluster=False) as monitor, attach(monitor, cluster=False) as handle:
+    for _ in range(1100):
+        group = dist.new_group([0, 1])
+        name = group.group_name
+        dist.all_reduce(torch.ones(4), group=group)
+        dist.destroy_process_group(group)
+        del group
+    dist.all_reduce(torch.ones(4))
+    handle.flush()
+    recent = json.loads(monitor._query({"view": "collectives"}))["recent"][-2:]
+    cost = monitor.sample().self
+    said = [cost.collectives_dropped_total, cost.collectives_unlisted_total, handle.problem, handle._sink._alike]
+dist.destroy_process_group()
+print(json.dumps([name, [record["group"] for record in recent], said]))
+"""
+
+
+def test_a_job_that_makes_and_destroys_groups_for_days() -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", GROUPS], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    name, groups, said = json.loads(done.stdout)
+    assert groups == [name, "default_pg"], "the last is told from all before"
+    assert said == [0, 0, None, True]

@@ -27,6 +27,7 @@ WORK: Mapping[str, Any] = {
     "broadcast_bytes": 1 << 19,
     "look_seconds": 0.5,
     "views": False,
+    "figures": False,
 }
 
 

@@ -1,10 +1,13 @@
 """One rank of the job that the campaign watches: trains until its standard input ends, and prints what it sees.
 
 rank.py OPTIONS: a JSON object with `compute` (matrix products a step), `pause_seconds`, `reduce_bytes`, `broadcast_bytes`,
-`look_seconds` (between two looks at the view) and `views` (print whole ones too). The rest is said as torchrun says it.
+`look_seconds` (between two looks at the view), `views` (print whole ones too) and `figures` (name the parts of a step as
+phases, and print what there is beside the view). The rest is said as torchrun says it.
 
 Each line printed is a JSON object: `time` (CLOCK_MONOTONIC, which all hosts of the lab share), `steps`, `findings` of the
-cluster view, or null where there is no view yet, `problem` of the view, and, where asked for and new, the whole `view`.
+cluster view, or null where there is no view yet, `problem` of the view, and, where asked for and new, the whole `view`. With
+`figures` also `values`, what trackers get, `own`, the process's own findings, and `phases`, those that have ended since the
+line before.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +27,7 @@ import torch
 import torch.distributed as dist
 
 import netmon
+from netmon.integrations._flat import FlatValues
 from netmon.integrations.torch import attach, find_peers
 
 _BROADCAST_EVERY = 3
@@ -37,26 +43,59 @@ class Progress:
         self.ending = threading.Event()  # the rank was told to
 
 
-def train(options: dict[str, Any], progress: Progress) -> None:
+class Figures:
+    """What is told beside the view: values as trackers get them, own findings, and the parts of the steps."""
+
+    def __init__(self, monitor: netmon.Monitor) -> None:
+        self._monitor = monitor
+        self._values = FlatValues(monitor)
+        self._ended: list[netmon.PhaseRun] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Be in a part of a step."""
+        with self._monitor.phase(name) as run:
+            yield
+        self._ended.append(run)
+
+    def take(self) -> dict[str, Any]:
+        """Return what there is now."""
+        ended, self._ended = self._ended, []
+        findings = self._monitor.sample().findings
+        return {
+            "values": self._values.at(None),
+            "own": None if findings is None else [finding.to_dict() for finding in findings],
+            "phases": [run.to_dict() for run in ended],
+        }
+
+
+Part = Callable[[str], AbstractContextManager[None]]
+
+
+def train(options: dict[str, Any], progress: Progress, part: Part) -> None:
     """Compute, wait as if for a GPU, reduce, now and then broadcast, and meet at a barrier: until a rank is told to end."""
     gradients = torch.ones(options["reduce_bytes"] // _FLOAT_BYTES)
     weights = torch.ones(options["broadcast_bytes"] // _FLOAT_BYTES)
     matrix = torch.ones(_SIDE, _SIDE)
     world_size = dist.get_world_size()
     while gradients[0].item() < world_size + 0.5:
-        for _ in range(options["compute"]):
-            torch.mm(matrix, matrix)
-        time.sleep(options["pause_seconds"])
+        with part("compute"):
+            for _ in range(options["compute"]):
+                torch.mm(matrix, matrix)
+            time.sleep(options["pause_seconds"])
         gradients.fill_(1.0)
         gradients[0] += progress.ending.is_set()
-        dist.all_reduce(gradients)
+        with part("reduce"):
+            dist.all_reduce(gradients)
         if progress.steps % _BROADCAST_EVERY == 0:
-            dist.broadcast(weights, (progress.steps // _BROADCAST_EVERY) % world_size)
-        dist.barrier()
+            with part("broadcast"):
+                dist.broadcast(weights, (progress.steps // _BROADCAST_EVERY) % world_size)
+        with part("barrier"):
+            dist.barrier()
         progress.steps += 1
 
 
-def look(monitor: netmon.Monitor, options: dict[str, Any], progress: Progress) -> None:
+def look(monitor: netmon.Monitor, options: dict[str, Any], progress: Progress, figures: Figures | None) -> None:
     """Print what is seen, for ever."""
     printed = None
     while True:
@@ -68,6 +107,8 @@ def look(monitor: netmon.Monitor, options: dict[str, Any], progress: Progress) -
         if options["views"] and printed != (identity := (document.get("aggregator_rank"), document["sequence"])):
             line["view"] = document
             printed = identity
+        if figures is not None:
+            line |= figures.take()
         print(json.dumps(line), flush=True)
 
 
@@ -86,8 +127,9 @@ def main() -> None:
     progress = Progress()
     with netmon.Monitor() as monitor, attach(monitor), find_peers(monitor):
         threading.Thread(target=wait_for_end, args=[progress], daemon=True).start()
-        threading.Thread(target=look, args=[monitor, options, progress], daemon=True).start()
-        train(options, progress)
+        figures = Figures(monitor) if options["figures"] else None
+        threading.Thread(target=look, args=[monitor, options, progress, figures], daemon=True).start()
+        train(options, progress, (lambda _: nullcontext()) if figures is None else figures.part)
     dist.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)  # the thread that prints may be at it

@@ -5,18 +5,26 @@ Those of the whole job where its view is there, else this node's. What was not m
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from dataclasses import replace
+from statistics import median, median_high
 from typing import TYPE_CHECKING, Any
+
+from .._errors import Error
+from ._phases import Account
 
 if TYPE_CHECKING:
     from .._cluster_types import ClusterNode, ClusterView
     from .._monitor import Monitor
-    from .._types import Finding, Sample, Snapshot
-    from ._phases import Account, Phases
+    from .._types import Finding, Phase, Sample, Snapshot
+    from ._phases import Phases
 
 PHASE = "network/phase/"  # what the keys of phases begin with
 _CLEAN = "network_clean"
+# A view that is older, and that no newer one follows, says nothing of now.
+_STALE_SECONDS = 15.0
 # Of a node, beside the whole job.
 _NODE = (
     "receive_bytes_per_second",
@@ -35,35 +43,113 @@ class FlatValues:
 
     Args:
         monitor: who measures.
-        phases: the parts of the job that have names; None: there are none.
+        phases: the parts of the job that have names; None: those that this process names by ``monitor.phase``.
         nodes: whether each node's own values are wanted too, under ``network/node/<name>/``.
     """
 
     def __init__(self, monitor: Monitor, phases: Phases | None = None, *, nodes: bool = False) -> None:
         self._monitor = monitor
-        self._phases = phases
+        self._phases = phases if phases is not None else _Own(monitor)
         self._nodes = nodes
+        self._lock = threading.Lock()
+        self._newest: dict[str, float | None] = {}
+        self._parts: dict[str, Account] = {}  # of phases, since the last step
         self._step: object = None
         self._values: dict[str, float] = {}
 
     def at(self, step: object) -> dict[str, float]:
         """Return the values at a step; asked again at the same step, by another tracker, the same ones."""
-        if step is None or step != self._step:
-            self._step, self._values = step, self._now()
-        return dict(self._values)
+        with self._lock:
+            if step is not None and step == self._step:
+                return dict(self._values)
+        self.prepare()
+        return self.prepared(step)
 
-    def _now(self) -> dict[str, float]:
+    def prepare(self) -> None:
+        """Measure for ``prepared``. It may wait: for phases of the job's other processes, 0.25 s at most."""
+        newest = self._now()
+        parts = self._phases.step()
+        with self._lock:
+            self._newest = newest
+            for name, account in parts.items():
+                self._parts[name] = _together(self._parts.get(name), account)
+
+    def forget(self) -> None:
+        """Have nothing prepared: what was measured last says nothing of now."""
+        with self._lock:
+            self._newest = {}
+
+    def prepared(self, step: object) -> dict[str, float]:
+        """Return the values at a step as they were prepared last, at once."""
+        with self._lock:
+            if step is None or step != self._step:
+                parts, self._parts = self._parts, {}
+                found = dict(self._newest)
+                for name, account in parts.items():
+                    found |= {f"{PHASE}{name}/{key}": value for key, value in _of_phase(account).items()}
+                self._step = step
+                self._values = {name: float(value) for name, value in found.items() if value is not None}
+            return dict(self._values)
+
+    def _now(self) -> dict[str, float | None]:
         view = self._monitor.cluster()
-        values = _of_job(view) if view.sequence else _of_node(self._monitor.sample(), self._monitor.latest())
+        current = bool(view.sequence) and not (view.problem is not None and (view.age_seconds or 0.0) > _STALE_SECONDS)
+        values = _of_job(view) if current else _of_node(self._monitor.sample(), self._monitor.latest())
         found = {f"network/{name}": value for name, value in values.items()}
-        if self._nodes:
+        if self._nodes and current:
             for node in view.nodes:
-                name = node.name.replace("/", "_")
-                found |= {f"network/node/{name}/{key}": getattr(node, key) for key in _NODE}
-        if self._phases is not None:
-            for name, account in self._phases.step().items():
-                found |= {f"{PHASE}{name}/{key}": value for key, value in _of_phase(account).items()}
-        return {name: float(value) for name, value in found.items() if value is not None}
+                if node.state == "live":
+                    name = node.name.replace("/", "_")
+                    found |= {f"network/node/{name}/{key}": getattr(node, key) for key in _NODE}
+        return found
+
+
+class _Own:
+    """The phases that this process names by ``monitor.phase``: what its node's network did in them."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._lock = threading.Lock()
+        self._seen: dict[str, Account] = {}
+        with contextlib.suppress(Error):  # what was before is none of its steps'
+            self._seen = self._now()
+
+    def _now(self) -> dict[str, Account]:
+        return {row.name: _account(row) for row in self._monitor.sample().phases or ()}
+
+    def step(self) -> dict[str, Account]:
+        """Return what is new since the last call."""
+        with self._lock:
+            now = self._now()
+            before, self._seen = self._seen, now
+        new = {name: account.since(before.get(name, Account())) for name, account in now.items()}
+        return {name: _with_ratio(account) for name, account in new.items() if account.count > 0}
+
+
+def _with_ratio(account: Account) -> Account:
+    """Return an account whose utilization is a ratio, as those of ``Phases.step``."""
+    ratio = None if account.utilization is None or not account.seconds else account.utilization / account.seconds
+    return replace(account, utilization=ratio)
+
+
+def _together(before: Account | None, after: Account) -> Account:
+    """Return what two calls of ``step`` told of a phase."""
+    if before is None:
+        return after
+    both = Account(before.count + after.count, before.seconds + after.seconds)
+    for name in ("receive_bytes", "transmit_bytes"):
+        known = [value for value in (getattr(before, name), getattr(after, name)) if value is not None]
+        setattr(both, name, sum(known) if known else None)
+    shares = [(one.utilization, one.seconds) for one in (before, after) if one.utilization is not None]
+    seconds = sum(length for _, length in shares)
+    both.utilization = sum(share * length for share, length in shares) / seconds if seconds else None
+    return both
+
+
+def _account(row: Phase) -> Account:
+    share = row.utilization_ratio
+    utilization = None if share is None else share * row.seconds_total
+    return Account(row.count, row.seconds_total, row.receive_bytes_total, row.transmit_bytes_total, utilization)
 
 
 def _of_job(view: ClusterView) -> dict[str, float | None]:
@@ -105,17 +191,27 @@ def _of_phase(account: Account) -> Mapping[str, float | None]:
 
 
 def _slowest(view: ClusterView) -> float | None:
-    """Return the slowest node's delivery rate in terms of the middle one's: 1 where all are alike.
+    """Return the slowest node's delivery rate in terms of the middle one's: 1 where all are alike, of two the faster one's.
 
-    A node's is the best that the kernel has seen of its ranks' connections where the application was not the limit.
+    A node's is the best that the kernel has seen of connections from its ranks to other nodes, where the application was not
+    the limit; of a node that only receives, of connections to it.
     """
-    rates: dict[str, float] = {}
+    there = {node.name for node in view.nodes if node.state != "gone"}
+    sent: dict[str, float] = {}
+    received: dict[str, float] = {}
     for rank in view.ranks:
+        if rank.node not in there or rank.state == "gone":
+            continue
         for way in rank.peers:
-            if rank.node is not None and way.delivery_bytes_per_second is not None:
-                rates[rank.node] = max(rates.get(rank.node, 0.0), way.delivery_bytes_per_second)
-    middle = _middle(list(rates.values())) if len(rates) > 1 else None
-    return min(rates.values()) / middle if middle else None
+            rate = way.delivery_bytes_per_second
+            if rate is None or way.node == rank.node:
+                continue
+            sent[rank.node] = max(sent.get(rank.node, 0.0), rate)
+            if way.node in there:
+                received[way.node] = max(received.get(way.node, 0.0), rate)
+    rates = list((received | sent).values())
+    middle = median_high(rates) if len(rates) > 1 else None
+    return min(rates) / middle if middle else None
 
 
 def _findings(found: Sequence[Finding] | None) -> int | None:

@@ -24,13 +24,18 @@ _PPO = """--actor.model_name_or_path {assets}/model --data.prompt_dataset {asset
 --vllm.tensor_parallel_size 1 --vllm.sync_backend gloo --vllm.enforce_eager --vllm.gpu_memory_utilization 0.5
 --rollout.max_new_tokens 8 --rollout.batch_size 8 --rollout.micro_batch_size 2 --train.batch_size 16 --data.max_samples 24
 --train.num_episodes 1 --ds.zero_stage 2 --ckpt.save_steps 2"""
+# Instead of a function for the reward, on as many GPUs.
+FOUR_MODELS = """--algo.advantage.estimator gae --algo.kl.init_coef 0.01 --train.colocate_actor_ref --ref.num_gpus_per_node 2
+--critic.model_name_or_path {assets}/model --reward.model_name_or_path {assets}/model --reward.remote_url=
+--train.colocate_critic_reward"""
+ONE_STEP = "--data.max_samples 8"
 # By the name of the module in openrlhf.cli.
 TRAININGS = {"train_sft": _SFT, "train_rm": _PAIRS, "train_dpo": _PAIRS, "train_ppo_ray": _PPO}
 
 
-def arguments(training: str, assets: Path, out: Path) -> list[str]:
-    """Return the module and its arguments."""
-    words = f"{TRAININGS[training]} {_COMMON}".format(assets=assets, out=out, reward=HERE / "reward.py").split()
+def arguments(training: str, assets: Path, out: Path, more: str = "") -> list[str]:
+    """Return the module and its arguments; later ones win."""
+    words = f"{TRAININGS[training]} {_COMMON} {more}".format(assets=assets, out=out, reward=HERE / "reward.py").split()
     return ["-m", f"openrlhf.cli.{training}", *words]
 
 

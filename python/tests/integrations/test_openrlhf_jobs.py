@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import signal
+import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import counters
 import openrlhf_jobs as jobs
 import pytest
 from lab import Lab
-from lab.network import Host
+from openrlhf_cluster import WITHOUT_RIGHTS, Cluster
 
 HERE = Path(__file__).parent
 RUN = [sys.executable, "-m", "netmon", "run", "--interval", "0.2", "--cluster-interval", "0.2"]
@@ -29,10 +25,10 @@ NODE = ["receive_bytes_per_second", "transmit_bytes_per_second", "utilization_ra
 JOB = [f"network/{name}" for name in (*NODE, "nodes", "rtt_p50_seconds", "loss_ratio")]
 PHASE = ["seconds", "bytes", "utilization_ratio"]
 
-spec = find_spec("openrlhf")
-if spec is None or spec.origin is None or find_spec("deepspeed") is None:
-    pytest.skip("needs OpenRLHF: make test-integrations", allow_module_level=True)
-OPENRLHF = Path(spec.origin).parent
+PACKAGE = find_spec("openrlhf")
+assert PACKAGE is not None
+assert PACKAGE.origin is not None
+OPENRLHF = Path(PACKAGE.origin).parent
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -81,16 +77,15 @@ def environment(work: Path, **more: str) -> dict[str, str]:
 
 def torchrun(lab: Lab, training: str, assets: Path, work: Path, *more: str, options: tuple[str, ...] = ()) -> str:
     """Train with a rank on each host, and return what the first one printed."""
-    one, two = lab.hosts
-    processes, logs = [], [work / "one.log", work / "two.log"]
-    for number, (host, log) in enumerate(zip((one, two), logs, strict=True)):
-        rendezvous = ["--nnodes", "2", "--node_rank", str(number), "--nproc_per_node", "1"]
-        rendezvous += ["--master_addr", one.address, "--master_port", "29611"]
+    processes, logs = [], [work / f"{host.label}.log" for host in lab.hosts]
+    for number, (host, log) in enumerate(zip(lab.hosts, logs, strict=True)):
+        rendezvous = ["--nnodes", str(len(lab.hosts)), "--node_rank", str(number), "--nproc_per_node", "1"]
+        rendezvous += ["--master_addr", lab.hosts[0].address, "--master_port", "29611"]
         command = [*RUN, *options, "--", *jobs.torchrun(*rendezvous), *jobs.arguments(training, assets, work), *more]
         with log.open("w") as file:
             processes.append(host.start(*command, env=environment(work), cwd=work, stdout=file, stderr=file))
     codes = [process.wait(600) for process in processes]
-    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+    assert codes == [0] * len(logs), "\n".join(log.read_text()[-3000:] for log in logs)
     return logs[0].read_text()
 
 
@@ -124,62 +119,61 @@ def test_trainers_that_log_to_wandb(make_lab, make_assets, tmp_path, training):
     assert set(at(found, "network/phase/checkpoint/seconds")) == {3}
 
 
-class Cluster:
-    """Ray on both hosts, two invented GPUs each: a policy of two ranks on one, the engine on the other."""
-
-    def __init__(self, lab: Lab, work: Path, **more: str) -> None:
-        self.one, self.two = lab.hosts
-        self.folder = Path(tempfile.mkdtemp(prefix="netmon-ray"))  # its sockets' names have to be short
-        self.environment = environment(work, RAY_ADDRESS=f"{self.one.address}:6399", **more)
-        self.start(self.one, jobs.ray_start(self.one.address, 6399, 2, self.folder))
-        self.start(self.two, jobs.ray_start(self.one.address, 6399, 2, None))
-
-    def start(self, host: Host, command: list[str]) -> None:
-        variables = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
-        host.run(*command, "--node-ip-address", host.address, env=variables, timeout=180)
-
-    def run(self, log: Path, *command: str) -> str:
-        with log.open("w") as file:
-            process = self.one.start(*command, env=self.environment, cwd=log.parent, stdout=file, stderr=file)
-            code = process.wait(600)
-        assert code == 0, log.read_text()[-6000:]
-        return log.read_text()
-
-    def close(self) -> None:
-        # `ray stop` ends every Ray on the machine; these are the processes of this lab.
-        for host in (self.one, self.two):
-            for pid in host.processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@pytest.fixture
-def make_cluster(make_lab) -> Iterator[Callable[..., tuple[Lab, Cluster]]]:
-    made: list[Cluster] = []
-
-    def make(work: Path, **more: str) -> tuple[Lab, Cluster]:
-        lab = make_lab(2)
-        made.append(Cluster(lab, work, **more))
-        return lab, made[-1]
-
-    yield make
-    for cluster in made:
-        cluster.close()
+def test_a_slow_link_is_seen_in_the_tracker(make_lab, make_assets, tmp_path):
+    """One of three hosts sends at a fifth of the others' rate."""
+    lab = make_lab(3)
+    for host, rate in zip(lab.hosts, (200e6, 200e6, 40e6), strict=True):
+        host.egress.limit_rate(rate)
+    more = ["--train.max_epochs", "3", "--train.batch_size", "6", "--ckpt.save_steps", "-1"]
+    torchrun(lab, "train_sft", make_assets(256), tmp_path, *more)
+    found = logged(tmp_path)
+    assert max(at(found, "network/findings").values()) >= 1
+    # Of single readings: the kernel's estimate of a burst that the limit lets pass at once is high.
+    assert statistics.median(at(found, "network/slowest_node_ratio").values()) < 0.6
 
 
 PPO_STEPS = {1, 2, 3}
-TIMING = [f"train/timing/{name}" for name in ("make_experience", "ppo_train", "broadcast", "generation", "step_total")]
+PPO_PHASES = ("generation", "make_experience", "ppo_train", "broadcast")
+TIMING = [f"train/timing/{name}" for name in (*PPO_PHASES, "step_total")]
+# What OpenRLHF logs of itself, with a function for the reward and without a critic.
+PPO_KEYS = {
+    f"train/{name}"
+    for name in (
+        "actor_grad_norm",
+        "actor_lr",
+        "distinct",
+        "group_reward_std",
+        "kl",
+        "logprobs_diff",
+        "policy_loss",
+        "ppo_clip_ratio",
+        "ppo_kl",
+        "response_clip_ratio",
+        "response_length",
+        "return",
+        "reward",
+        "rollout/num_samples",
+        "rollout/response_length_mean",
+        "rollout/reward_mean",
+        "rollout/reward_std",
+        "rollout/truncated_rate",
+        "score",
+        "total_length",
+        "truncated",
+    )
+} | set(TIMING)
+FUNCTION_KEYS = {"train/score", "train/distinct"}
+CRITIC_KEYS = {f"train/{name}" for name in ("critic_loss", "critic_lr", "critic_grad_norm", "values")}
 
 
-def check_ppo(found: Series, parameters: int) -> None:
+def check_ppo(found: Series, parameters: int, keys: set[str] = PPO_KEYS) -> None:
     for name in TIMING:
         assert set(at(found, name)) == PPO_STEPS, name
-    assert {"train/reward", "train/policy_loss", "train/rollout/reward_mean"} <= set(found)
-    for name in ("receive_bytes_per_second", "transmit_bytes_per_second", "utilization_ratio", "drops", "errors", "nodes"):
-        assert set(at(found, f"network/{name}")) == PPO_STEPS, name
+    assert {name for name in found if name.startswith("train/")} == keys
+    for name in JOB:
+        assert set(at(found, name)) == PPO_STEPS, name
     assert max(at(found, "network/nodes").values()) == 2
-    for phase in ("generation", "make_experience", "ppo_train", "broadcast"):
+    for phase in PPO_PHASES:
         for name in PHASE:
             assert set(at(found, f"network/phase/{phase}/{name}")) == PPO_STEPS, (phase, name)
         timing = at(found, f"train/timing/{phase}")
@@ -187,55 +181,70 @@ def check_ppo(found: Series, parameters: int) -> None:
             assert seconds <= timing[step] + 0.01, (phase, step)
     assert set(at(found, "network/phase/checkpoint/bytes")) == {3}
     for step, count in at(found, "network/phase/broadcast/bytes").items():
-        assert parameters <= count < 1.3 * parameters + 50_000, step
+        # What Ray and netmon say meanwhile is in it too.
+        assert parameters <= count < 1.3 * parameters + 200_000, step
 
 
-def test_ppo_on_a_limited_link(make_cluster, make_assets, tmp_path):
-    """7 MB of weights over 100 Mbit/s: the phase is as long as that takes, and as busy as that is."""
-    assets = make_assets(512)
-    parameters = json.loads((assets / "parameters.json").read_text())["bytes"]
-    lab, cluster = make_cluster(tmp_path)
-    limit = 100e6
+def parameters_in(assets: Path) -> int:
+    return json.loads((assets / "parameters.json").read_text())["bytes"]
+
+
+def test_ppo_on_a_limited_link(make_lab, make_assets, tmp_path):
+    """10 MB of weights over 100 Mbit/s: the phase is as long as that takes, and as busy, and the kernel counts the same."""
+    assets, lab, limit = make_assets(512), make_lab(2), 100e6
+    parameters = parameters_in(assets)
     for host in lab.hosts:
         host.egress.limit_rate(limit)
-    command = [*RUN, "--", sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path)]
-    log = cluster.run(tmp_path / "log", *command)
+    with Cluster(lab, tmp_path) as cluster:
+        meters = [host.start(sys.executable, HERE / "counters.py", "eth0", stdout=subprocess.PIPE) for host in lab.hosts]
+        command = [*RUN, "--", sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path)]
+        log = cluster.run(tmp_path / "log", *command)
+        for meter in meters:
+            meter.terminate()
+        printed = [counters.readings(meter.communicate()[0].splitlines()) for meter in meters]
     found = logged(tmp_path)
     check_ppo(found, parameters)
-    assert "netmon is not attached" not in log
+    assert "netmon" not in log, "no warning"
     shares = at(found, "network/phase/broadcast/utilization_ratio")
     least = parameters * 8 / limit
     for step, seconds in at(found, "network/phase/broadcast/seconds").items():
         assert seconds > 0.9 * least, step
         # Of the 10 Gbit/s that a veth says it has.
         assert 0.3 * limit < shares[step] * 10e9 < 1.1 * limit, (step, shares[step])
+    # Nothing else in the job sends as fast from one host to the other.
+    counted = sum(counters.sent_in_bursts(readings, 0.25 * limit / 8) for readings in printed)
+    assert sum(at(found, "network/phase/broadcast/bytes").values()) == pytest.approx(counted, rel=0.05)
 
 
-def test_ppo_by_ray_job_submit(make_cluster, make_assets, tmp_path):
-    """The driver knows nothing of netmon: Ray calls the hook in each worker."""
+def test_ppo_by_ray_job_submit(make_lab, make_assets, tmp_path):
+    """The driver knows nothing of netmon: Ray calls the hook in each worker, of which those of one host have no rights.
+
+    With a critic, a reference and a reward model, which share GPUs with each other and with the policy.
+    """
     assets = make_assets(64)
-    parameters = json.loads((assets / "parameters.json").read_text())["bytes"]
-    _, cluster = make_cluster(tmp_path)
-    hook: dict[str, Any] = {
+    options = {"interval": 0.2, "cluster_interval": 0.2}
+    environment = {
         "worker_process_setup_hook": "netmon.integrations.ray.setup",
-        "env_vars": {"NETMON_RUN": json.dumps({"interval": 0.2, "cluster_interval": 0.2})},
+        "env_vars": {"NETMON_RUN": json.dumps(options)},
     }
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", f"http://{cluster.one.address}:8299"]
-    driver = " ".join([sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path)])
-    cluster.run(
-        tmp_path / "log", *submit, "--runtime-env-json", json.dumps(hook), "--", "bash", "-c", f"cd {tmp_path} && exec {driver}"
-    )
-    check_ppo(logged(tmp_path), parameters)
+    driver = [sys.executable, *jobs.arguments("train_ppo_ray", assets, tmp_path, jobs.FOUR_MODELS)]
+    with Cluster(make_lab(2), tmp_path, prefix=WITHOUT_RIGHTS) as cluster:
+        log = cluster.submit(tmp_path / "log", json.dumps(environment), *driver)
+    found = logged(tmp_path)
+    check_ppo(found, parameters_in(assets), PPO_KEYS - FUNCTION_KEYS | CRITIC_KEYS)
+    assert "netmon" not in log, "no warning"
 
 
-def test_ppo_goes_on_without_the_library(make_cluster, make_assets, tmp_path):
+def test_ppo_goes_on_without_the_library(make_lab, make_assets, tmp_path):
     broken = tmp_path / "libnetmon.so"
     broken.write_text("no library")
-    _, cluster = make_cluster(tmp_path, NETMON_LIBRARY=str(broken))  # the workers' environment is the cluster's
-    command = [*RUN, "--", "env", sys.executable, *jobs.arguments("train_ppo_ray", make_assets(64), tmp_path)]
-    log = cluster.run(tmp_path / "log", *command)
+    command = [*RUN, "--", "env", sys.executable, *jobs.arguments("train_ppo_ray", make_assets(64), tmp_path, jobs.ONE_STEP)]
+    # The workers' environment is the cluster's.
+    with Cluster(make_lab(2), tmp_path, variables={"NETMON_LIBRARY": str(broken)}) as cluster:
+        log = cluster.run(tmp_path / "log", *command)
     found = logged(tmp_path)
-    assert set(at(found, "train/timing/step_total")) == PPO_STEPS
+    assert set(at(found, "train/timing/step_total")) == {1}
+    assert {name for name in found if name.startswith("train/")} == PPO_KEYS, "what is logged without netmon"
     assert not any(name.startswith("network/") for name in found)
     # One process says so, once. It is shown twice: Ray's two nodes, on one machine here, both follow its log.
     said = re.findall(r"\(\w+ pid=(\d+).*netmon is not attached: LibraryError: ", log)

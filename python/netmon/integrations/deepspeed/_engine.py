@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ... import _imports
 from ..._errors import InvalidArgumentError
-from .._packages import required
+from .._guest import package
 from .._watch import Watch
 from .._wraps import Wrap
 
@@ -94,8 +93,7 @@ def watch(engine: Any, monitor: Monitor | None = None, *, nodes: bool | None = N
         InvalidArgumentError: it is no engine.
         UnsupportedError: deepspeed is not installed.
     """
-    if "deepspeed" not in sys.modules:
-        required("deepspeed", "deepspeed")
+    package("deepspeed", "deepspeed", "netmon.integrations.deepspeed")
     if not all(hasattr(engine, name) for name in ("monitor", "global_rank", "save_checkpoint")):
         raise InvalidArgumentError(f"engine is a {type(engine).__name__}; it must be what deepspeed.initialize returned first")
     before = vars(engine).pop(_ADDED, None)

@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .._packages import class_of
 
-    return class_of(_load, name, "lightning", "lightning")
+    return class_of(_load, name, "lightning.pytorch", "lightning")
 
 
 def _load() -> Any:

@@ -73,7 +73,9 @@ WRAPS: Mapping[str, Mapping[str, Wrap]] = {
         "DeepspeedStrategy.save_model": _in_phase("checkpoint"),
     },
     "openrlhf.utils.logging_utils": {
+        "TensorboardLogger.__init__": _loggers.made,
         "TensorboardLogger.log_train": _loggers.tensorboard,
+        "WandbLogger.__init__": _loggers.made,
         "WandbLogger.log_train": _loggers.wandb,
     },
     "openrlhf.trainer.sft_trainer": {"SFTTrainer.save_logs_and_checkpoints": _loggers.trainer},

@@ -10,6 +10,17 @@ from ... import _imports
 from . import _state
 
 
+def made(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the construction of a logger: the process that has one is the one that logs."""
+
+    @functools.wraps(function)
+    def construct(self: Any, *arguments: Any, **options: Any) -> None:
+        function(self, *arguments, **options)
+        _state.will_log()
+
+    return construct
+
+
 def tensorboard(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``TensorboardLogger.log_train``."""
 

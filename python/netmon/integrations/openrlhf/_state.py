@@ -36,11 +36,17 @@ def phase(name: str) -> Iterator[None]:
         _imports.guarded(phases.end, name)
 
 
+def will_log() -> None:
+    """Begin to measure what a process that will log needs: what it then has of the first step is known by that time."""
+    if _made() is not None:
+        _imports.guarded(_look_around)
+
+
 def values(step: object) -> dict[str, float]:
     """Return what is to be logged at a step; nothing where nothing is measured."""
     found: dict[str, float] = {}
-    if _made() is not None and _values is not None:
-        _imports.guarded(_look_around)
+    will_log()
+    if _values is not None:
         _imports.guarded(lambda: found.update(_values.at(step)))
     return found
 

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from typing import Any
 
 from ..._cluster import Abandoned, BoardError
@@ -100,20 +101,19 @@ class RayBoard:
         self._job = _job(ray)
         self._pid = os.getpid()
         self._process = os.urandom(8).hex()
+        self._in_actor = False
         self._failed_at: float | None = None
         self.waiting_since: float | None = None
 
     def open(self) -> None:
         """Find the actor, or make it."""
-        make = self._ray.remote(num_cpus=0, max_restarts=0)(_actor_class()).options(name=_NAME, get_if_exists=True)
-        if not self._ray.is_initialized():  # else it would be started
-            raise BoardError("Ray: it was shut down")
+        board = self._ray.remote(num_cpus=0, max_restarts=0)(_actor_class())
         # get_if_exists: whoever else makes it at this moment, there is one.
-        self._actor = self._safely(make.remote)
+        self._actor = self._safely(_remote, board, name=_NAME, get_if_exists=True)
         self.number = int(self._call("join", self._process))
 
     def _safely(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        if self._abandoned:
+        if self._abandoned or self._actor_ends():
             raise Abandoned
         try:
             return function(*arguments, **options)
@@ -122,21 +122,35 @@ class RayBoard:
             text = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BoardError(f"Ray: {type(error).__name__}: {text}") from error
 
+    def _actor_ends(self) -> bool:
+        """Tell whether this process is an actor of Ray's that is about to end: what then calls Ray may crash."""
+        worker = getattr(getattr(self._ray, "_private", None), "worker", None)
+        # Ray takes the instance out of them first.
+        actors = getattr(getattr(worker, "global_worker", None), "actors", None)
+        self._in_actor = self._in_actor or bool(actors)
+        return self._in_actor and not actors
+
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the actor, in slices, so that the wait can be given up."""
-        reference = self._safely(getattr(self._actor, method).remote, *arguments)
+        """Call a method of the actor, in slices, so that the wait can be given up.
+
+        It is not waited inside of Ray: where an actor ends, what its threads wait for there is freed under them.
+        """
+        answer: Future[Any] = self._safely(lambda: _remote(getattr(self._actor, method), *arguments).future())
         begun = time.monotonic()
         try:
-            while not self._safely(_plain(self._ray.wait), [reference], timeout=_SLICE_SECONDS)[0]:
-                if self._abandoned:
+            while not wait([answer], _SLICE_SECONDS).done:
+                if self._abandoned or self._actor_ends():
                     raise Abandoned
                 self.waiting_since = begun
+                if _job(self._ray) != self._job:  # the answer will not come
+                    self._failed_at = time.monotonic()
+                    raise BoardError("Ray: it was shut down")
                 if time.monotonic() - begun > _LOST_SECONDS:
                     self._failed_at = time.monotonic()
                     raise BoardError(f"Ray: the actor {_NAME} has not answered for {_LOST_SECONDS:g} s")
         finally:
             self.waiting_since = None
-        return self._safely(_plain(self._ray.get), reference)
+        return self._safely(answer.result)
 
     def exchange(self, digest: bytes | None) -> bytes:
         """Leave a digest, and return the lease."""
@@ -171,9 +185,9 @@ class RayBoard:
 
     def leave(self) -> None:
         """Say so, without waiting for an answer."""
-        if self._actor is not None and not self._abandoned and self._ray.is_initialized():
+        if self._actor is not None and not self._abandoned and not self._actor_ends() and self._ray.is_initialized():
             with contextlib.suppress(Exception):
-                self._actor.exchange.remote(self.number, b"")
+                _remote(self._actor.exchange, self.number, b"")
         self._actor = None
 
     def abandon(self) -> None:
@@ -188,6 +202,8 @@ class RayBoard:
 
     def is_over(self) -> bool:
         """Tell whether the job has shut Ray down, or an actor that failed has been given time to be replaced."""
+        if self._actor_ends():
+            raise Abandoned
         if self._failed_at is not None:
             return time.monotonic() - self._failed_at > 2.0
         return _job(self._ray) != self._job
@@ -201,6 +217,11 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     code = getattr(function, "__code__", None)
     inner = getattr(function, "__wrapped__", None)
     return inner if inner is not None and code is not None and code.co_name == "auto_init_wrapper" else function
+
+
+def _remote(callee: Any, *arguments: Any, **options: Any) -> Any:
+    """Have Ray make an actor of a class, or call a method of one, unless it was shut down."""
+    return _plain(type(callee)._remote)(callee, args=arguments, kwargs={}, **options)
 
 
 def _job(ray: Any) -> str | None:

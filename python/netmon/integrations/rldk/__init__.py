@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from ._bandwidth import NetworkBandwidthMonitor
 from ._callback import DistributedTrainingMonitor, MultiGPUMonitor, OpenRLHFCallback, OpenRLHFMonitor
+from ._collectives import time_collectives
+from ._dashboard import OpenRLHFDashboard
 from ._diagnostics import NetworkDiagnostics
 from ._distributed import DistributedNetworkMonitor
 from ._install import install, uninstall
@@ -43,6 +45,7 @@ __all__ = [
     "NetworkMonitor",
     "NodeMetrics",
     "OpenRLHFCallback",
+    "OpenRLHFDashboard",
     "OpenRLHFMetrics",
     "OpenRLHFMonitor",
     "RealNetworkMonitor",
@@ -50,6 +53,7 @@ __all__ = [
     "configure",
     "find_peers",
     "install",
+    "time_collectives",
     "uninstall",
 ]
 

@@ -24,9 +24,9 @@ from ._run import MOST_PENDING, WRITE_EVENTS, WRITE_METRICS, Run
 from ._sampling import from_environment
 from ._training_metrics import (
     DEFAULTS,
+    LOOKED_AT,
     MEASURABLE,
     NAMES,
-    NETWORK,
     NOTHING,
     TRAINING,
     Found,
@@ -47,7 +47,7 @@ _TRAINING = frozenset(TRAINING)
 _NESTED = ("metrics", "logs", "logs_dict")
 _OPEN_SECONDS = 2.0
 _END_SECONDS = 30.0
-_LATER = dict.fromkeys(NETWORK, "the monitor was not asked yet")
+_LATER = dict.fromkeys(LOOKED_AT, "the monitor was not asked yet")
 _OWN_METRICS = RealNetworkMonitor.get_comprehensive_metrics
 
 
@@ -219,7 +219,7 @@ class OpenRLHFCallback:
             return
         self._last_network_collection_step = self.current_metrics.step
         self._take_over(found.values)
-        jobs = {name: source for name, source in self._found.sources.items() if name not in NETWORK}
+        jobs = {name: source for name, source in self._found.sources.items() if name not in LOOKED_AT}
         self._found = found.beside(self._found.values, jobs)
         self.current_metrics.__dict__.update(_found=self._found, _age=max(0.0, time.monotonic() - found.taken_at))
 
@@ -446,7 +446,7 @@ class OpenRLHFCallback:
             self._seen = None
         later = False
         sample = None
-        found = Found({}, {}, now, dict.fromkeys(NETWORK, "not looked at: monitoring of the network is switched off"))
+        found = Found({}, {}, now, dict.fromkeys(LOOKED_AT, "not looked at: monitoring of the network is switched off"))
         if self.enable_distributed_monitoring:
             # A sample from before something new was told would not know it.
             sample = _reading.measure() if _reading.tell_environment() else _reading.newest()

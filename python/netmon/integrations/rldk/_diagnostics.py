@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _questions, _reach, _reading, _targets, _tools, _units
+from . import _collectives, _questions, _reach, _reading, _targets, _tools, _units
 from ._identity import torch_ranks
 from ._measured import Measured, Source
 from ._questions import Question
@@ -91,6 +91,7 @@ class NetworkDiagnostics(Tools, Sampled):
         interfaces = self._run_interface_diagnostics()
         parts = self._probe(*_PROBING)
         bandwidth = self._run_bandwidth_diagnostics()
+        distributed = self._run_distributed_diagnostics()
         found = Measured(
             timestamp=time.time(),
             ping_tests=parts["ping_tests"],
@@ -99,10 +100,10 @@ class NetworkDiagnostics(Tools, Sampled):
             bandwidth_tests=bandwidth,
             interface_analysis=interfaces,
             path_analysis=parts["path_analysis"],
-            distributed_tests=self._run_distributed_diagnostics(),
+            distributed_tests=distributed,
         )
-        reasons = {"distributed_tests": _reading.NOT_YET}
         why = no_bandwidth(bandwidth)
+        reasons = not_tested(distributed)
         if len(why) == len(bandwidth):
             reasons["bandwidth_tests"] = why.get("iperf", _reading.NOT_YET)
         for part in (*parts.values(), interfaces):
@@ -270,8 +271,9 @@ class NetworkDiagnostics(Tools, Sampled):
         ranks = torch_ranks()
         if ranks is None:
             return {"error": NO_PROCESS_GROUP}
-        test = {"time_ms": 0.0, "tensor_size_mb": 0.0, "bandwidth_mbps": 0.0, "error": NO_COLLECTIVES}
-        return {"world_size": ranks[1], "rank": ranks[0], "allreduce_test": dict(test), "broadcast_test": dict(test)}
+        seen = _collectives.seen(_reading.measure())
+        tests = {f"{name}_test": _collective_test(seen[name]) for name in ("allreduce", "broadcast")}
+        return {"world_size": ranks[1], "rank": ranks[0], **tests}
 
     def _is_ip_address(self, host: str) -> bool:
         """Return whether a host is written as an address: IPv4 in any form that ``inet_aton`` takes, or IPv6."""
@@ -288,6 +290,29 @@ class NetworkDiagnostics(Tools, Sampled):
 def no_bandwidth(tests: Mapping[str, Any]) -> dict[str, str]:
     """Return why bandwidth tests gave nothing, by the tools that did not."""
     return {tool: test.get("error", _reading.NOT_YET) for tool, test in tests.items() if not test.get("success")}
+
+
+def not_tested(distributed: Mapping[str, Any]) -> dict[str, str]:
+    """Return why the distributed part of a diagnosis has nothing of the network in it, if that is so."""
+    tests = [test for test in distributed.values() if isinstance(test, Mapping)]
+    if any("error" not in test for test in tests):
+        return {}
+    return {"distributed_tests": next((test["error"] for test in tests), distributed.get("error", _reading.NOT_YET))}
+
+
+def _collective_test(seen: _collectives.Seen | str) -> Measured:
+    """Return rldk's shape of a test of a collective, of what the job's own show."""
+    if isinstance(seen, str):
+        error = f"{NO_COLLECTIVES}; {seen}"
+        test = Measured(time_ms=0.0, tensor_size_mb=0.0, bandwidth_mbps=0.0, error=error)
+        return test.beside(dict.fromkeys(("time_ms", "tensor_size_mb", "bandwidth_mbps"), error))
+    values = {"time_ms": _units.milliseconds(seen.seconds.value), "tensor_size_mb": _units.mebibytes(seen.size_bytes)}
+    age = max(0.0, time.monotonic() - seen.seconds.measured_at)
+    sources = dict.fromkeys(values, Source(seen.seconds.source, seen.seconds.target, age))
+    if isinstance(seen.speed, str):
+        return Measured(values, bandwidth_mbps=0.0, error=seen.speed).beside({"bandwidth_mbps": seen.speed}, sources)
+    sources["bandwidth_mbps"] = Source(seen.speed.source, seen.speed.target, age)
+    return Measured(values, bandwidth_mbps=seen.speed.value).beside(sources=sources)
 
 
 def _no_test(error: str) -> Measured:

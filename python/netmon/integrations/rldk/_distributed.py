@@ -15,7 +15,7 @@ from ..._types import Sample
 from ..torch import measure_collectives
 from . import _identity, _reading, _units
 from ._bandwidth import NetworkBandwidthMonitor
-from ._diagnostics import NO_COLLECTIVES
+from ._collectives import OPS
 from ._interface import NetworkInterfaceMonitor
 from ._latency import NetworkLatencyMonitor, look
 from ._measured import Measured
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import pandas
 
 _log = logging.getLogger("netmon.integrations.rldk")
-_COLLECTIVES = ("allreduce", "broadcast", "gather", "scatter")
-_OPS = {"allreduce": "all_reduce", "broadcast": "broadcast", "gather": "gather", "scatter": "scatter"}
 _SUMMARIZED = 100
 # rldk's size: 1000 x 1000 float32.
 _SIZE_BYTES = 4_000_000
@@ -81,14 +79,14 @@ class DistributedNetworkMonitor(Sampled):
         last = self._last
         if not self._measures(found=last is not None and last._has("bandwidth_mbps")) and last is not None:
             return carried(last)
-        collectives = self._measure_collectives(_OPS) if self.enable_distributed_measurements else None
+        collectives = self._measure_collectives(OPS) if self.enable_distributed_measurements else None
         return self._measured(_reading.measure(), self._counts, self.latency_monitor, collectives)
 
     def _measure_collectives(self, names: Iterable[str]) -> dict[str, Value | str]:
         """Run benchmark collectives, as every rank has to in the same step; return the speeds in Mbps by the field's name."""
         fields = {name: f"{name}_bandwidth" for name in names}
         try:
-            rows = measure_collectives([_OPS[name] for name in fields], [_SIZE_BYTES], timeout=_AGREE_SECONDS)
+            rows = measure_collectives([OPS[name] for name in fields], [_SIZE_BYTES], timeout=_AGREE_SECONDS)
         except Error as error:
             process.tell(f"collectives: {type(error).__name__}", f"benchmark collectives: {error}")
             return {field: str(error) for field in fields.values()}
@@ -153,12 +151,11 @@ class DistributedNetworkMonitor(Sampled):
         summary = {key: float(fold[key[:3]](found)) if found else 0.0 for key, found in values.items()}
         reasons = {key: _reason(recent[-1], names[key]) for key, found in values.items() if not found}
         collectives = {}
-        for name in _COLLECTIVES:
+        for name in OPS:
             found = _measured_values(recent, f"{name}_bandwidth")
             collectives[f"avg_{name}_bandwidth"] = _mean(found) if found else 0.0
             if not found:
-                enabled = self.enable_distributed_measurements
-                reasons[f"avg_{name}_bandwidth"] = _reason(recent[-1], f"{name}_bandwidth") if enabled else NO_COLLECTIVES
+                reasons[f"avg_{name}_bandwidth"] = _reason(recent[-1], f"{name}_bandwidth")
         total = {"total_measurements": len(history)}
         return Measured({**total, **summary, "distributed_metrics": collectives}).beside(reasons)
 

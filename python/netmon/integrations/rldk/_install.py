@@ -27,6 +27,7 @@ _DISTRIBUTED = (
     "NodeMetrics", "DistributedMetrics", "DistributedMetricsCollector", "MultiNodeMonitor", "GPUMemoryMonitor",
     "NetworkMonitor",
 )  # fmt: skip
+_DASHBOARD = "OpenRLHFDashboard"
 _CALLBACKS = ("OpenRLHFMetrics", "OpenRLHFCallback", "OpenRLHFMonitor", "MultiGPUMonitor", "DistributedTrainingMonitor")
 
 # Where rldk binds which of its names at import. Its other modules look them up in these when they need them, or take them from
@@ -35,10 +36,11 @@ PLACES: dict[str, tuple[str, ...]] = {
     f"{_PACKAGE}.network_monitor": _NETWORK_MONITOR,
     f"{_PACKAGE}.distributed": (*_DISTRIBUTED, "NetworkMetrics", "RealNetworkMonitor"),
     f"{_PACKAGE}.callbacks": _CALLBACKS,
+    f"{_PACKAGE}.dashboard": (_DASHBOARD,),
     _PACKAGE: (
         "RealNetworkMonitor", "NetworkMetrics", "NetworkInterfaceMonitor", "NetworkLatencyMonitor", "NetworkBandwidthMonitor",
         "DistributedNetworkMonitor", "DistributedMetricsCollector", "MultiNodeMonitor", "GPUMemoryMonitor", "NetworkMonitor",
-        *_CALLBACKS,
+        *_CALLBACKS, _DASHBOARD,
     ),
 }  # fmt: skip
 
@@ -62,6 +64,12 @@ def install() -> None:
     global _finder
     if "rldk" not in sys.modules and importlib.util.find_spec("rldk") is None:
         raise UnsupportedError(f"rldk is not installed in this Python ({sys.prefix}); install it with: {_COMMAND}")
+    absent = [name for name in PLACES if not _is_there(name)]
+    if f"{_PACKAGE}.dashboard" in absent:
+        absent.remove(f"{_PACKAGE}.dashboard")
+        _no_dashboard(f"{_PACKAGE}.dashboard")
+    if absent:
+        raise UnsupportedError(_sentence({name: [] for name in absent}))
     with _lock:
         if _finder is None:
             _finder = _Finder()
@@ -73,7 +81,7 @@ def install() -> None:
         lacking = {name: _lacking(sys.modules[name], name) for name in loaded}
         if any(lacking.values()):
             uninstall()
-            raise UnsupportedError(_sentence(lacking))
+            raise UnsupportedError(_sentence({name: names for name, names in lacking.items() if names}))
         for name in loaded:
             _replace(sys.modules[name], name)
         for module in _modules_of_rldk():
@@ -113,7 +121,42 @@ def in_use(module: str, name: str) -> Any:
 
 
 def _ours(name: str) -> Any:
-    return getattr(sys.modules[__package__], name)
+    original = _classes.get(name) if name == _DASHBOARD else None
+    if original is None:
+        return getattr(sys.modules[__package__], name)
+    from ._dashboard import over
+
+    # rldk's page and plots are not netmon's, so its dashboard stays behind netmon's.
+    return over(original)
+
+
+def _is_there(name: str) -> bool:
+    """Return whether a module of rldk is there, without importing it or the packages that it is in."""
+    if name in sys.modules:
+        return True
+    path: Sequence[str] | None = None
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        package = sys.modules.get(".".join(parts[:depth]))
+        if package is not None:
+            path = getattr(package, "__path__", None)
+        else:
+            spec = _spec(".".join(parts[:depth]), path)
+            if spec is None:
+                return False
+            path = spec.submodule_search_locations
+        if path is None and depth < len(parts):
+            return False
+    return True
+
+
+def _spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    for finder in list(sys.meta_path):
+        find = None if isinstance(finder, _Finder) else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = find(name, path, target) if find is not None else None
+        if spec is not None:
+            return spec
+    return None
 
 
 def _modules_of_rldk() -> list[ModuleType]:
@@ -139,21 +182,37 @@ def _wait_for_import(name: str) -> None:
 
 
 def _lacking(module: ModuleType, name: str) -> list[str]:
-    return [entry for entry in PLACES[name] if not hasattr(module, entry)]
+    """Return which names a module lacks. The dashboard is only told of: all else can be replaced without it."""
+    missing = [entry for entry in PLACES[name] if not hasattr(module, entry)]
+    if _DASHBOARD in missing:
+        _no_dashboard(name)
+        missing.remove(_DASHBOARD)
+    return missing
+
+
+def _no_dashboard(where: str) -> None:
+    process.tell("rldk dashboard", f"this rldk {_version()} has no {where}.{_DASHBOARD}, so its dashboard is not replaced")
+
+
+def _version() -> str:
+    return f"(version {getattr(sys.modules.get('rldk'), '__version__', 'unknown')})"
 
 
 def _sentence(lacking: dict[str, list[str]]) -> str:
-    missing = "; ".join(f"{module} has no {', '.join(names)}" for module, names in lacking.items() if names)
-    version = getattr(sys.modules.get("rldk"), "__version__", "unknown")
-    return f"this rldk (version {version}) is not the one netmon knows, so nothing of it is replaced: {missing}"
+    missing = "; ".join(
+        f"{module} has no {', '.join(names)}" if names else f"there is no {module}" for module, names in lacking.items()
+    )
+    return f"this rldk {_version()} is not the one netmon knows, so nothing of it is replaced: {missing}"
 
 
 def _replace(module: ModuleType, module_name: str) -> None:
     for name in PLACES[module_name]:
-        current, ours = getattr(module, name), _ours(name)
-        if current is not ours:
+        current = getattr(module, name, None)
+        if current is None:
+            continue
+        if current is not _ours(name):
             _originals[module_name, name] = _classes[name] = current
-            setattr(module, name, ours)
+            setattr(module, name, _ours(name))
         else:
             # Imported from a module that was replaced before.
             _originals.setdefault((module_name, name), _classes[name])
@@ -172,14 +231,10 @@ class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in PLACES:
             return None
-        for finder in list(sys.meta_path):
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loading(spec.loader, self)
-                return spec
-        return None
+        spec = _spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loading(spec.loader, self)
+        return spec
 
 
 class _Loading(Loader):

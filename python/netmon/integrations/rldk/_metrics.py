@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ..._types import Sample, Totals
-from . import _occasions, _reading, _units
+from . import _collectives, _occasions, _reading, _units
 from ._identity import Identity
 from ._measured import Source, Unmeasured
 from ._reach import Reach, Value
@@ -61,6 +61,8 @@ class NetworkMetrics(Unmeasured):
         self._taken_at = self._handed_out_at = time.monotonic()
         self._measured_at: Mapping[str, float] = {}
         self._probed = False
+        # How long an all-reduce of the job takes, or why that is not known.
+        self._allreduce_time: Value | str = _reading.NOT_YET
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -179,7 +181,8 @@ def network_metrics(
         counts: what the same object counted before.
         identity: the rank.
         reach: what is known of round trips.
-        collectives: what was measured of collectives, by the name of the field; or why it was not.
+        collectives: what benchmarks of the caller's measured, by the name of the field; or why they did not. Without, it is
+            what the job's own collectives show.
     """
     metrics = NetworkMetrics(world_size=identity.world_size, rank=identity.rank)
     metrics.timestamp = time.time() if sample is None else sample.timestamp_seconds
@@ -194,8 +197,7 @@ def network_metrics(
         fill.set("active_connections", established, "tcp.established", target=None)
         sockets = sample.sockets
         fill.set("udp_connections", sockets.udp_in_use if sockets is not None else None, "sockets.udp_in_use", target=None)
-    for name, found in (collectives or {}).items():
-        fill.take(name, found)
+    _fill_collectives(fill, collectives or {})
     rest = _reading.why(sample, "totals") if sample is None else _reading.NOT_YET
     unmeasured = tuple(name for name in MEASURABLE if name not in fill.origins)
     reasons = {name: fill.reasons.get(name, rest) for name in unmeasured}
@@ -279,6 +281,16 @@ def _fill_reach(fill: _Filling, reach: Reach) -> None:
     hops, latency = (path, path) if isinstance(path, str) else path
     fill.take("network_path_hops", hops)
     fill.take("network_path_latency", latency)
+
+
+def _fill_collectives(fill: _Filling, benchmarks: Mapping[str, Value | str]) -> None:
+    for name, found in _collectives.seen(fill.sample).items():
+        field = f"{name}_bandwidth"
+        own = found if isinstance(found, str) else found.speed
+        benchmark = benchmarks.get(field, own)
+        fill.take(field, own if isinstance(benchmark, str) and not isinstance(own, str) else benchmark)
+        if name == "allreduce":
+            fill.metrics._allreduce_time = found if isinstance(found, str) else found.seconds
 
 
 def _no_echo(reach: Reach) -> str:

@@ -229,7 +229,9 @@ class NetworkMonitor(Sampled):
     def test_distributed_network(self) -> Measured:
         """Return the distributed part of a diagnosis."""
         found = self.real_monitor.network_diagnostics._run_distributed_diagnostics()
-        return Measured(found).beside({key: test["error"] for key, test in found.items() if isinstance(test, dict)})
+        return Measured(found).beside(
+            {key: test["error"] for key, test in found.items() if isinstance(test, dict) and "error" in test}
+        )
 
 
 def _beside(values: Mapping[str, float | None], sample: Sample | None, latency: Value | str) -> Measured:

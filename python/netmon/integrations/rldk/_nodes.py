@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _identity, _job_view, _reach, _reading, _resources, _units
+from . import _collectives, _identity, _job_view, _reach, _reading, _resources, _units
 from ._distributed import dataframe
 from ._install import in_use
 from ._measured import Measured, Source, Unmeasured
@@ -101,7 +101,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-class _Periodic:
+class Periodic:
     """A task of the worker: a bound method, done every so often until it is stopped or its object is gone."""
 
     def __init__(self, method: Callable[[], None], seconds: float) -> None:
@@ -152,14 +152,14 @@ class DistributedMetricsCollector:
             in_use("distributed", "NetworkMonitor")() if enable_network_monitoring else None
         )
         self.gpu_monitor = GPUMemoryMonitor() if enable_gpu_monitoring else None
-        self._task: _Periodic | None = None
+        self._task: Periodic | None = None
 
     def start_collection(self) -> None:
         """Begin to collect. Returns at once; beginning twice is fine."""
         if self.collecting and _alive(self.collector_thread):
             return
         self.collecting = True
-        self._task = _Periodic(self._collection_loop, self.collect_interval)
+        self._task = Periodic(self._collection_loop, self.collect_interval)
         self.collector_thread = worker.add(self._task)
 
     def stop_collection(self) -> None:
@@ -218,6 +218,8 @@ class DistributedMetricsCollector:
             own.node_id = _job_view.own_name(view, own.rank) or own.node_id
             others = _job_view.nodes(view)
             _job_view.fill(metrics, view)
+        if self.enable_network_monitoring:
+            _fill_times(metrics)
         # Nothing is kept of nodes that are gone.
         self.node_metrics = {node.node_id: node for node in (*others, own)}
         return metrics
@@ -267,6 +269,16 @@ class DistributedMetricsCollector:
         return dataframe(rows, _COLUMNS)
 
 
+def _fill_times(metrics: DistributedMetrics) -> None:
+    """Say how long the job's collectives take in this process; in the others it is the same but for who waits."""
+    for name, seen in _collectives.seen(_reading.newest()).items():
+        if not isinstance(seen, str):
+            setattr(metrics, f"{name}_time", seen.seconds.value)
+            age = max(0.0, time.monotonic() - seen.seconds.measured_at)
+            metrics.sources[f"{name}_time"] = Source(seen.seconds.source, seen.seconds.target, age)
+    metrics.unmeasured = tuple(name for name in metrics.unmeasured if name not in metrics.sources)
+
+
 def _alive(thread: threading.Thread | None) -> bool:
     """Return whether the package's thread still does a task; in a forked child none does."""
     return thread is not None and thread.is_alive()
@@ -296,7 +308,7 @@ class MultiNodeMonitor:
         self._node_info: dict[str, Any] | None = None
         self.node_metrics: dict[str, dict[str, Any]] = {}
         self.aggregated_metrics: list[dict[str, Any]] = []
-        self._task: _Periodic | None = None
+        self._task: Periodic | None = None
 
     @property
     def node_info(self) -> dict[str, Any]:
@@ -319,7 +331,7 @@ class MultiNodeMonitor:
         if self.monitoring_active and _alive(self.monitor_thread):
             return
         self.monitoring_active = True
-        self._task = _Periodic(self._monitoring_loop, 1.0)
+        self._task = Periodic(self._monitoring_loop, 1.0)
         self.monitor_thread = worker.add(self._task)
 
     def stop_monitoring(self) -> None:

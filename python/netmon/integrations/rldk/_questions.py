@@ -148,7 +148,7 @@ def ping(host: str) -> Question:
     """Ask for four round trips: their mean, minimum, maximum and standard deviation in ms, and the loss in percent."""
     answer = yield {"target": host, "timeout_seconds": TIMEOUT_SECONDS}
     if not answer["received"]:
-        return _failed(answer, host, "latency", latency=math.inf)
+        return _ping_failed(answer, host)
     times, sent = [answer["rtt_last_seconds"]], answer["sent"]
     method, address = answer["method"], answer["address"]
     again: Mapping[str, Any] = {"target": address, "method": "icmp"}
@@ -261,6 +261,14 @@ def _failed(answer: Answer, host: str, key: str, **values: Any) -> Measured:
     error = answer["error"] or (f"no answer within {TIMEOUT_SECONDS:g} s" if measured else "no probe has ended yet")
     source = Source(f"probe by {answer.get('method') or 'no method'}", host, 0.0)
     return Measured(error=error, **values).beside({key: error}, {key: source} if measured else {})
+
+
+def _ping_failed(answer: Answer, host: str) -> Measured:
+    """Return rldk's shape of a ping without an answer, in rldk's words."""
+    found = _failed(answer, host, "latency", latency=math.inf)
+    words = "Ping timeout" if found["error"].startswith("no answer") else "Ping failed"
+    found["error"] = f"{words}: {found['error']}"
+    return found
 
 
 def bare(host: str) -> str:

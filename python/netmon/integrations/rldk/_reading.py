@@ -20,7 +20,7 @@ from ._trouble import process
 _RETRY_SECONDS = 10.0
 _MOST_NAMES = 8
 
-NOT_YET = "not measured by this version of netmon"
+NOT_YET = "netmon does not measure it"
 
 _failed_at: float | None = None
 _failure = ""

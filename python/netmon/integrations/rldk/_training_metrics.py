@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _reading, _resources, _units
 from ._measured import Source
-from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, Sums
+from ._metrics import DROPS, ERRORS, NO_PACKET, NOTHING_BEFORE, NetworkMetrics, Sums
 
 
 @dataclass
@@ -114,8 +114,10 @@ NETWORK = (
     "total_bandwidth_mbps", "allreduce_bandwidth", "broadcast_bandwidth", "gather_bandwidth", "scatter_bandwidth",
     "packet_loss_percent", "network_errors", "dns_resolution_ms",
 )  # fmt: skip
+# What a look at the network finds for a step.
+LOOKED_AT = (*NETWORK, "allreduce_time")
 RESOURCES = ("gpu_memory_used", "gpu_memory_allocated", "gpu_utilization", "cpu_memory_used", "cpu_utilization")
-MEASURABLE = (*NETWORK, "allreduce_time", *RESOURCES, "world_size", "local_rank", "global_rank", "node_id")
+MEASURABLE = (*LOOKED_AT, *RESOURCES, "world_size", "local_rank", "global_rank", "node_id")
 # Why a field is missing where nobody said so.
 _REASONS = {
     **dict.fromkeys(("gpu_memory_used", "gpu_memory_allocated"), "no GPU is used through torch"),
@@ -264,6 +266,13 @@ def network_values(metrics: Any, taken_at: float, sums: Sums | None = None) -> F
             take(name, part)
     take("total_bandwidth_mbps", "bandwidth_out_mbps", "bandwidth_in_mbps")
     values["network_errors"] = int(values["network_errors"])
+    time = metrics._allreduce_time if isinstance(metrics, NetworkMetrics) else _reading.NOT_YET
+    values["allreduce_time"] = DEFAULTS["allreduce_time"]
+    if isinstance(time, str):
+        reasons["allreduce_time"] = time
+    else:
+        values["allreduce_time"] = time.value
+        sources["allreduce_time"] = (time.source, time.target)
     measured_at = {name: measured_at[part] for name, part in _PARTS.items() if part in measured_at}
     return Found(values, sources, taken_at, reasons, sums, measured_at, getattr(metrics, "_probed", False))
 

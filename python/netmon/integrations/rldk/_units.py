@@ -33,6 +33,11 @@ def percent(part: float, whole: float) -> float:
     return 100.0 * part / whole
 
 
+def mebibytes(number_of_bytes: float) -> float:
+    """Return MiB, which rldk calls MB where it is a tensor."""
+    return number_of_bytes / 2**20
+
+
 def gibibytes(number_of_bytes: float) -> float:
     """Return GiB, which rldk calls GB where it is memory."""
     return number_of_bytes / 2**30

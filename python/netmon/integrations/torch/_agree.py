@@ -14,18 +14,19 @@ import threading
 import time
 import uuid
 from collections import deque
-from datetime import timedelta
 from typing import Any
 
+from ..._cluster import BoardError
 from ..._errors import InvalidArgumentError, TimedOutError, UnreachableError, UnsupportedError
+from ._client import connect, let_go
+from ._store import place_of
 
 _PREFIX = "netmon/meeting"
 _OPEN = "open"
 _GO, _OFF = "go", "off"
-_CONNECT = timedelta(seconds=5)
 _LEAST_PAUSE, _MOST_PAUSE = 0.001, 0.05
 _KEPT_SECONDS = 60.0  # for how long what was written at a meeting stays in the store; who visited it has long read it then
-_GRACE_SECONDS = 3.0  # how long after the timeout a store that does not answer is waited for
+_GRACE_SECONDS = 3.0  # how long after the timeout a store that keeps none, or a name that is looked up, is waited for
 
 _past: deque[tuple[float, list[str]]] = deque()  # the keys of meetings that this process opened, and when they ended
 
@@ -42,6 +43,7 @@ class Meeting:
 
     def __init__(self, rank: int, size: int, what: str, name: str) -> None:
         self._rank, self._size, self._what, self._name = rank, size, what, name
+        self._place = ""  # of the group on its store
         self._given_up = False
         self._agreed = False
         self._error: BaseException | None = None
@@ -57,7 +59,7 @@ class Meeting:
             UnsupportedError: the job's store is of a kind that one cannot connect to.
         """
         deadline = time.monotonic() + timeout
-        # A store whose host is frozen answers nothing, whatever timeout is asked for; the thread is left to itself then.
+        # A name that is looked up, or a store spoken to by torch's client, keeps no timeout: the thread is left to itself.
         thread = threading.Thread(target=self._run, args=(deadline,), name="netmon-meeting", daemon=True)
         thread.start()
         try:
@@ -76,13 +78,18 @@ class Meeting:
             )
 
     def _run(self, deadline: float) -> None:
+        store: Any = None
         try:
-            store = _connect()
+            store, self._place = _connect(deadline - time.monotonic())
             self._agreed = self._host(store, deadline) if self._rank == 0 else self._visit(store, deadline)
         except (InvalidArgumentError, UnsupportedError) as error:
             self._error = error
+        except BoardError as error:
+            self._error = UnreachableError(f"{self._name}: {error}")
         except Exception as error:  # noqa: BLE001  (every kind of store has its own)
             self._error = UnreachableError(f"{self._name}: the job's store: {type(error).__name__}: {error}")
+        finally:
+            let_go(store)
 
     def _is_over(self, deadline: float) -> bool:
         return self._given_up or time.monotonic() >= deadline
@@ -90,7 +97,7 @@ class Meeting:
     def _host(self, store: Any, deadline: float) -> bool:
         """Open a meeting, and say what comes of it: rank 0."""
         meeting = uuid.uuid4().hex
-        store.set(_OPEN, meeting)
+        store.set(self._place + _OPEN, meeting)
         _forget_past(store)
         try:
             return self._wait_for_all(store, meeting, deadline)
@@ -125,7 +132,7 @@ class Meeting:
         pause = _LEAST_PAUSE
         self._missing = "rank 0"
         while not self._is_over(deadline):
-            meeting = store.get(_OPEN).decode() if store.check([_OPEN]) else ""
+            meeting = store.get(self._place + _OPEN).decode() if store.check([self._place + _OPEN]) else ""
             # In this order: rank 0 opens the next one when the last has come to something.
             if came and store.check([_outcome(seen)]):
                 outcome = store.get(_outcome(seen)).decode()
@@ -179,18 +186,18 @@ def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {shown}"
 
 
-def _connect() -> Any:
-    """Return a connection of our own to the job's store: on the job's one, a waiting call would hold up the job's."""
+def _connect(seconds: float) -> tuple[Any, str]:
+    """Return a connection of our own to the job's store, and the place of the default group on it.
+
+    On the job's connection a waiting call would hold up the job's.
+    """
     distributed: Any = importlib.import_module("torch.distributed")
-    store: Any = distributed.distributed_c10d._get_default_store()
+    outer: Any = distributed.distributed_c10d._get_default_store()
+    store = outer
     while hasattr(store, "underlying_store"):
         store = store.underlying_store
     if isinstance(store, distributed.TCPStore):
-        own = distributed.TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=_CONNECT)
-    elif isinstance(store, distributed.FileStore):
-        own = distributed.FileStore(store.path, -1)
-    else:
-        raise UnsupportedError(
-            f"the job's store is a {type(store).__name__}; ranks can agree through a TCPStore or a FileStore"
-        )
-    return distributed.PrefixStore(_PREFIX, own)
+        return connect(store.host, store.port, _PREFIX, seconds), place_of(outer)
+    if isinstance(store, distributed.FileStore):
+        return distributed.PrefixStore(_PREFIX, distributed.FileStore(store.path, -1)), ""
+    raise UnsupportedError(f"the job's store is a {type(store).__name__}; ranks can agree through a TCPStore or a FileStore")

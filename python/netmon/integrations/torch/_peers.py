@@ -8,21 +8,22 @@ collective called, and the job's own connection to the store left alone.
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..._cluster import Abandoned, BoardError
 from ..._errors import ClosedError
+from ._client import connect, let_go
+from ._store import place_of
 
 if TYPE_CHECKING:
     from ..._monitor import Monitor
 
 _PREFIX = "netmon/peers"
-_CONNECT = timedelta(seconds=3)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -35,12 +36,14 @@ class PeerSearch:
         problem: why not all were found, None while and where nothing is wrong.
     """
 
-    def __init__(self, monitor: Monitor, seconds: float, most: int) -> None:
+    def __init__(self, monitor: Monitor, seconds: float, most: int, has_group: bool) -> None:
         self.peers: Mapping[int, str] = {}
         self.problem: str | None = None
         self._monitor = monitor
         self._seconds = seconds
         self._most = most
+        self._has_group = has_group  # whether the ranks look for those of the default group, or for those of the environment
+        self._client: Any = None
         self._closing = threading.Event()
         self._ended = threading.Event()
 
@@ -56,6 +59,9 @@ class PeerSearch:
     def close(self) -> None:
         """End the search. What was found stays known to the monitor."""
         self._closing.set()
+        abandon = getattr(self._client, "abandon", None)
+        if abandon is not None:
+            abandon()
 
     def __enter__(self) -> PeerSearch:
         return self
@@ -72,23 +78,32 @@ class PeerSearch:
             self._search()
         except ClosedError:
             self.problem = "the monitor was closed"
+        except Abandoned:
+            self.problem = "the search was closed"
+        except BoardError as error:
+            self.problem = str(error)
         except Exception as error:  # noqa: BLE001  (a guest tells, and does not raise, in a thread of the job)
             self.problem = f"{type(error).__name__}: {error}"
         finally:
+            let_go(self._client)
             self._ended.set()
 
     def _search(self) -> None:
-        where = _rendezvous()
+        where = _rendezvous(self._has_group)
         if isinstance(where, str):
             self.problem = where
             return
-        distributed: Any = importlib.import_module("torch.distributed")
-        host, port, rank, world_size = where
+        host, port, rank, world_size, group = where
         # A client of its own: on the job's one, a waiting call of ours would hold up a call of the job.
-        client = distributed.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=_CONNECT)
-        store = distributed.PrefixStore(_PREFIX, client)
-        store.set(str(rank), _own_address(host, port))
-        found = self._collect(store, world_size)
+        self._client = store = connect(host, port, _PREFIX, self._seconds)
+        if self._closing.is_set():
+            raise Abandoned
+        own = _own_address(host, port)
+        store.set(str(rank), own)  # for those who called this before they had a group
+        place = place_of(group) if group is not None else ""
+        if place:
+            store.set(f"{place}{rank}", own)
+        found = self._collect(store, place, world_size)
         own = found.pop(rank)
         self.peers = _nodes(found, own, rank, world_size, self._most)
         # All the ranks of these hosts, and of the own one, which is not probed: connections are told by the ranks at their end.
@@ -97,18 +112,18 @@ class PeerSearch:
         if named and not self._closing.is_set():
             self._monitor.set_job(peers=named)
 
-    def _collect(self, store: Any, world_size: int) -> dict[int, str]:
+    def _collect(self, store: Any, place: str, world_size: int) -> dict[int, str]:
         """Return the addresses by rank, of all ranks or of those that said theirs in time."""
-        keys = [str(rank) for rank in range(world_size)]
+        keys = {f"{place}{rank}": rank for rank in range(world_size)}
         pause, left = _FIRST_PAUSE_SECONDS, self._seconds
-        while not store.check(keys) and left > 0 and not self._closing.wait(min(pause, left)):
+        while not store.check(list(keys)) and left > 0 and not self._closing.wait(min(pause, left)):
             left -= pause
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         # A get of a missing key would block.
-        there = keys if store.check(keys) else [key for key in keys if store.check([key])]
+        there = list(keys) if store.check(list(keys)) else [key for key in keys if store.check([key])]
         if len(there) < world_size:
             self.problem = f"{world_size - len(there)} of {world_size} ranks said no address within {self._seconds:g} s"
-        return {int(key): value.decode() for key, value in zip(there, store.multi_get(there), strict=True)}
+        return {keys[key]: value.decode() for key, value in zip(there, store.multi_get(there), strict=True)}
 
 
 def find_peers(monitor: Monitor, *, seconds: float = 60.0, most: int = 64) -> PeerSearch:
@@ -130,7 +145,8 @@ def find_peers(monitor: Monitor, *, seconds: float = 60.0, most: int = 64) -> Pe
     Returns:
         The search, which goes on in the background.
     """
-    search = PeerSearch(monitor, seconds, most)
+    # Told now: a group that is made meanwhile is known to some ranks' threads and not to others'.
+    search = PeerSearch(monitor, seconds, most, _has_group())
     try:
         threading.Thread(target=search._run, name="netmon-find-peers", daemon=True).start()
     except RuntimeError as error:  # no thread is left
@@ -139,24 +155,37 @@ def find_peers(monitor: Monitor, *, seconds: float = 60.0, most: int = 64) -> Pe
     return search
 
 
-def _rendezvous() -> tuple[str, int, int, int] | str:
-    """Return the store's host and port, and this process's rank and world size; or why they are not known."""
+def _has_group() -> bool:
+    distributed: Any = sys.modules.get("torch.distributed")
+    try:
+        return distributed is not None and bool(distributed.is_available() and distributed.is_initialized())
+    except AttributeError:  # it is being imported
+        return False
+
+
+def _rendezvous(has_group: bool) -> tuple[str, int, int, int, Any] | str:
+    """Return the store's host and port, this process's rank and world size, and the default group's store, None without one.
+
+    Or a text that says why they are not known.
+    """
     try:
         from torch import distributed
     except ImportError:
         return "torch is not installed"
     if not distributed.is_available():
         return "this torch has no torch.distributed"
-    if distributed.is_initialized():
-        store: Any = distributed.distributed_c10d._get_default_store()
+    variables = [os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")]
+    if distributed.is_initialized() and (has_group or None in variables):
+        outer: Any = distributed.distributed_c10d._get_default_store()
+        store = outer
         while not hasattr(store, "port") and hasattr(store, "underlying_store"):
             store = store.underlying_store
         if not hasattr(store, "port"):
             return f"the job's store is a {type(store).__name__}; ranks are found through a TCPStore only"
-        return store.host, store.port, distributed.get_rank(), distributed.get_world_size()
+        return store.host, store.port, distributed.get_rank(), distributed.get_world_size(), outer
     try:
-        variables = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")]
-        return variables[0], int(variables[1]), int(variables[2]), int(variables[3])
+        host, port, rank, size = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"))
+        return host, int(port), int(rank), int(size), None
     except (KeyError, ValueError) as error:
         return f"no process group is initialised, and the environment does not name one ({error})"
 

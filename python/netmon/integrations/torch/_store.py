@@ -1,4 +1,4 @@
-"""The c10d store as an engine of the cluster view: digests and view travel by keys under ``netmon/``.
+"""The c10d store as an engine of the cluster view: digests and view travel by keys under ``netmon/cluster/``.
 
 It speaks the store's own protocol over a connection of its own. torch's client would do, but for a guest it does too much:
 when the store's host is gone it writes a stack to stderr, when it is frozen no timeout holds, and a thread that is inside of it
@@ -23,10 +23,10 @@ from typing import Any
 from ..._cluster import Abandoned, BoardError
 
 _PREFIX = "netmon/cluster/"
-_LEASE, _VIEW = _PREFIX + "lease", _PREFIX + "view"
+_PLACE = "netmon/place"
 
 # torch/csrc/distributed/c10d/TCPStoreBackend.hpp
-_VALIDATE, _SET, _COMPARE_SET, _GET, _CHECK, _MULTI_GET, _PING = (bytes([n]) for n in (0, 1, 2, 3, 5, 10, 13))
+_VALIDATE, _SET, _COMPARE_SET, _GET, _CHECK, _DELETE, _MULTI_GET, _PING = (bytes([n]) for n in (0, 1, 2, 3, 5, 8, 10, 13))
 _MAGIC = struct.pack("<I", 0x3C85F7CE)
 _READY = 0
 _LENGTH = struct.Struct("<Q")
@@ -34,17 +34,29 @@ _LENGTH = struct.Struct("<Q")
 _FIRST_TORCH = 2, 4
 _SLICE_MILLISECONDS = 50
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 1.0  # that a request has at least: the last one may begin when the time is over
 _MOST_AT_ONCE = 256  # keys in one request
 _MOST_VALUE_BYTES = 16 << 20
 _KEEPALIVE_SECONDS = 30
 _FLAGS: int = getattr(socket, "MSG_NOSIGNAL", 0)  # the job may have SIGPIPE end it
 
 
-class Connection:
-    """A client of a TCPStore. Whatever goes wrong is a BoardError, and the end of it."""
+class OtherProtocolError(BoardError):
+    """What is there does not speak as a TCPStore does that is known here."""
 
-    def __init__(self, host: str, port: int) -> None:
+
+class Connection:
+    """A client of a TCPStore. Whatever goes wrong is a BoardError, and the end of it.
+
+    Args:
+        host: of the store.
+        port: of the store.
+        until: by time.monotonic, when to wait for its answers no more. Default: it is waited for.
+    """
+
+    def __init__(self, host: str, port: int, until: float = float("inf")) -> None:
         self._host, self._port = host, port
+        self._until = self._limit = until
         self._socket: socket.socket | None = None
         self._poll = select.poll()
         self._received = bytearray()
@@ -81,7 +93,7 @@ class Connection:
         self._send(_VALIDATE + _MAGIC + _PING + nonce)
         if self._receive(4) != nonce:
             self.close()
-            raise BoardError(f"the store at {self._host}:{self._port} does not speak as those of torch 2.4 to 2.15 do")
+            raise OtherProtocolError(f"the store at {self._host}:{self._port} does not speak as those of torch 2.4 to 2.15 do")
 
     def _connect(self, own: socket.socket, address: Any) -> None:
         self._socket = own
@@ -115,6 +127,10 @@ class Connection:
                 self.waiting_since = begun
                 if most is not None and time.monotonic() - begun > most:
                     raise TimeoutError(f"no answer within {most:g} s")
+                if time.monotonic() > self._limit:
+                    self.close()
+                    silent = time.monotonic() - begun
+                    raise BoardError(f"the store at {self._host}:{self._port} has not answered for {silent:.1f} s")
         finally:
             self.waiting_since = None
 
@@ -123,6 +139,7 @@ class Connection:
             raise Abandoned
         if self._socket is None:
             raise BoardError("the connection to the store is closed")
+        self._limit = max(self._until, time.monotonic() + _ANSWER_SECONDS)
         rest = memoryview(request)
         try:
             while rest:
@@ -154,9 +171,7 @@ class Connection:
 
     def _lost(self, error: Exception | None) -> BoardError:
         self.close()
-        return BoardError(
-            f"the store at {self._host}:{self._port} is gone: {error or 'it closed the connection'}; it is not tried again"
-        )
+        return BoardError(f"the store at {self._host}:{self._port} is gone: {error or 'it closed the connection'}")
 
     def _value(self) -> bytes:
         (length,) = _LENGTH.unpack(self._receive(_LENGTH.size))
@@ -183,6 +198,11 @@ class Connection:
         """Return a value, which must be there."""
         self._send(_GET + _text(key))
         return self._value()
+
+    def delete(self, key: str) -> bool:
+        """Take a value out, and tell whether there was one."""
+        self._send(_DELETE + _text(key))
+        return _LENGTH.unpack(self._receive(_LENGTH.size)) != (0,)
 
     def check(self, keys: Sequence[str]) -> list[str]:
         """Return which of some keys are there."""
@@ -223,7 +243,8 @@ class StoreBoard:
         port: of the store.
         rank: of this process.
         world_size: of the job.
-        store: the job's own handle, which is only looked at to see when the job lets go of it; None: it never does.
+        store: the job's own handle, which is only looked at, to see which part of the store is the job's and when it lets go of
+            it; None: all is, and it never does.
     """
 
     engine = "c10d store"
@@ -235,7 +256,7 @@ class StoreBoard:
         self._size = world_size
         self.connection = Connection(host, port)
         self._store = weakref.ref(store) if store is not None else None
-        self._own = _digest_key(rank)
+        self._prefix = _PREFIX
         self._has_lease = self._has_view = False
         self._there: list[int] = []  # ranks whose digest was seen: keys do not vanish
         self._missing = list(range(world_size))
@@ -248,52 +269,67 @@ class StoreBoard:
     def open(self) -> None:
         """Connect."""
         self.connection.open()
+        store = self._store() if self._store is not None else None
+        if store is not None:
+            try:
+                self._prefix = _PREFIX + place_of(store)
+            except Exception as error:  # every kind of store has its own
+                self.connection.close()
+                raise BoardError(f"the job's store: {type(error).__name__}: {error}") from error
+
+    def _digest_key(self, rank: int) -> str:
+        return f"{self._prefix}digest/{rank}"
+
+    def _note_key(self, rank: int) -> str:
+        return f"{self._prefix}note/{rank}"
 
     def exchange(self, digest: bytes | None) -> bytes:
         """Leave a digest, and return the lease."""
         if digest is not None:
-            self.connection.set(self._own, digest)
+            self.connection.set(self._digest_key(self.rank), digest)
         # A get of a missing key would wait for it.
-        self._has_lease = self._has_lease or bool(self.connection.check([_LEASE]))
-        return self.connection.get(_LEASE) if self._has_lease else b""
+        lease = self._prefix + "lease"
+        self._has_lease = self._has_lease or bool(self.connection.check([lease]))
+        return self.connection.get(lease) if self._has_lease else b""
 
     def replace(self, before: bytes, after: bytes) -> bytes:
         """Replace the lease if it is what is expected."""
-        return self.connection.compare_set(_LEASE, before, after)
+        return self.connection.compare_set(self._prefix + "lease", before, after)
 
     def digests(self) -> Mapping[int, bytes]:
         """Return all digests by rank."""
         if self._missing:
-            keys = {_digest_key(rank): rank for rank in self._missing}
+            keys = {self._digest_key(rank): rank for rank in self._missing}
             came = [keys[key] for key in self.connection.check(list(keys))]
             self._there = sorted([*self._there, *came])
             self._missing = sorted(set(self._missing).difference(came))
-        values = self.connection.multi_get([_digest_key(rank) for rank in self._there])
+        values = self.connection.multi_get([self._digest_key(rank) for rank in self._there])
         return dict(zip(self._there, values, strict=True))
 
     def write_view(self, view: bytes) -> None:
         """Leave a view."""
-        self.connection.set(_VIEW, view)
+        self.connection.set(self._prefix + "view", view)
 
     def read_view(self) -> bytes | None:
         """Return the newest view."""
-        self._has_view = self._has_view or bool(self.connection.check([_VIEW]))
-        return self.connection.get(_VIEW) if self._has_view else None
+        key = self._prefix + "view"
+        self._has_view = self._has_view or bool(self.connection.check([key]))
+        return self.connection.get(key) if self._has_view else None
 
     def write_note(self, note: bytes) -> None:
         """Leave a note."""
-        self.connection.set(_note_key(self.number), note)
+        self.connection.set(self._note_key(self.number), note)
 
     def read_notes(self) -> Mapping[int, bytes]:
         """Return all notes by rank."""
-        keys = {_note_key(rank): rank for rank in range(self._size)}
+        keys = {self._note_key(rank): rank for rank in range(self._size)}
         there = self.connection.check(list(keys))
         return {keys[key]: note for key, note in zip(there, self.connection.multi_get(there), strict=True)}
 
     def leave(self) -> None:
         """Say so, and close."""
         try:
-            self.connection.set_at_once(self._own, b"")
+            self.connection.set_at_once(self._digest_key(self.rank), b"")
         except OSError:
             pass  # it is gone, or full: then others see it by the silence
         finally:
@@ -312,15 +348,27 @@ class StoreBoard:
         return self._store is not None and self._store() is None
 
 
-def _digest_key(rank: int) -> str:
-    return f"{_PREFIX}digest/{rank}"
+def place_of(store: Any) -> str:
+    """Return a beginning of keys that the ranks of the group on this store have in common, and no group under another prefix.
+
+    What a PrefixStore puts before its keys cannot be read from Python. So the first rank leaves a word under it, by a clone of
+    the store with a connection of its own, once a process and store; call it when the store has just answered, since it is
+    torch's client. Before torch 2.7 there are no clones: all groups on a store have one place.
+    """
+    if not hasattr(store, "underlying_store") or not hasattr(store, "clone"):
+        return ""
+    known = _places.get(store)
+    if known is None:
+        word = secrets.token_hex(8)
+        known = _places[store] = store.clone().compare_set(_PLACE, "", word).decode() + "/"
+    return known
 
 
-def _note_key(rank: int) -> str:
-    return f"{_PREFIX}note/{rank}"
+_places: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def _is_too_old(version: str) -> bool:
+def is_too_old(version: str) -> bool:
+    """Tell whether the stores of a version of torch may not be spoken to."""
     # Before 2.1 the first byte of what is sent would be taken for another request.
     try:
         major, minor = version.split(".")[:2]
@@ -333,7 +381,7 @@ def find() -> StoreBoard | str:
     """Return a board on the store of the job's default group, not yet open, or why there is none."""
     distributed: Any = sys.modules.get("torch.distributed")
     version = str(getattr(sys.modules.get("torch"), "__version__", ""))
-    if _is_too_old(version):
+    if is_too_old(version):
         return f"the store of torch {version} is not known, those from 2.4 on are"
     try:
         # Another thread may be importing it, or making or destroying the group, at this moment.

@@ -1,8 +1,9 @@
 """What is known of each collective between its call and its end, and how the end is found out.
 
-A way of seeing calls (``_hooks``, ``_library``) tells of each one. Its end is seen where the job waits for it in Python
-(``Work.wait``), and looked for by a thread where it does not. Nothing here may raise into the job, hold it up, or keep its
-tensors for long.
+A way of seeing calls (``_hooks``, ``_library``) tells of each one. Its end is seen where the job waits for it in
+Python (``Work.wait``), and looked for by a thread where it does not: closely for as many as it may spend time on
+(``_ration``), and now and then for the others, of which the next call lets go. Nothing here may raise into the job,
+hold it up, or keep its tensors for long.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -39,9 +40,9 @@ _TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
 BATCH = 256  # records that are handed over at once
 MOST_GROUPS = 1000
 _MOST_LIVE = 4096
-_IDLE_NS = 100_000_000  # between two looks when nothing is under way, and between two times that records are handed over
-_LEAST_NS, _MOST_NS = 1_000_000, 50_000_000  # between two looks at what is under way
-_KEPT_NS = 10_000_000  # and before one is expected to end: longer, or a tenth of its duration, none is kept that ended before
+_IDLE_NS = 250_000_000  # between two looks when nothing is followed, and between two times that records are handed over
+_LEAST_NS, _MOST_NS = 1_000_000, 50_000_000  # between two looks at what is followed
+_KEPT_NS = 50_000_000  # and before one is expected to end: longer, or a tenth of its duration, none is kept that ended before
 _LINGERS = 2  # looks after the last one that ended, as far apart as the next can wait: it need not wake the thread then
 _MOST_KINDS = 1024
 _MOST_RECENT = 16  # durations of a kind: those of a step, if possible, since the last of a step may have a short one
@@ -51,6 +52,15 @@ _WAITED_NS = 100_000  # who waited for longer than this waited for the end, and 
 _UNWANTED_NS = 1_000_000_000
 _LONG_NS = 500_000_000  # what has been under way for longer, the monitors are told of
 _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
+
+# What the thread may spend. Where it is more than that, it follows not all collectives but blocks of them: those whose sequence
+# is by less than _BLOCK above a multiple of a power of two, so that ranks which can afford different ones share the larger's.
+_SHARE = 2000  # of that many nanoseconds one may be processor time of the thread
+_SAVED_NS = 20_000_000  # processor time that may be saved up, and that there is at first
+_RICH_NS = 5_000_000  # having run out of it, none is followed until so much is there again
+_BLOCK = 16
+_LEAST_MASK, _MOST_MASK = 2 * _BLOCK - 1, (1 << 20) - 1
+_NONE = (1 << 63) - 1  # a mask by which none is followed
 
 # A collective that was called. A plain tuple: every one of the job makes one.
 #   op        of OP
@@ -62,6 +72,7 @@ _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 #   marks     of one on a GPU, else None
 Call: TypeAlias = "tuple[int, int, int, int, int, int, Marks | None]"
 ENTER_: Literal[3] = 3
+SEQUENCE_: Literal[4] = 4
 FREE_: Literal[5] = 5
 
 # Collectives that may take alike: op, group, and the size to a power of two.
@@ -78,7 +89,7 @@ class Tracker:
         self.waiting: dict[Any, Call] = {}  # those that a thread is waiting for in Python, by their Work
         self.packed: list[bytes] = []
         self.sinks: list[Sink] = []
-        self.groups: list[tuple[str, int]] = []
+        self.groups: list[tuple[str, int] | None] = []  # by number less 1; None: it has ended, and its number is not used again
         self.problem: str | None = None  # the newest thing that went wrong
         self.looked = 0  # when the thread looked last
         self.dozing = False  # it will not look soon
@@ -96,6 +107,10 @@ class Tracker:
     def _begin(self) -> None:
         """Make what belongs to the threads of this process."""
         self._naming = threading.Lock()
+        # Which are followed: those of which sequence & mask is less than _BLOCK. _stride: the mask when there is time to spend.
+        self.mask = self._stride = 0
+        self._credit, self._counted, self._spent = _SAVED_NS, 0, 0
+        self._dim = 0  # since when ends are not followed
         self._flushing = threading.Lock()
         self._telling = threading.RLock()
         self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
@@ -139,7 +154,7 @@ class Tracker:
         """Return the number of a group; 0 where there are too many."""
         with self._naming:
             number = self._numbers.get((name, size), 0)
-            if number == 0 and len(self.groups) < MOST_GROUPS:
+            if number == 0 and len(self._numbers) < MOST_GROUPS:
                 self.groups.append((name, size))
                 for sink in list(self.sinks):
                     with self._noting():
@@ -148,6 +163,19 @@ class Tracker:
         if number == 0:
             self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
         return number
+
+    def ended(self, numbers: Iterable[int], but: tuple[str, int]) -> None:
+        """Make room: the job has no such groups any more, unless it is about to have one of that name and size again."""
+        with self._naming:
+            for number in numbers:
+                group = self.groups[number - 1] if number > 0 else None
+                if group is None or group == but:
+                    continue
+                self.groups[number - 1] = None
+                del self._numbers[group]
+                for sink in list(self.sinks):
+                    with self._noting():
+                        sink.end_group(number, *group)
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -163,8 +191,41 @@ class Tracker:
         """Take note of a collective that was called. Without a Work of its own, its end will not be known."""
         if work is None or self.live.setdefault(work, call) is not call:
             self.emit(call, NO_END)
-        elif call[FREE_] and self.dozing and call[ENTER_] + self._rest(call, 0) < self.looks_at:
-            self._rouse()
+        elif call[FREE_]:
+            if call[SEQUENCE_] & self.mask < _BLOCK or not self.mask:
+                self._dim = 0
+                if self.dozing and call[ENTER_] + self._rest(call, 0) < self.looks_at:
+                    self._rouse()
+            elif not self._dim:
+                self._dim = call[ENTER_]
+            self._let_go(call)
+
+    def _followed(self, call: Call) -> bool:
+        return not self.mask or call[SEQUENCE_] & self.mask < _BLOCK
+
+    def _let_go(self, newest: Call) -> None:
+        """Let go of the oldest, if it has ended: while the job calls, none is kept for long, and no thread is woken."""
+        try:
+            work, call = next(iter(self.live.items()))
+            if call is newest or not call[FREE_]:
+                return
+            marks = call[-1]
+            known = self.looked if id(call) in self._unfinished else call[ENTER_]
+            result = _look_at(work, call, known) if marks is None else marks.look(work, known)
+            if result is not None and self.live.pop(work, None) is not None:
+                self._ended(call, result)
+        except (StopIteration, RuntimeError):
+            pass  # there is none, or another thread changed them, or it cannot be asked: the thread will note that
+
+    def _ended(self, call: Call, result: tuple[int, int, int]) -> None:
+        """Record one that was found to have ended."""
+        end, duration, error = result
+        if end == POLLED and not self._followed(call):
+            # When is not known. The error goes back to where the last such one was found: what was between is as little known.
+            found = call[ENTER_] + duration
+            error = found - min(self._dim or found, call[ENTER_])
+            self._dim = found
+        self.emit(call, end, duration, error)
 
     def emit(self, call: Call, end: int, duration: int = UNKNOWN, error: int = UNKNOWN) -> None:
         """Record a collective."""
@@ -237,7 +298,7 @@ class Tracker:
                         end, error = EXACT, 0
                     elif op not in _TELLS_LATE:
                         end, error = BOUND, ended - max(enter, self.looked)  # when the thread looked last it had not ended
-                        if self.dozing and self.looked < enter:
+                        if self.dozing and self.looked < enter and self._followed(call):
                             self._learn(call, (ended - enter) // 2)  # it was to be looked at later
                     elif ended - begun > _WAITED_NS:
                         end, error = EXACT, 0
@@ -309,6 +370,7 @@ class Tracker:
     def start(self, work_class: Any) -> None:
         """Begin to look for ends, by the thread and at waits."""
         self._restore = [self._wrap_wait(cls) for cls in _that_wait(work_class)]
+        self._counted = 0
         thread = threading.Thread(target=self._run, name="netmon-collectives", daemon=True)
         self._thread = thread
         thread.start()
@@ -335,6 +397,7 @@ class Tracker:
             self.dozing = False
             try:
                 pause = self._look()
+                self._ration()
                 if now() - self._flushed >= _IDLE_NS:
                     self.flush()
             except Exception as error:  # noqa: BLE001
@@ -354,7 +417,27 @@ class Tracker:
             newest: Call = next(reversed(self.live.values()))
         except (StopIteration, RuntimeError):
             return False
-        return bool(newest[FREE_]) and newest[ENTER_] > self.looked
+        return bool(newest[FREE_]) and newest[ENTER_] > self.looked and self._followed(newest)
+
+    def _ration(self) -> None:
+        """Count the processor time of this thread, and follow more or fewer collectives by what is left of it."""
+        this, spent = now(), time.thread_time_ns()
+        if self._counted:
+            self._credit = min(self._credit + (this - self._counted) // _SHARE, _SAVED_NS) - (spent - self._spent)
+        self._counted, self._spent = this, spent
+        if self._credit < 0:
+            if self.mask != _NONE:
+                self._stride = min(max(2 * self._stride + 1, _LEAST_MASK), _MOST_MASK)
+                self.mask = _NONE
+        elif self.mask == _NONE:
+            if self._credit >= _RICH_NS:
+                self.mask = self._stride
+        elif self._stride and self._credit >= _SAVED_NS - _RICH_NS:
+            self._stride >>= 1
+            if self._stride < _LEAST_MASK:
+                self._stride = 0
+            self.mask = self._stride
+            self._credit = _RICH_NS  # the next step not before as much has been saved again
 
     def _look(self) -> int:
         """Record what has ended, and return the nanoseconds until the next look."""
@@ -365,7 +448,7 @@ class Tracker:
         except RuntimeError:  # it changed while it was copied
             return _LEAST_NS
         known, unfinished = self._unfinished, {}
-        pause = _MOST_NS
+        pause, followed = _MOST_NS, False
         crowded = len(items) - _MOST_LIVE
         for place, (work, call) in enumerate(items):
             op, _, _, enter, _, free, marks = call
@@ -381,15 +464,19 @@ class Tracker:
             if result is None:
                 unwanted = age > _UNWANTED_NS and op in _TELLS_LATE and _references(items, place) <= _OURS
                 if not (unwanted or age > _FORGET_NS or place < crowded):
-                    unfinished[id(call)] = call
-                    pause = min(pause, self._rest(call, age))
+                    if self._followed(call):
+                        followed = True
+                        unfinished[id(call)] = call
+                        pause = min(pause, self._rest(call, age))
                     # One that tells late may have ended.
                     if age > _LONG_NS and (marks is not None or op not in _TELLS_LATE):
                         long.append(call)
                     continue
                 result = NO_END, UNKNOWN, UNKNOWN
             if self.live.pop(work, None) is not None:
-                self.emit(call, *result)
+                self._ended(call, result)
+                if not self._followed(call):
+                    continue
                 self._lingers, self._apart = _LINGERS, self._rest(call, 0)
                 if result[0] != NO_END:
                     self._learn(call, (max(last, enter) + this) // 2 - enter)  # so early, where nobody looked, that the next is
@@ -398,7 +485,7 @@ class Tracker:
         self._unfinished = unfinished
         self.looked = this
         self.tell((min(long, key=_by_enter), len(long)) if long else None)
-        if self.live:
+        if followed:
             return max(_LEAST_NS, pause)
         self._lingers -= 1
         return self._apart if self._lingers >= 0 else _IDLE_NS

@@ -1,0 +1,186 @@
+"""The flat keys that all trackers get: where each comes from, and that what was not measured has none."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import netmon
+from netmon.integrations._flat import FlatValues
+from netmon.integrations._phases import Account
+
+RATES = ("receive_bytes_per_second", "transmit_bytes_per_second")
+
+
+def way(node: str | None, rate: float | None) -> Any:
+    return SimpleNamespace(node=node, delivery_bytes_per_second=rate)
+
+
+def rank(node: str | None, *peers: Any, state: str = "live") -> Any:
+    return SimpleNamespace(node=node, peers=peers, state=state)
+
+
+def node(name: str, state: str = "live", **values: Any) -> Any:
+    row = dict.fromkeys((*RATES, "utilization_ratio", "retransmit_ratio", "rtt_p50_seconds", "loss_ratio", "drops", "errors"))
+    return SimpleNamespace(**row | values, name=name, state=state)
+
+
+class Job:
+    """A monitor that has a view."""
+
+    def __init__(
+        self, *nodes: Any, ranks: tuple[Any, ...] = (), findings: tuple[str, ...] = (), problem: str | None = None
+    ) -> None:
+        totals = SimpleNamespace(
+            nodes=len(nodes), receive_bytes_per_second=30.0, transmit_bytes_per_second=None, drops=0, errors=2
+        )
+        found = [SimpleNamespace(class_=name) for name in findings]
+        self.view = SimpleNamespace(
+            sequence=7, nodes=nodes, ranks=ranks, totals=totals, findings=found, problem=problem, age_seconds=0.5
+        )
+        self.phases: tuple[Any, ...] = ()
+
+    def cluster(self) -> Any:
+        return self.view
+
+    def sample(self) -> Any:
+        totals = SimpleNamespace(receive_bytes_per_second=1.5, transmit_bytes_per_second=None, utilization_ratio=None)
+        return SimpleNamespace(totals=totals, tcp=None, probes=None, findings=None, phases=self.phases)
+
+    def latest(self) -> Any:
+        return SimpleNamespace(drops_in_window=None, errors_in_window=0)
+
+
+def flat(job: Any, **options: Any) -> dict[str, float]:
+    return FlatValues(job, **options).at(1)
+
+
+def test_of_the_whole_job():
+    job = Job(
+        node("a", utilization_ratio=0.25, rtt_p50_seconds=0.1, loss_ratio=0.0),
+        node("b", utilization_ratio=0.75, rtt_p50_seconds=0.3, retransmit_ratio=0.5),
+        node("c", state="gone", utilization_ratio=1.0, rtt_p50_seconds=9.0),
+        findings=("slow_link", "lossy_link"),
+    )
+    assert flat(job) == {
+        "network/nodes": 3,
+        "network/receive_bytes_per_second": 30,
+        "network/drops": 0,
+        "network/errors": 2,
+        "network/utilization_ratio": 0.75,
+        "network/retransmit_ratio": 0.5,
+        "network/loss_ratio": 0,
+        "network/rtt_p50_seconds": 0.2,
+        "network/findings": 2,
+    }
+
+
+@pytest.mark.parametrize(("findings", "number"), [((), None), (("network_clean",), 0), (("slow_host",), 1)])
+def test_findings_are_absent_until_something_can_be_said(findings, number):
+    assert flat(Job(node("a"), findings=findings)).get("network/findings") == number
+
+
+def test_nodes_that_are_not_there_have_no_values_of_their_own():
+    job = Job(node("a/b", drops=3), node("late", state="late", drops=4), node("gone", state="gone", drops=5))
+    own = {name: value for name, value in flat(job, nodes=True).items() if name.startswith("network/node/")}
+    assert own == {"network/node/a_b/drops": 3}
+    assert not any(name.startswith("network/node/") for name in flat(job))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "ratio"),
+    [
+        # A ring in which a sends slowly.
+        ((rank("a", way("b", 10)), rank("b", way("c", 100)), rank("c", way("a", 80))), 10 / 80),
+        ((rank("a", way("b", 10)), rank("b", way("a", 100))), 0.1),
+        ((rank("a", way("b", 50)), rank("b", way("a", 50))), 1),
+        # Two ranks of a node talk to each other faster than any network.
+        ((rank("a", way("a", 9000), way("b", 10)), rank("a", way("a", 9000)), rank("b", way("a", 100))), 0.1),
+        # Those that only receive, as the engines of a policy: c's link is slow.
+        ((rank("a", way("b", 100), way("c", 20)), rank("b"), rank("c")), 0.2),
+        # Of several ranks the best one tells what the link carries.
+        ((rank("a", way("b", 10)), rank("a", way("b", 100)), rank("b", way("a", 100))), 1),
+        # Who is gone says nothing.
+        ((rank("a", way("b", 100)), rank("b", way("a", 50)), rank("gone", way("a", 1))), 0.5),
+        ((rank("a", way("b", 100)), rank("b", way("a", 50)), rank("b", way("a", 1), state="gone")), 0.5),
+        ((rank("a", way(None, 100)),), None),
+        ((rank(None, way("a", 100)), rank("a", way("b", None))), None),
+        ((), None),
+    ],
+)
+def test_the_slowest_node(ranks, ratio):
+    job = Job(node("a"), node("b"), node("c"), node("gone", state="gone"), ranks=ranks)
+    assert flat(job).get("network/slowest_node_ratio") == ratio
+
+
+def test_an_old_view_says_nothing_of_now():
+    job = Job(node("a", utilization_ratio=0.5), problem="no process has made a new view for 60.0 s")
+    job.view.age_seconds = 60.0
+    assert flat(job, nodes=True) == {"network/receive_bytes_per_second": 1.5, "network/errors": 0}
+    job.view.age_seconds = 1.0
+    assert flat(job)["network/utilization_ratio"] == 0.5, "a silence of a second is none"
+
+
+def phase(name: str, count: int, seconds: float, received: int | None, sent: int | None, share: float | None) -> Any:
+    return SimpleNamespace(
+        name=name,
+        count=count,
+        seconds_total=seconds,
+        receive_bytes_total=received,
+        transmit_bytes_total=sent,
+        utilization_ratio=share,
+    )
+
+
+def test_phases_that_this_process_names():
+    job = Job(node("a"))
+    job.phases = (phase("before", 1, 1.0, 1, 1, None),)
+    values = FlatValues(job)  # type: ignore[arg-type]
+    job.phases = (*job.phases, phase("sync", 1, 2.0, 10, 500, 0.5), phase("never", 0, 0.0, None, None, None))
+    at_1 = values.at(1)
+    assert {name: value for name, value in at_1.items() if "/phase/" in name} == {
+        "network/phase/sync/seconds": 2,
+        "network/phase/sync/bytes": 500,
+        "network/phase/sync/utilization_ratio": 0.5,
+    }
+    assert values.at(1) == at_1, "the same step, another tracker"
+    assert not any("/phase/" in name for name in values.at(2)), "there was none since"
+    job.phases = (phase("sync", 3, 3.0, 700, 600, 0.75),)
+    at_3 = values.at(3)
+    assert at_3["network/phase/sync/seconds"] == 1
+    assert at_3["network/phase/sync/bytes"] == 690
+    assert at_3["network/phase/sync/utilization_ratio"] == pytest.approx(1.25)
+    job.phases = (phase("sync", 4, 4.0, None, None, None),)
+    assert {name for name in values.at(4) if "/phase/" in name} == {"network/phase/sync/seconds"}
+
+
+def test_what_is_prepared_adds_up_to_the_step():
+    told = [{"sync": Account(1, 1.0, 10, None, 0.5)}, {"sync": Account(2, 3.0, 5, None, 0.1)}, {"sync": Account(1, 1.0)}, {}]
+    phases = SimpleNamespace(step=lambda: told.pop(0))
+    values = FlatValues(Job(node("a")), phases)  # type: ignore[arg-type]
+    assert values.prepared(0) == {}, "nothing was prepared yet"
+    for _ in range(3):
+        values.prepare()
+    found = values.prepared(1)
+    assert found["network/phase/sync/seconds"] == 5
+    assert found["network/phase/sync/bytes"] == 15
+    assert found["network/phase/sync/utilization_ratio"] == pytest.approx((0.5 * 1 + 0.1 * 3) / 4)
+    values.prepare()
+    assert not any("/phase/" in name for name in values.prepared(2))
+    values.forget()
+    assert values.prepared(3) == {}
+
+
+def test_with_a_real_monitor():
+    with netmon.Monitor(interval=0.05, interfaces=["lo"], cluster=False) as monitor:
+        values = FlatValues(monitor)
+        with monitor.phase("weight_sync"):
+            time.sleep(0.1)
+        found = values.at(1)
+    assert {f"network/{name}" for name in (*RATES, "drops", "errors")} <= found.keys()
+    assert 0.1 <= found["network/phase/weight_sync/seconds"] < 5
+    assert "network/nodes" not in found
+    assert all(type(value) is float for value in found.values())
