@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Where training begins, and what of netmon._training is called there. Wrapping them loads nothing: launchers import them too.
-_AFTER = {"torch.distributed.distributed_c10d": ("init_process_group", "process_group_made")}
-_BEFORE = {"transformers.trainer": ("Trainer.train", "training_begins")}
+_AFTER = {
+    "torch.distributed.distributed_c10d": ("init_process_group", "process_group_made"),
+    "deepspeed.runtime.engine": ("DeepSpeedEngine.__init__", "engine_made"),
+}
+_BEFORE = {
+    "transformers.trainer": ("Trainer.train", "trainer_begins"),
+    "accelerate.accelerator": ("Accelerator.init_trackers", "trackers_begin"),
+    "lightning.pytorch.trainer.trainer": ("Trainer.fit", "fit_begins"),
+    "pytorch_lightning.trainer.trainer": ("Trainer.fit", "fit_begins"),
+}
 # Packages of which only those who train import anything, and who is shown their modules.
-_PACKAGES = {"openrlhf": "netmon.integrations.openrlhf"}
+_PACKAGES = {"openrlhf": "netmon.integrations.openrlhf", "verl": "netmon.integrations.verl"}
 _PREFIXES = tuple(f"{package}." for package in _PACKAGES)
 
 # Where names of those modules have been bound by the time that it is too late to wrap them first.
@@ -156,10 +164,10 @@ def _show(integration: str, module: ModuleType) -> None:
     import_module(integration).imported(module)
 
 
-def _train(entry: str) -> None:
+def _train(entry: str, *arguments: object) -> None:
     from importlib import import_module
 
-    getattr(import_module("netmon._training"), entry)()
+    getattr(import_module("netmon._training"), entry)(*arguments)
 
 
 def _wrap(module: ModuleType, place: str, entry: str, after: bool) -> None:
@@ -175,11 +183,12 @@ def _wrap(module: ModuleType, place: str, entry: str, after: bool) -> None:
 
     @wraps(function)
     def wrapper(*arguments: Any, **options: Any) -> Any:
+        whose = arguments[:1] if way else ()  # a method is somebody's
         if not after:
-            guarded(_train, entry)
+            guarded(_train, entry, *whose)
         result = function(*arguments, **options)
         if after:
-            guarded(_train, entry)
+            guarded(_train, entry, *whose)
         return result
 
     wrapper.__netmon__ = function  # type: ignore[attr-defined]

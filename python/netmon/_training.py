@@ -37,6 +37,56 @@ def training_begins() -> Monitor:
     return monitor
 
 
+def trainer_begins(trainer: Any) -> None:
+    """Have a Trainer of transformers, or of TRL, log the network's values too.
+
+    Raises:
+        Error: as ``training_begins``.
+    """
+    training_begins()
+    from .integrations.transformers._hooks import add_to
+
+    add_to(trainer)
+
+
+def trackers_begin(accelerator: Any) -> None:
+    """Have the trackers of an Accelerator, if it has any, get the network's values too.
+
+    Raises:
+        Error: as ``training_begins``.
+    """
+    if accelerator.log_with:
+        training_begins()
+        from .integrations.accelerate._tracker import add_to
+
+        add_to(accelerator)
+
+
+def fit_begins(trainer: Any) -> None:
+    """Have the loggers of a Trainer of Lightning's get the network's values too.
+
+    Raises:
+        Error: as ``training_begins``.
+    """
+    training_begins()
+    from .integrations.lightning._callback import add_to
+
+    add_to(trainer)
+
+
+def engine_made(engine: Any) -> None:
+    """Have the monitor of an engine of DeepSpeed's, where it is on, write the network's values too.
+
+    Raises:
+        Error: as ``training_begins``.
+    """
+    if engine.monitor.enabled:
+        training_begins()
+        from .integrations.deepspeed._engine import add_to
+
+        add_to(engine)
+
+
 def process_group_made() -> None:
     """Time the job's collectives, where torch.distributed has just been initialised by this thread.
 

@@ -228,7 +228,7 @@ def test_a_module_is_seen_when_it_is_loaded(finder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(_imports._BEFORE, "netmon_test_trainer", ("Trainer.train", "training_begins"))
     begun = []
-    monkeypatch.setattr(_imports, "_train", begun.append)
+    monkeypatch.setattr(_imports, "_train", lambda entry, *_: begun.append(entry))
     _imports.install()
     _imports.install()
     assert sys.meta_path.count(finder) == 1
@@ -248,7 +248,7 @@ def test_a_module_is_seen_when_it_is_loaded(finder, tmp_path, monkeypatch):
 
 
 def test_a_hook_never_raises(finder, monkeypatch, caplog):
-    def fail(entry: str) -> None:
+    def fail(entry: str, *arguments: object) -> None:
         raise RuntimeError(f"{entry} does not work")
 
     monkeypatch.setattr(_imports, "_train", fail)

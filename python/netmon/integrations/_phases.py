@@ -7,8 +7,9 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
     from .._monitor import Monitor
@@ -66,22 +67,61 @@ class _Open:
     users: int = 1
 
 
+class _Ledger:
+    """What this process has measured of its phases with one monitor, whoever asks for it."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.lock = threading.Lock()
+        host = monitor.sample().host
+        self.process = os.urandom(8).hex()
+        self.node = f"{host.boot_id}/{host.network_namespace}" if host is not None else self.process
+        self.open: dict[str, _Open] = {}
+        self.accounts: dict[str, Account] = {}
+        self.readers: WeakSet[Phases] = WeakSet()
+
+    def note(self) -> bytes:
+        """Return what others are told."""
+        accounts = {name: account.as_list() for name, account in self.accounts.items()}
+        return json.dumps({"process": self.process, "node": self.node, "phases": accounts}, separators=(",", ":")).encode()
+
+
+_ledgers: WeakKeyDictionary[Monitor, _Ledger] = WeakKeyDictionary()
+_ledgers_lock = threading.Lock()
+
+
+def _ledger_of(monitor: Monitor) -> _Ledger:
+    with _ledgers_lock:
+        if monitor not in _ledgers:
+            _ledgers[monitor] = _Ledger(monitor)
+        return _ledgers[monitor]
+
+
+def _after_fork_in_child() -> None:
+    # A child that trains is another process to those who read its notes.
+    global _ledgers, _ledgers_lock
+    _ledgers, _ledgers_lock = WeakKeyDictionary(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class Phases:
     """The phases of this process, and by notes those of the job's others.
 
-    A phase that several threads, or coroutines, are in at a time is one, from the first that comes to the last that goes.
+    A phase that several threads, or coroutines, are in at a time is one, from the first that comes to the last that goes. A
+    process may have several of these with one monitor: a phase is measured once, and each of them tells it, by its own steps.
     """
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._lock = threading.Lock()
-        self._process = os.urandom(8).hex()
-        host = monitor.sample().host
-        self._node = f"{host.boot_id}/{host.network_namespace}" if host is not None else self._process
-        self._open: dict[str, _Open] = {}
-        self._accounts: dict[str, Account] = {}
+        self._ledger = _ledger_of(monitor)
         self._seen: dict[tuple[str, str], Account] = {}
         self._ended = False  # since the last step
+        with self._ledger.lock:
+            # What was before is none of its steps'.
+            for name, account in self._ledger.accounts.items():
+                self._seen[self._ledger.process, name] = replace(account)
+            self._ledger.readers.add(self)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -94,34 +134,33 @@ class Phases:
 
     def begin(self, name: str) -> None:
         """Begin a phase."""
-        with self._lock:
-            opened = self._open.get(name)
+        ledger = self._ledger
+        with ledger.lock:
+            opened = ledger.open.get(name)
             if opened is not None:
                 opened.users += 1
                 return
             run = self._monitor.phase(name)
             run.begin()
-            self._open[name] = _Open(run)
+            ledger.open[name] = _Open(run)
 
     def end(self, name: str) -> None:
         """End a phase, and tell the others."""
-        with self._lock:
-            opened = self._open.get(name)
+        ledger = self._ledger
+        with ledger.lock:
+            opened = ledger.open.get(name)
             if opened is None:
                 return
             opened.users -= 1
             if opened.users:
                 return
-            del self._open[name]
+            del ledger.open[name]
             opened.run.end()
-            self._accounts.setdefault(name, Account()).add(opened.run)
-            self._ended = True
-            note = self._note()
+            ledger.accounts.setdefault(name, Account()).add(opened.run)
+            for reader in ledger.readers:
+                reader._ended = True
+            note = ledger.note()
         self._monitor._leave_note(note)
-
-    def _note(self) -> bytes:
-        accounts = {name: account.as_list() for name, account in self._accounts.items()}
-        return json.dumps({"process": self._process, "node": self._node, "phases": accounts}, separators=(",", ":")).encode()
 
     def step(self) -> dict[str, Account]:
         """Return what the network did in each phase since the last call, in the whole job.
@@ -130,9 +169,9 @@ class Phases:
         node once: its processes see the same interfaces, so it is the most that one of them saw. Utilization is that of the
         busiest node.
         """
-        with self._lock:
+        with self._ledger.lock:
             ended, self._ended = self._ended, False
-            own = self._note()
+            own = self._ledger.note()
         others = self._monitor._notes(_NOTES_SECONDS).values() if ended else ()
         nodes: dict[str, dict[str, Account]] = {}
         for note in {own, *others}:

@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
 # Prints the folder of a virtual environment with what the tests of real trainings need (requirements.txt, and the unmodified
-# OpenRLHF), which it makes on first use: some minutes, 7 GB.
+# OpenRLHF), which it makes on first use: some minutes, 7 GB. Its folder verl is verl (requirements-verl.txt), to put in front.
 #
 # environment.sh          make it where it is not there yet, then print its folder; all else it says goes to stderr
 # environment.sh --find   print its folder if it is there, else fail; never makes anything
 #
 # Environment: PYTHON (default python3), and NETMON_INTEGRATIONS_ENV, the folder (default: one for each Python version and content
-# of requirements.txt under ~/.cache/netmon, out of reach of `make clean`).
+# of the requirements under ~/.cache/netmon, out of reach of `make clean`).
 set -euo pipefail
 
 PYTHON=${PYTHON:-python3}
 OPENRLHF=openrlhf==0.11.2
-requirements=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/requirements.txt
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+requirements=$here/requirements.txt
 need_mib=12000
 
 say() { printf 'integrations/environment.sh: %s\n' "$*" >&2; }
 
 command -v "$PYTHON" >/dev/null || { say "there is no $PYTHON; set PYTHON to a Python 3.10 or newer"; exit 1; }
-key=$("$PYTHON" -c 'import sys; print(sys.implementation.cache_tag)')-$({ cat "$requirements"; echo "$OPENRLHF"; } | sha256sum | cut -c 1-12)
+key=$("$PYTHON" -c 'import sys; print(sys.implementation.cache_tag)')-$({ cat "$requirements" "$here/requirements-verl.txt"; echo "$OPENRLHF"; } | sha256sum | cut -c 1-12)
 place=${NETMON_INTEGRATIONS_ENV:-${XDG_CACHE_HOME:-$HOME/.cache}/netmon/integrations-$key}
 
 # The key is written last, so an environment whose making was cut short has none.
@@ -56,6 +57,7 @@ if ! finished; then
   pip wheel setuptools ninja "$(grep '^torch>' "$requirements")" "$(grep '^numpy' "$requirements")"
   DS_BUILD_OPS=0 DS_ACCELERATOR=cpu pip --no-build-isolation --requirement "$requirements"
   pip --no-deps "$OPENRLHF"
+  pip --no-deps --target "$place/verl" --requirement "$here/requirements-verl.txt"
   printf '%s\n' "$key" >"$place/netmon-test-environment"
   say "done"
 fi

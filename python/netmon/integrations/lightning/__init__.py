@@ -1,0 +1,32 @@
+"""Lightning, by either of its names: the network's values in what a Trainer logs.
+
+    >>> from netmon.integrations.lightning import NetmonCallback      # imports lightning or pytorch_lightning
+
+``Trainer(..., callbacks=[NetmonCallback()])``, and every logger of the Trainer has ``network/...``. docs/trainers.md has the
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._callback import NetmonCallback
+
+__all__: Sequence[str] = ["NetmonCallback"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "NetmonCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .._packages import class_of
+
+    return class_of(_load, name, "lightning.pytorch", "lightning")
+
+
+def _load() -> Any:
+    from ._callback import NetmonCallback
+
+    NetmonCallback.__module__ = "netmon.integrations.lightning"
+    return NetmonCallback
