@@ -100,7 +100,7 @@ static enum taken take(cell *c, uint64_t ticket, uint64_t values[WORDS]) {
 }
 
 static int is_one(const netmon_collective *r) {
-  return r->op - 1 < NETMON_COLLECTIVE_OTHER && r->group - 1 < NETMON_MOST_GROUPS;
+  return r->op - 1 < NETMON_COLLECTIVE_OTHER && r->group - 1 < NETMON_MOST_GROUP;
 }
 
 int32_t netmon_ring_put(uint32_t slot, uint64_t owner, const netmon_collective *records, uint32_t count) {

@@ -59,8 +59,8 @@ void netmon_snapshot_unknown(netmon_snapshot *snapshot_inout);
 
 // collectives.c: a ring of records per slot, which its monitor drains.
 
-// Groups that a monitor can have.
-#define NETMON_MOST_GROUPS 1024
+// The highest number of a group: a monitor has 1,024 at a time, and gives no number twice.
+#define NETMON_MOST_GROUP INT32_MAX
 // Empties the slot's ring for a new owner, before anybody else knows its handle.
 void netmon_ring_reset(uint32_t slot);
 // Opens the slot's ring to its owner, and makes it where there is none yet. Returns NETMON_OK, or NETMON_ERR_RESOURCES.

@@ -368,12 +368,14 @@ typedef struct netmon_collective {
 //             of all ranks: by its collectives a view tells who waits for whom (section 10)
 //   "size"    whole number from 1: ranks in the group; needed with "name"
 //   "source"  text of at most 64 bytes: who records, as "torch hooks"
+//   "ended"   true: there will be no more of that group's collectives, and the number written is 0. It makes room, for another
+//             group and in "collectives", where that is needed; until then its records are taken. No number is given twice
 //   "unseen"  text of at most 1024 bytes: what that source does not see; it is told in the samples' "unavailable"
 // Without "name" the number written is 0, and samples say from then on that collectives are watched.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for an object that is not understood), _ERR_UNSUPPORTED ("collectives" is not in
-// the configuration's sources), _ERR_RESOURCES (1024 groups are named, or no memory), _ERR_CLOSED, _ERR_FORKED, _ERR_INTERNAL.
-// Since 0.1.
+// the configuration's sources), _ERR_RESOURCES (1024 groups are named and have not ended, or no memory), _ERR_CLOSED, _ERR_FORKED,
+// _ERR_INTERNAL. Since 0.1.
 NETMON_API int32_t netmon_collective_group(netmon_handle handle, const char *group_json, uint32_t *group_out, char **error_out);
 
 // netmon_collectives_record records count collectives that have ended, or whose end will not be known. It takes no lock, makes no

@@ -3,6 +3,7 @@ package collective
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -133,6 +134,49 @@ func TestTable_bounds(t *testing.T) {
 	}
 	assert.Len(t, x.Rows(0), MostRows)
 	assert.EqualValues(t, MostGroups-(MostRows-1), x.Unlisted())
+}
+
+// A job that makes and destroys groups for days: each has its own number and rows, and what is counted never goes back.
+func TestTable_groupsThatEnd(t *testing.T) {
+	x := table(t, world)
+	seen, before := map[uint32]bool{1: true}, uint64(0)
+	for i := range 3 * MostGroups {
+		g := Group{strconv.Itoa(i), 2, "torch hooks"}
+		number, err := x.Group(g)
+		require.NoError(t, err)
+		require.False(t, seen[number], "a number is given once")
+		seen[number] = true
+		for _, of := range []uint32{1, number} {
+			require.True(t, x.Add(Record{Op: AllReduce, Group: of, End: EndExact, Bytes: 8, Enter: time.Second, Duration: ms}))
+		}
+		rows := x.Rows(time.Second)
+		last := rows[len(rows)-1]
+		require.Equal(t, []any{g, uint64(1)}, []any{*last.Group, last.Count})
+		require.Equal(t, []any{world, uint64(i + 1)}, []any{*rows[0].Group, rows[0].Count}, "the group that is there stays")
+		x.End(g)
+		require.True(t, x.Add(Record{Op: AllReduce, Group: number, End: EndExact, Bytes: 8, Enter: time.Second, Duration: ms}), "late")
+		require.Greater(t, x.Listed(), before)
+		before = x.Listed()
+	}
+	assert.Zero(t, x.Unlisted())
+	assert.LessOrEqual(t, len(x.Groups()), MostGroups)
+	assert.Len(t, x.Rows(0), MostRows)
+	assert.False(t, x.Add(Record{Op: AllReduce, Group: 2}), "of one that had to make room: it is of no other")
+	recent := x.Recent(2)
+	assert.Equal(t, strconv.Itoa(3*MostGroups-1), recent[1].Of.Name)
+
+	// One that is made anew goes on.
+	last := Group{strconv.Itoa(3*MostGroups - 1), 2, "torch hooks"}
+	number, err := x.Group(last)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3*MostGroups+1, number)
+	for i := range MostGroups {
+		if _, err = x.Group(Group{"stays", uint64(i + 1), ""}); err != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, err, ErrTooManyGroups)
+	assert.Equal(t, last, *x.Named(number))
 }
 
 // What a broken caller says neither runs over nor lasts.

@@ -2,6 +2,7 @@ package collective
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,12 +15,13 @@ const (
 	MostRows      = 128
 	MostRecent    = 256
 	mostDurations = 512 // of a row
+	mostNumber    = 1<<31 - 1
 	// Window is how far back quantiles look.
 	Window = 60 * time.Second
 )
 
 // ErrTooManyGroups means that MostGroups are named.
-var ErrTooManyGroups = errors.New("collective: 1024 groups are named, which is the most that are told apart")
+var ErrTooManyGroups = errors.New("collective: 1024 groups are named and have not ended, which is the most that are told apart")
 
 // Group is a set of ranks.
 type Group struct {
@@ -30,16 +32,25 @@ type Group struct {
 
 // Table keeps account of collectives. Not safe for concurrent use.
 type Table struct {
-	groups   []Group
+	groups   map[uint32]*Group // by number: each is given once, so that a record which is late is of no other group
 	numbers  map[Group]uint32
-	rows     []*row // in the order in which they came up
+	last     uint32          // number that was given
+	gone     map[uint32]bool // groups that have ended: they are known until others need the room
+	rows     []*row          // in the order in which they came up
 	places   map[place]*row
+	listed   uint64
 	unlisted uint64
 	busy     busy
 	dim      busy          // when ends were not watched: busy is not known there, and has all of it
 	since    time.Duration // busy and dim are whole from here on
-	recent   []Record      // a ring of the newest
+	recent   []Recent      // a ring of the newest
 	next     int           // in recent, once it is full
+}
+
+// Recent is a record with its group.
+type Recent struct {
+	Record
+	Of *Group
 }
 
 // place is what a row is of.
@@ -51,6 +62,7 @@ type place struct {
 
 type row struct {
 	Row
+	place   place
 	ended   []ended // of the window, oldest first
 	changed bool
 }
@@ -81,31 +93,69 @@ type Row struct {
 const Unmoved = -1.0
 
 // NewTable returns an empty table.
-func NewTable() *Table { return &Table{numbers: make(map[Group]uint32), places: make(map[place]*row)} }
+func NewTable() *Table {
+	return &Table{groups: make(map[uint32]*Group), numbers: make(map[Group]uint32), gone: make(map[uint32]bool),
+		places: make(map[place]*row)}
+}
 
 // Group is the number of a group, the same one for the same group.
 // Errors: ErrTooManyGroups.
 func (t *Table) Group(g Group) (uint32, error) {
 	if number, found := t.numbers[g]; found {
+		delete(t.gone, number)
 		return number, nil
 	}
-	if len(t.groups) >= MostGroups {
+	if len(t.groups) >= MostGroups && !t.evict() || t.last == mostNumber {
 		return 0, ErrTooManyGroups
 	}
-	t.groups = append(t.groups, g)
-	t.numbers[g] = uint32(len(t.groups))
-	return uint32(len(t.groups)), nil
+	t.last++
+	t.groups[t.last], t.numbers[g] = &g, t.last
+	return t.last, nil
 }
 
-// Groups are those named, by number less 1. Not to be changed.
-func (t *Table) Groups() []Group { return t.groups }
+// End says that a group is no more: it makes room where that is needed. Until then its records are taken in.
+func (t *Table) End(g Group) {
+	if number, found := t.numbers[g]; found {
+		t.gone[number] = true
+	}
+}
 
-// Unlisted is how many records found no row: there are MostRows already.
+// evict forgets the oldest of the groups that have ended; ok is false where none has.
+func (t *Table) evict() (ok bool) {
+	if len(t.gone) == 0 {
+		return false
+	}
+	number := slices.Min(slices.Collect(maps.Keys(t.gone)))
+	delete(t.numbers, *t.groups[number])
+	delete(t.groups, number)
+	delete(t.gone, number)
+	return true
+}
+
+// isGone tells whether a group has ended.
+func (t *Table) isGone(number uint32) bool { return t.gone[number] || t.groups[number] == nil }
+
+// Groups are those named, in the order in which they were.
+func (t *Table) Groups() (groups []*Group) {
+	for _, number := range slices.Sorted(maps.Keys(t.groups)) {
+		groups = append(groups, t.groups[number])
+	}
+	return groups
+}
+
+// Named is the group of a number, nil where there is none.
+func (t *Table) Named(number uint32) *Group { return t.groups[number] }
+
+// Listed is how many records found a row, also one that had to make room since. It never decreases.
+func (t *Table) Listed() uint64 { return t.listed }
+
+// Unlisted is how many records found no row: there are MostRows already, of groups that there still are.
 func (t *Table) Unlisted() uint64 { return t.unlisted }
 
 // Add takes a record in; ok is false for one of a group that was not named.
 func (t *Table) Add(r Record) (ok bool) {
-	if r.Group == 0 || int(r.Group) > len(t.groups) {
+	group := t.groups[r.Group]
+	if group == nil {
 		return false
 	}
 	known, timed := r.Ended(), r.Timed()
@@ -113,9 +163,9 @@ func (t *Table) Add(r Record) (ok bool) {
 		r.Duration, r.DurationError = Unknown, Unknown
 	}
 	if len(t.recent) < MostRecent {
-		t.recent = append(t.recent, r)
+		t.recent = append(t.recent, Recent{r, group})
 	} else {
-		t.recent[t.next] = r
+		t.recent[t.next] = Recent{r, group}
 		t.next = (t.next + 1) % MostRecent
 	}
 	switch end := r.Enter + r.Duration; {
@@ -132,6 +182,7 @@ func (t *Table) Add(r Record) (ok bool) {
 		return true
 	}
 	of.Count++
+	t.listed++
 	if sum := of.Bytes + r.Bytes; sum >= of.Bytes {
 		of.Bytes = sum // and not where it runs over: totals never go back
 	}
@@ -152,12 +203,23 @@ func (t *Table) Add(r Record) (ok bool) {
 
 func (t *Table) row(p place) *row {
 	of := t.places[p]
-	if of == nil && len(t.rows) < MostRows {
-		of = &row{Row: Row{Op: p.op, Group: &t.groups[p.group-1], Bucket: p.bucket, AlgBW: Unmoved, BusBW: Unmoved}}
+	if of == nil && (len(t.rows) < MostRows || t.evictRow()) {
+		of = &row{place: p, Row: Row{Op: p.op, Group: t.groups[p.group], Bucket: p.bucket, AlgBW: Unmoved, BusBW: Unmoved}}
 		t.rows = append(t.rows, of)
 		t.places[p] = of
 	}
 	return of
+}
+
+// evictRow drops the first row of a group that has ended; ok is false where there is none.
+func (t *Table) evictRow() (ok bool) {
+	at := slices.IndexFunc(t.rows, func(r *row) bool { return t.isGone(r.place.group) })
+	if at < 0 {
+		return false
+	}
+	delete(t.places, t.rows[at].place)
+	t.rows = slices.Delete(t.rows, at, at+1)
+	return true
 }
 
 // Rows are all rows as they are now, in the order in which they came up. The slice is the caller's.
@@ -218,9 +280,9 @@ func (r *row) summarise(seconds []float64) {
 }
 
 // Recent are the newest records, oldest first, at most so many. The slice is the caller's.
-func (t *Table) Recent(most int) []Record {
+func (t *Table) Recent(most int) []Recent {
 	most = min(most, len(t.recent))
-	records := make([]Record, 0, most)
+	records := make([]Recent, 0, most)
 	for i := len(t.recent) - most; i < len(t.recent); i++ {
 		records = append(records, t.recent[(t.next+i)%len(t.recent)])
 	}

@@ -55,6 +55,7 @@ func newCollectives(m *Monitor) *collectives { return &collectives{m: m, table: 
 // groupRequest is what the caller of netmon_collective_group says.
 type groupRequest struct {
 	group  collective.Group
+	ended  bool
 	unseen string
 }
 
@@ -88,6 +89,10 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 		"name":   word(&g.group.Name, mostGroupName),
 		"source": word(&g.group.Source, mostSourceName),
 		"unseen": word(&g.unseen, mostUnseenBytes),
+		"ended": func(key string, value []byte) (err error) {
+			g.ended, err = d.boolean(key, value)
+			return err
+		},
 		"size": func(key string, value []byte) error {
 			number, err := d.integer(key, value, 1, 1<<31-1)
 			if err == nil {
@@ -101,6 +106,9 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 	}
 	if err == nil && g.group.Name == "" && g.group.Size != 0 {
 		err = d.fail("name", "is missing; a size is of a group")
+	}
+	if err == nil && g.group.Name == "" && g.ended {
+		err = d.fail("name", "is missing; it is a group that ends")
 	}
 	return g, err
 }
@@ -122,7 +130,12 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if request.ended {
+		c.table.End(request.group)
+		return 0, nil
+	}
 	if request.group.Name != "" {
+		c.drain() // its room may be that of a group whose records wait
 		if number, err = c.table.Group(request.group); err != nil {
 			return 0, err
 		}
@@ -178,7 +191,7 @@ func (c *collectives) drain() {
 				c.dropped++
 				continue
 			}
-			c.marks.add(&c.room[i], &c.table.Groups()[c.room[i].Group-1])
+			c.marks.add(&c.room[i], c.table.Named(c.room[i].Group))
 		}
 		if got < len(c.room) {
 			return
@@ -256,9 +269,7 @@ func (c *collectives) pendingCount() uint64 {
 }
 
 // isNamed tells whether a number is that of a group. The caller holds the lock.
-func (c *collectives) isNamed(group uint32) bool {
-	return group != 0 && int(group) <= len(c.table.Groups())
-}
+func (c *collectives) isNamed(group uint32) bool { return c.table.Named(group) != nil }
 
 func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
 	oldest, count, why := c.pending()
@@ -269,7 +280,7 @@ func (c *collectives) fillPending(d *document, now time.Duration) (bytes int) {
 	if oldest.Sequence == collective.NoSequence {
 		d.lack("collective_pending.sequence", "it has no number that ranks share")
 	}
-	group := c.table.Groups()[oldest.Group-1]
+	group := c.table.Named(oldest.Group)
 	d.CollectivePending = &sample.CollectivePending{
 		Op: oldest.Op.String(), Group: group.Name, GroupSize: group.Size, Bytes: oldest.Bytes, Sequence: knownSequence(oldest.Sequence),
 		Seconds: units.Seconds(max(now-oldest.Enter, 0)), Count: uint64(count),
@@ -380,12 +391,11 @@ func (m *Monitor) recentCollectives(most int) sample.Collectives {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drain()
-	groups := c.table.Groups()
-	for _, g := range groups {
+	for _, g := range c.table.Groups() {
 		answer.Groups = append(answer.Groups, sample.CollectiveGroup{Name: g.Name, Size: g.Size, Source: g.Source})
 	}
 	for _, r := range c.table.Recent(most) {
-		g := groups[r.Group-1]
+		g := r.Of
 		row := sample.CollectiveRecord{
 			Op: r.Op.String(), Group: g.Name, GroupSize: g.Size, Bytes: r.Bytes, EnterSeconds: units.Seconds(r.Enter), End: r.End.String(),
 			DurationSeconds: knownSeconds(r.Duration), DurationErrorSeconds: knownSeconds(r.DurationError),

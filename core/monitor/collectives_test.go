@@ -3,6 +3,7 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,28 @@ func now(t *testing.T, m *Monitor) *sample.Sample {
 	var s sample.Sample
 	require.NoError(t, json.Unmarshal(text.Bytes(), &s))
 	return &s
+}
+
+// Groups come and go: the total of a digest and the groups that there are stay right.
+func TestCollectives_groupsThatEnd(t *testing.T) {
+	var w waiting
+	m, clock := watched(t, `{"sources": ["collectives"]}`, &w)
+	for i := range uint64(2 * collective.MostGroups) {
+		number, err := m.CollectiveGroup(fmt.Appendf(nil, `{"name": "g%d", "size": 2}`, i))
+		require.NoError(t, err)
+		w.put(collective.Record{Op: collective.AllReduce, Group: number, End: collective.EndExact, Bytes: 4, Enter: clock.Monotonic(), Duration: 1})
+		number, err = m.CollectiveGroup(fmt.Appendf(nil, `{"name": "g%d", "size": 2, "ended": true}`, i))
+		require.NoError(t, err)
+		assert.Zero(t, number)
+	}
+	clock.Advance(time.Second)
+	m.Tick()
+	assert.EqualValues(t, 2*collective.MostGroups, digest(t, m).CollectivesTotal)
+	s := now(t, m)
+	assert.Len(t, s.Collectives, collective.MostRows)
+	assert.Zero(t, s.Self.CollectivesDroppedTotal)
+	_, err := m.CollectiveGroup([]byte(`{"ended": true}`))
+	assert.ErrorContains(t, err, "it is a group that ends")
 }
 
 // Before somebody watched there was no time without collectives: it is not known what there was.
@@ -243,7 +266,7 @@ func TestCollectives_badGroups(t *testing.T) {
 		`{"name": "g", "size": 0}`: "from 1 to",
 		`{"name": "", "size": 2}`:  `"name" is empty`,
 		`{"name": 3, "size": 2}`:   "must be a string",
-		`{"groups": 1}`:            "the keys are name, size, source, unseen",
+		`{"groups": 1}`:            "the keys are ended, name, size, source, unseen",
 		`[]`:                       "must be a JSON object such as",
 		`{"source": "` + strings.Repeat("x", 65) + `"}`: "at most 64",
 	} {

@@ -350,7 +350,10 @@ func digestCollectives(d *cluster.Digest, window []*sample.Sample) {
 	for i := range newest.Collectives {
 		c := &newest.Collectives[i]
 		total += c.Count
-		inWindow := c.BytesTotal - before[of(c)]
+		inWindow := c.BytesTotal
+		if was := before[of(c)]; was <= inWindow { // else the row is a new one of the same group
+			inWindow -= was
+		}
 		bytes += inWindow
 		if inWindow > most && c.BusBWBytesPerSecond != nil {
 			most, d.BusBW = inWindow, *c.BusBWBytesPerSecond
@@ -442,6 +445,9 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 		return
 	}
 	c.drain()
+	if d.CollectivesTotal != cluster.None {
+		d.CollectivesTotal = c.table.Listed() // rows of groups that have ended may be gone
+	}
 	pending := end
 	d.Marks = c.marks.choose(now, interval)
 	d.PendingCount = c.pendingCount()

@@ -462,7 +462,7 @@ def _unknown(sample: Sample) -> Iterable[str]:
         section, _, field = name.partition(".")
         # Why there are no totals the network's own line says.
         shown = section in _SHOWN and name != "totals" and (not field or field in _SHOWN[section].split())
-        if shown and reason not in ("not measured by this version", "not in sources"):
+        if shown and reason != "not in sources":
             names.setdefault(reason, []).append(name)
     for reason, about in names.items():
         yield _wrapped(f"{', '.join(about)}: {printable(reason)}", "  ", "    ")

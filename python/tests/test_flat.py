@@ -137,8 +137,9 @@ def phase(name: str, count: int, seconds: float, received: int | None, sent: int
 
 def test_phases_that_this_process_names():
     job = Job(node("a"))
+    job.phases = (phase("before", 1, 1.0, 1, 1, None),)
     values = FlatValues(job)  # type: ignore[arg-type]
-    job.phases = (phase("sync", 1, 2.0, 10, 500, 0.5), phase("never", 0, 0.0, None, None, None))
+    job.phases = (*job.phases, phase("sync", 1, 2.0, 10, 500, 0.5), phase("never", 0, 0.0, None, None, None))
     at_1 = values.at(1)
     assert {name: value for name, value in at_1.items() if "/phase/" in name} == {
         "network/phase/sync/seconds": 2,

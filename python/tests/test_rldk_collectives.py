@@ -10,6 +10,7 @@ import pytest
 from rldk_support import answer, run
 
 from netmon._types import Collective
+from netmon.integrations.rldk import _collectives, _diagnostics
 
 SEEN = Collective(
     op="all_reduce",
@@ -52,8 +53,6 @@ rows = wait_for(rows, "the collectives")
 
 
 def seen(*rows: Collective, reason: str = "nobody records them") -> dict[str, Any]:
-    from netmon.integrations.rldk import _collectives
-
     class Sample:
         collectives = rows or None
         monotonic_seconds = 1.0
@@ -79,6 +78,18 @@ def test_the_size_that_moves_most_is_the_one_that_is_shown() -> None:
     # Of the others nothing has ended, or nothing in the last 60 s.
     unfinished = replace(SEEN, bytes_total=1 << 40, p50_seconds=None, algbw_bytes_per_second=None, duration_count=0)
     assert seen(SEEN, unfinished)["allreduce"].speed.value == 160_000.0
+
+
+def test_small_messages_tell_nothing_of_bandwidth() -> None:
+    tiny = replace(SEEN, size_bucket_bytes=8, bytes_total=80, algbw_bytes_per_second=5e4, p50_seconds=0.0002)
+    found = seen(tiny)["allreduce"]
+    assert found.speed == "the job's all_reduce moves 8 bytes at a time, which tells nothing of bandwidth"
+    assert (found.seconds.value, found.size_bytes) == (0.0002, 8)
+    many = replace(tiny, count=10**9, bytes_total=8 * 10**9)
+    assert seen(many, SEEN)["allreduce"].speed.value == 160_000.0
+    test = _diagnostics._collective_test(found)
+    assert dict(test) == {"time_ms": 0.2, "tensor_size_mb": 8 / 2**20, "bandwidth_mbps": 0.0, "error": found.speed}
+    assert test.unmeasured == ("bandwidth_mbps",)
 
 
 def test_what_was_not_seen_has_a_reason() -> None:

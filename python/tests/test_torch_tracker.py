@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -552,3 +555,38 @@ def test_the_table_is_bounded(clock: Clock) -> None:
         call((OP["all_reduce"], 0, 4096, 0, 1, 1, None), 10**7 + i)
     (_, recent), *_ = [kind for key, kind in clock.tracker._kinds.items() if key[1] == 0]
     assert len(recent) == _tracker._MOST_RECENT
+
+
+GROUPS = """
+import json
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed import fake_pg  # the backend "fake"
+import netmon
+from netmon.integrations.torch import attach
+
+dist.init_process_group("fake", store=dist.HashStore(), rank=0, world_size=2)
+with netmon.Monitor(interval=60, cluster=False) as monitor, attach(monitor, cluster=False) as handle:
+    for _ in range(1100):
+        group = dist.new_group([0, 1])
+        name = group.group_name
+        dist.all_reduce(torch.ones(4), group=group)
+        dist.destroy_process_group(group)
+        del group
+    dist.all_reduce(torch.ones(4))
+    handle.flush()
+    recent = json.loads(monitor._query({"view": "collectives"}))["recent"][-2:]
+    cost = monitor.sample().self
+    said = [cost.collectives_dropped_total, cost.collectives_unlisted_total, handle.problem, handle._sink._alike]
+dist.destroy_process_group()
+print(json.dumps([name, [record["group"] for record in recent], said]))
+"""
+
+
+def test_a_job_that_makes_and_destroys_groups_for_days() -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", GROUPS], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    name, groups, said = json.loads(done.stdout)
+    assert groups == [name, "default_pg"], "the last is told from all before"
+    assert said == [0, 0, None, True]

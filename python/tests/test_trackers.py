@@ -229,6 +229,14 @@ def test_a_closed_monitor_has_no_values_and_is_no_warning(monitor, caplog, monke
     assert not caplog.records
 
 
+def test_a_monitor_that_is_closed_already_raises_nothing():
+    with netmon.Monitor(cluster=False) as monitor:
+        pass
+    with trackers.Logger(monitor) as logger:
+        assert logger.values(1) == {}
+        assert logger.problem == "the monitor was closed"
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_logs_nothing(monitor):
     writer = Writer()

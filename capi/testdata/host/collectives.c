@@ -82,7 +82,7 @@ static void case_arguments(int count, char **words) {
   const struct {
     uint32_t size, op, group, end;
   } bad[] = {{0, 1, 1, 1},  {8, 1, 1, 1},           {55, 1, 1, 1},          {60, 1, 1, 1},
-             {56, 0, 1, 1}, {56, 13, 1, 1},         {56, 1, 0, 1},          {56, 1, 1025, 1},
+             {56, 0, 1, 1}, {56, 13, 1, 1},         {56, 1, 0, 1},          {56, 1, 1u << 31, 1},
              {56, 1, 1, 5}, {56, UINT32_MAX, 1, 1}, {56, 1, 1, UINT32_MAX}, {56, 1, UINT32_MAX, 1}};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     netmon_collective wrong = r;
@@ -206,7 +206,7 @@ static void case_pending(int count, char **words) {
     uint32_t size, op, group;
     uint64_t enter_ns;
   } bad[] = {{48, 1, 1, 5}, {60, 1, 1, 5},    {56, 0, 1, 5},         {56, 13, 1, 5},
-             {56, 1, 0, 5}, {56, 1, 1025, 5}, {56, 1, 1, UINT64_MAX}};
+             {56, 1, 0, 5}, {56, 1, 1u << 31, 5}, {56, 1, 1, UINT64_MAX}};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     netmon_collective wrong = r;
     wrong.struct_size = bad[i].size, wrong.op = bad[i].op, wrong.group = bad[i].group, wrong.enter_ns = bad[i].enter_ns;

@@ -5,12 +5,14 @@ Those of the whole job where its view is there, else this node's. What was not m
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median, median_high
 from typing import TYPE_CHECKING, Any
 
+from .._errors import Error
 from ._phases import Account
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .._types import Finding, Phase, Sample, Snapshot
     from ._phases import Phases
 
+PHASE = "network/phase/"  # what the keys of phases begin with
 _CLEAN = "network_clean"
 # A view that is older, and that no newer one follows, says nothing of now.
 _STALE_SECONDS = 15.0
@@ -83,7 +86,7 @@ class FlatValues:
                 parts, self._parts = self._parts, {}
                 found = dict(self._newest)
                 for name, account in parts.items():
-                    found |= {f"network/phase/{name}/{key}": value for key, value in _of_phase(account).items()}
+                    found |= {f"{PHASE}{name}/{key}": value for key, value in _of_phase(account).items()}
                 self._step = step
                 self._values = {name: float(value) for name, value in found.items() if value is not None}
             return dict(self._values)
@@ -107,14 +110,18 @@ class _Own:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._lock = threading.Lock()
-        self._seen: dict[str, Account] | None = None
+        self._seen: dict[str, Account] = {}
+        with contextlib.suppress(Error):  # what was before is none of its steps'
+            self._seen = self._now()
+
+    def _now(self) -> dict[str, Account]:
+        return {row.name: _account(row) for row in self._monitor.sample().phases or ()}
 
     def step(self) -> dict[str, Account]:
         """Return what is new since the last call."""
         with self._lock:
-            rows = self._monitor.sample().phases or ()
-            now = {row.name: _account(row) for row in rows}
-            before, self._seen = self._seen or {}, now
+            now = self._now()
+            before, self._seen = self._seen, now
         new = {name: account.since(before.get(name, Account())) for name, account in now.items()}
         return {name: _with_ratio(account) for name, account in new.items() if account.count > 0}
 

@@ -14,6 +14,8 @@ from ._reach import Value
 OPS = {"allreduce": "all_reduce", "broadcast": "broadcast", "gather": "all_gather", "scatter": "scatter"}
 SPEED = "collectives.algbw_bytes_per_second"
 SECONDS = "collectives.p50_seconds"
+# Smaller ones show how long a message takes, whatever the link can carry; rldk's own tests move 40 kB and 4 MB.
+SMALLEST_BYTES = 32_768
 _TIME_THEM = "netmon.integrations.rldk.time_collectives() times the job's own"
 
 
@@ -21,12 +23,12 @@ class Seen(NamedTuple):
     """What is known of the job's collectives of one operation, of the size that moved most.
 
     Attributes:
-        speed: Mbps of algbw, as rldk counts: S / t.
+        speed: Mbps of algbw, as rldk counts: S / t; why there is none, where all are too small for one.
         seconds: the median duration of the last 60 s, waiting for the last rank included.
         size_bytes: the mean of S, the whole array.
     """
 
-    speed: Value
+    speed: Value | str
     seconds: Value
     size_bytes: float
 
@@ -43,12 +45,14 @@ def _seen(op: str, rows: tuple[Collective, ...], measured_at: float) -> Seen | s
     known = [row for row in rows if row.op == op and row.p50_seconds is not None and row.algbw_bytes_per_second is not None]
     if not known:
         return f"the job ran no {op} whose duration is known in the last 60 s"
-    row = max(known, key=lambda row: row.bytes_total)
+    row = max(known, key=lambda row: (row.bytes_total / row.count >= SMALLEST_BYTES, row.bytes_total))
     size = row.bytes_total / row.count
     ranks = f"{row.group_size} rank" + ("s" if row.group_size != 1 else "")
     target = f"{op} of {row.group}, {ranks}, {size:.0f} bytes"
-    speed = _units.mbps(row.algbw_bytes_per_second or 0.0)
-    return Seen(Value(speed, SPEED, target, measured_at), Value(row.p50_seconds or 0.0, SECONDS, target, measured_at), size)
+    seconds = Value(row.p50_seconds or 0.0, SECONDS, target, measured_at)
+    if size < SMALLEST_BYTES:
+        return Seen(f"the job's {op} moves {size:.0f} bytes at a time, which tells nothing of bandwidth", seconds, size)
+    return Seen(Value(_units.mbps(row.algbw_bytes_per_second or 0.0), SPEED, target, measured_at), seconds, size)
 
 
 def time_collectives() -> Attachment | None:

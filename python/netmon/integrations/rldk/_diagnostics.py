@@ -306,13 +306,13 @@ def _collective_test(seen: _collectives.Seen | str) -> Measured:
         error = f"{NO_COLLECTIVES}; {seen}"
         test = Measured(time_ms=0.0, tensor_size_mb=0.0, bandwidth_mbps=0.0, error=error)
         return test.beside(dict.fromkeys(("time_ms", "tensor_size_mb", "bandwidth_mbps"), error))
-    found = {
-        "time_ms": _units.milliseconds(seen.seconds.value),
-        "tensor_size_mb": _units.mebibytes(seen.size_bytes),
-        "bandwidth_mbps": seen.speed.value,
-    }
-    age = max(0.0, time.monotonic() - seen.speed.measured_at)
-    return Measured(found).beside(sources=dict.fromkeys(found, Source(seen.speed.source, seen.speed.target, age)))
+    values = {"time_ms": _units.milliseconds(seen.seconds.value), "tensor_size_mb": _units.mebibytes(seen.size_bytes)}
+    age = max(0.0, time.monotonic() - seen.seconds.measured_at)
+    sources = dict.fromkeys(values, Source(seen.seconds.source, seen.seconds.target, age))
+    if isinstance(seen.speed, str):
+        return Measured(values, bandwidth_mbps=0.0, error=seen.speed).beside({"bandwidth_mbps": seen.speed}, sources)
+    sources["bandwidth_mbps"] = Source(seen.speed.source, seen.speed.target, age)
+    return Measured(values, bandwidth_mbps=seen.speed.value).beside(sources=sources)
 
 
 def _no_test(error: str) -> Measured:

@@ -41,7 +41,7 @@ class Hooks:
                 self._table[value.value] = OP[op], made_of
         # The same id would silently replace somebody else's hook.
         self._id = random.SystemRandom().getrandbits(62)
-        self._hooked: dict[int, weakref.ref[Any]] = {}
+        self._hooked: dict[int, tuple[weakref.ref[Any], int]] = {}  # by id: groups and their numbers
         self._home = threading.get_ident()
         self._foreign: set[int] = set()  # other threads that have called a collective
         self._register: Any = None  # as it was, and ours
@@ -78,7 +78,7 @@ class Hooks:
         why = why_not({self._home, *self._foreign})
         if why is not None:
             return f"hooks of process groups stay, and do nothing: {why}"
-        for reference in self._hooked.values():
+        for reference, _ in self._hooked.values():
             group = reference()
             if group is not None:
                 group.unregister_pre_hook(self._id)
@@ -98,19 +98,26 @@ class Hooks:
             c10d._register_process_group = self._register
         self._register = self._ours = None
 
+    def _gone(self) -> set[int]:
+        """Forget groups that are no more, and return the numbers that no other has."""
+        gone = {key: number for key, (reference, number) in list(self._hooked.items()) if reference() is None}
+        for key in gone:
+            self._hooked.pop(key, None)
+        return set(gone.values()).difference(number for _, number in list(self._hooked.values()))
+
     def _hook(self, group: Any) -> None:
         try:
             key = id(group)
             known = self._hooked.get(key)
-            if known is not None and known() is group:
+            if known is not None and known[0]() is group:
                 return
-            number = self._tracker.group(name_of(group), group.size()) if is_the_jobs(group) else 0
+            name, size = name_of(group), group.size()
+            self._tracker.ended(self._gone(), but=(name, size))
+            number = self._tracker.group(name, size) if is_the_jobs(group) else 0
             if number == 0:
                 return
-            for gone in [other for other, reference in self._hooked.items() if reference() is None]:
-                del self._hooked[gone]
-            pre, post = self._pair(number, group.size(), starter(group, self._graphs))
-            self._hooked[key] = weakref.ref(group)
+            pre, post = self._pair(number, size, starter(group, self._graphs))
+            self._hooked[key] = weakref.ref(group), number
             group.register_pre_hook(self._id, pre)
             group.register_post_hook(self._id, post)
         except Exception as error:  # noqa: BLE001  (a guest does not raise into the job)

@@ -32,6 +32,14 @@ class _Group:
         self.sequence = itertools.count().__next__
 
 
+def _gone(groups: dict[int, _Group]) -> set[int]:
+    """Forget groups that are no more, and return the numbers that no other has."""
+    gone = {key: known.number for key, known in list(groups.items()) if known.reference() is None}
+    for key in gone:
+        groups.pop(key, None)
+    return set(gone.values()).difference(known.number for known in list(groups.values()))
+
+
 class Operators:
     """Kernels at the dispatch key BackendSelect of c10d's operators, which every collective passes on its way to the backend.
 
@@ -105,8 +113,7 @@ class Operators:
                     unboxed = group_of(arguments[group_place])
                     group = groups.get(id(unboxed))
                     if group is None or group.reference() is not unboxed:
-                        for gone in [other for other, known in list(groups.items()) if known.reference() is None]:
-                            groups.pop(gone, None)
+                        tracker.ended(_gone(groups), but=(name_of(unboxed), unboxed.size()))
                         group = groups[id(unboxed)] = _Group(unboxed, tracker, graphs)
                     tensors: Any = () if made_of == NONE else (arguments[place],) if one else arguments[place]
                     try:

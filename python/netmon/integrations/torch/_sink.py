@@ -58,7 +58,7 @@ class Sink:
             raise error_for(status, sentence)
         return number.value
 
-    def name_groups(self, groups: Sequence[tuple[str, int]]) -> None:
+    def name_groups(self, groups: Sequence[tuple[str, int] | None]) -> None:
         """Have the monitor know the groups it does not know yet.
 
         Raises:
@@ -66,9 +66,9 @@ class Sink:
         """
         failure: Error | None = None
         while len(self._numbers) <= len(groups):
-            name, size = groups[len(self._numbers) - 1]
+            group = groups[len(self._numbers) - 1]
             try:
-                number = self._name({"name": _cut(name) or "unnamed", "size": size, "source": self._source})
+                number = 0 if group is None else self._name(self._described(*group))
             except Error as error:
                 failure, number = error, 0
                 self._gone = isinstance(error, (ClosedError, ForkedProcessError))
@@ -76,6 +76,18 @@ class Sink:
             self._numbers.append(number)
         if failure is not None:
             raise failure
+
+    def _described(self, name: str, size: int) -> dict[str, Any]:
+        return {"name": _cut(name) or "unnamed", "size": size, "source": self._source}
+
+    def end_group(self, number: int, name: str, size: int) -> None:
+        """Have the monitor know that a group has ended. Records of it that are late are still its own.
+
+        Raises:
+            Error: it does not take that.
+        """
+        if number < len(self._numbers) and self._numbers[number] != 0:
+            self._name({**self._described(name, size), "ended": True})
 
     def take(self, batch: bytes, count: int) -> bool:
         """Hand over records; False: the monitor takes no more."""

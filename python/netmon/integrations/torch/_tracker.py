@@ -12,7 +12,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -89,7 +89,7 @@ class Tracker:
         self.waiting: dict[Any, Call] = {}  # those that a thread is waiting for in Python, by their Work
         self.packed: list[bytes] = []
         self.sinks: list[Sink] = []
-        self.groups: list[tuple[str, int]] = []
+        self.groups: list[tuple[str, int] | None] = []  # by number less 1; None: it has ended, and its number is not used again
         self.problem: str | None = None  # the newest thing that went wrong
         self.looked = 0  # when the thread looked last
         self.dozing = False  # it will not look soon
@@ -154,7 +154,7 @@ class Tracker:
         """Return the number of a group; 0 where there are too many."""
         with self._naming:
             number = self._numbers.get((name, size), 0)
-            if number == 0 and len(self.groups) < MOST_GROUPS:
+            if number == 0 and len(self._numbers) < MOST_GROUPS:
                 self.groups.append((name, size))
                 for sink in list(self.sinks):
                     with self._noting():
@@ -163,6 +163,19 @@ class Tracker:
         if number == 0:
             self.problem = f"collectives of {name} are not seen: there are more than {MOST_GROUPS} groups"
         return number
+
+    def ended(self, numbers: Iterable[int], but: tuple[str, int]) -> None:
+        """Make room: the job has no such groups any more, unless it is about to have one of that name and size again."""
+        with self._naming:
+            for number in numbers:
+                group = self.groups[number - 1] if number > 0 else None
+                if group is None or group == but:
+                    continue
+                self.groups[number - 1] = None
+                del self._numbers[group]
+                for sink in list(self.sinks):
+                    with self._noting():
+                        sink.end_group(number, *group)
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
