@@ -53,11 +53,8 @@ class Ray:
     def get_job_id(self) -> str:
         return "01"
 
-    def remote(self, **_options: Any) -> Callable[[type[Any]], Any]:
-        def decorate(cls: type[Any]) -> Any:
-            return _Class(self, cls)
-
-        return decorate
+    def remote(self, cls: type[Any]) -> Any:
+        return _Class(self, cls)
 
 
 class _Class:
@@ -67,6 +64,7 @@ class _Class:
     @wrap_auto_init
     def _remote(self, args: tuple[()], kwargs: dict[str, Any], **options: Any) -> Any:
         self.ray._check()
+        assert options.get("num_cpus") == 0, "else it waits for a processor that the job has reserved"
         return _Handle(self.ray, self.cls())
 
 

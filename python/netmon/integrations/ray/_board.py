@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from importlib import import_module
 from typing import Any
 
 from ..._cluster import Abandoned, BoardError
@@ -19,6 +20,8 @@ from ..._cluster import Abandoned, BoardError
 _NAME = "netmon-cluster"
 _SLICE_SECONDS = 0.05
 _FORGET_SECONDS = 7200.0  # a process that was not heard of for two of the longest intervals has ended without a word
+# Where a job's runtime environment has it, as OpenRLHF's, each worker of Ray's imports torch. The actor has no use for it.
+_TORCH_VARIABLE = "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS"
 _LOST_SECONDS = 60.0  # an actor that does not answer for so long is given up
 
 
@@ -107,9 +110,11 @@ class RayBoard:
 
     def open(self) -> None:
         """Find the actor, or make it."""
-        board = self._ray.remote(num_cpus=0, max_restarts=0)(_actor_class())
         # get_if_exists: whoever else makes it at this moment, there is one.
-        self._actor = self._safely(_remote, board, name=_NAME, get_if_exists=True)
+        options: dict[str, Any] = {"name": _NAME, "get_if_exists": True, "num_cpus": 0, "max_restarts": 0}
+        if _TORCH_VARIABLE in os.environ:
+            options["runtime_env"] = import_module("ray.runtime_env").RuntimeEnv(env_vars={_TORCH_VARIABLE: "0"})
+        self._actor = self._safely(_remote, self._ray.remote(_actor_class()), **options)
         self.number = int(self._call("join", self._process))
 
     def _safely(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
