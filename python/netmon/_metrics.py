@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from . import _node
+
 if TYPE_CHECKING:
     from ._cluster_types import ClusterView
     from ._monitor import Monitor
@@ -468,7 +470,7 @@ def read(
 
     Args:
         monitor: who measures.
-        node: whether the values of the whole node are wanted; None: where this is the node's first rank, or no rank is known.
+        node: whether the values of the whole node are wanted; None: where this is the process of the node that tells them.
         peers: whether connections are told peer by peer.
         labels: further labels of all values.
 
@@ -478,7 +480,7 @@ def read(
     sample = monitor.sample()
     job = sample.job
     if node is None:
-        node = job is None or not job.local_rank
+        node = _node.tells(monitor, job)
     of_node = _labels({**(labels or {}), "node": sample.host.hostname})
     of_process = of_node if job is None else _labels({**of_node, "rank": job.rank})
     families = [

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import exported
 import pytest
 
 import netmon
-from netmon import _metrics, _shared, _training
+from netmon import _metrics, _node, _shared, _training
 from netmon.integrations import prometheus
 
 client = pytest.importorskip("prometheus_client")
@@ -186,6 +187,50 @@ def test_of_a_node_only_its_first_rank_tells():
         assert "netmon_transport_bytes_total" in names
         forced = {name for name, _ in parsed(monitor.prometheus(node=not of_node))[0]}
         assert ("netmon_receive_bytes_total" in forced) is not of_node
+
+
+RANKS = """
+import multiprocessing, sys, netmon
+
+def rank(job, answers, end):
+    with netmon.Monitor(cluster=False, **job) as monitor:
+        answers.put("netmon_receive_bytes_total{" in monitor.prometheus())
+        end.wait()
+
+if __name__ == "__main__":
+    jobs = [{}] * 3 if sys.argv[1] == "arguments" else [{"job": {"rank": n, "world_size": 3}} for n in range(3)]
+    context = multiprocessing.get_context("spawn")
+    answers, end = context.Queue(), context.Event()
+    ranks = [context.Process(target=rank, args=(job, answers, end)) for job in jobs]
+    for one in ranks: one.start()
+    print(sorted(answers.get(timeout=60) for _ in ranks))
+    end.set()
+    for one in ranks: one.join()
+    again = context.Process(target=rank, args=(jobs[2], answers, end))
+    again.start()
+    print(answers.get(timeout=60))
+    again.join()
+"""
+
+
+@pytest.mark.parametrize("form", ["arguments", "ranks"])
+def test_of_ranks_without_a_local_rank_one_tells(form, tmp_path):
+    """As ``torch.multiprocessing.spawn`` starts them: with ranks as arguments, or in the environment, and no LOCAL_RANK."""
+    (tmp_path / "spawn.py").write_text(RANKS)
+    launched = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in launched}
+    command = [sys.executable, str(tmp_path / "spawn.py"), form]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "[False, False, True]\nTrue\n"
+
+
+def test_by_the_view_the_lowest_rank_of_the_node_tells():
+    rows = ((0, "a", "live"), (1, "b", "gone"), (2, "b", "live"), (3, "b", "live"))
+    ranks = [SimpleNamespace(rank=rank, node=node, state=state) for rank, node, state in rows]
+    monitor = SimpleNamespace(_hold=object(), cluster=lambda: SimpleNamespace(ranks=ranks))
+    job = {"local_rank": None, "world_size": 4, "master_address": None}
+    told = [_node.tells(monitor, SimpleNamespace(rank=rank, **job)) for rank in range(4)]  # type: ignore[arg-type]
+    assert told == [True, False, True, False]
 
 
 def test_peers_are_told_only_when_asked_for(everything):
