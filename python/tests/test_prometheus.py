@@ -64,7 +64,7 @@ def test_every_metric_is_there_when_all_is_known(everything):
         assert (kind, text) == ("counter" if metric.is_counter else "gauge", metric.help)
         for name, labels in series:
             if name == metric.name:
-                common = {"node"} if metric.of_node else {"node", "rank"}
+                common = {"node"} if metric.is_of_node(dict(labels)) else {"node", "rank"}
                 assert {label for label, _ in labels} == {*metric.labels, *common}, name
 
 
@@ -187,6 +187,24 @@ def test_of_a_node_only_its_first_rank_tells():
         assert "netmon_transport_bytes_total" in names
         forced = {name for name, _ in parsed(monitor.prometheus(node=not of_node))[0]}
         assert ("netmon_receive_bytes_total" in forced) is not of_node
+
+
+def test_what_is_of_the_node_is_in_a_sum_over_its_ranks_once():
+    """Every rank sees the same interfaces and RDMA ports in its phases; connections are its own."""
+    samples = [exported.known(rank=rank, local_rank=rank, world_size=8) for rank in range(8)]
+    texts = [parsed(exported.Monitor(sample).prometheus())[0] for sample in samples]
+
+    def told(name: str, **labels: str) -> list[float]:
+        return [value for series in texts for value in named(series, name, **labels)]
+
+    transport, phase = samples[0].transport, samples[0].phases[0]
+    assert told("netmon_transport_bytes_total", plane="rdma") == [transport.rdma_bytes_total]
+    assert told("netmon_transport_bytes_total", plane="tcp") == [transport.tcp_bytes_total] * 8
+    assert told("netmon_phase_transport_bytes_total", plane="rdma", phase=phase.name) == [phase.rdma_bytes_total]
+    assert told("netmon_phase_transport_bytes_total", plane="tcp", phase=phase.name) == [phase.tcp_bytes_total] * 8
+    for field in ("receive_bytes_total", "transmit_bytes_total", "segments_sent_total", "segments_retransmitted_total"):
+        assert told(f"netmon_phase_{field}", phase=phase.name) == [getattr(phase, field)], field
+    assert told("netmon_phase_seconds_total", phase=phase.name) == [phase.seconds_total] * 8
 
 
 RANKS = """
