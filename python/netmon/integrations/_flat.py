@@ -6,9 +6,12 @@ Those of the whole job where its view is there, else this node's. What was not m
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from hashlib import blake2s
 from statistics import median, median_high
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ PHASE = "network/phase/"  # what the keys of phases begin with
 _CLEAN = "network_clean"
 # A view that is older, and that no newer one follows, says nothing of now.
 _STALE_SECONDS = 15.0
+_REFUSED = re.compile(r"[^A-Za-z0-9_.\- :/]")  # in names of metrics, by one tracker or another
 _WAYS = ("receive", "transmit")
 _RATES = tuple(f"{way}_bytes_per_second" for way in _WAYS)
 _NODE = (
@@ -36,6 +40,30 @@ _NODE = (
     "drops",
     "errors",
 )  # of a node, beside the whole job
+
+
+@lru_cache(maxsize=1024)
+def _phase_word(name: str) -> str:
+    """Return the name of a phase as all trackers take it: MLflow refuses a whole row for one character."""
+    parts = name.split("/")
+    if _REFUSED.search(name) or any(part in ("", ".", "..") for part in parts):
+        return _replaced(name)
+    return name
+
+
+@lru_cache(maxsize=1024)
+def _node_word(name: str) -> str:
+    """Return the name of a node so; ``host#2`` of the view, where several have a name, is ``host:2``."""
+    host, mark, number = name.rpartition("#")
+    if mark and number.isdecimal() and not _REFUSED.search(host) and not re.search("[/:]", host):
+        return f"{host}:{number}"
+    return _replaced(name) if _REFUSED.search(name) or re.search("[/:]", name) or name in (".", "..") else name
+
+
+def _replaced(name: str) -> str:
+    """Return a name without what is refused, and with a word of its own: no other name becomes the same."""
+    word = blake2s(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{_REFUSED.sub('_', name).replace('/', '_').replace(':', '_')}-{word}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +190,7 @@ class FlatValues:
                 parts, self._parts = self._parts, {}
                 found = {} if self._newest is None else self._at_step(self._newest)
                 for name, account in parts.items():
-                    found |= {f"{PHASE}{name}/{key}": value for key, value in _of_phase(account).items()}
+                    found |= {f"{PHASE}{_phase_word(name)}/{key}": value for key, value in _of_phase(account).items()}
                 self._step = step
                 self._values = {name: float(value) for name, value in found.items() if value is not None}
             return dict(self._values)
@@ -205,7 +233,7 @@ class FlatValues:
         keyed = {f"network/{name}": value for name, value in {**found, **reading.values}.items()}
         if self._nodes:
             for name in reading.live:
-                keyed |= {f"network/node/{name.replace('/', '_')}/{key}": nodes[name].get(key) for key in _NODE}
+                keyed |= {f"network/node/{_node_word(name)}/{key}": nodes[name].get(key) for key in _NODE}
         return keyed
 
 

@@ -150,7 +150,9 @@ import mlflow
 mlflow.set_tracking_uri(f"file:{folder}/mlruns")
 run = mlflow.start_run()
 logger = trackers.MlflowLogger(monitor=monitor)
-def own(step): mlflow.log_metric("loss", 1.0, step=step)
+def own(step):
+    mlflow.log_metric("loss", 1.0, step=step)
+    with monitor.phase("eval, \N{GREEK SMALL LETTER MU}"): pass    # which MLflow refuses as it is
 """,
     )
     assert said.rstrip().endswith("None")
@@ -158,6 +160,8 @@ def own(step): mlflow.log_metric("loss", 1.0, step=step)
     for name in KEYS:
         lines = [line.split() for line in (folder / name).read_text().splitlines()]
         assert [int(step) for _, _, step in lines] == list(STEPS), name
+    (odd,) = folder.glob("network/phase/eval_ _-*")
+    assert len((odd / "seconds").read_text().splitlines()) == len(STEPS) - 1
     assert len((folder / "loss").read_text().splitlines()) == len(STEPS)
 
 
