@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._types import Job
 
 _lock = threading.Lock()
-_held: dict[str, socket.socket] = {}  # by name; held until the process ends
+_held: dict[str, int] = {}  # descriptors of sockets by name; held until the process ends
 
 
 def tells(monitor: Monitor, job: Job | None) -> bool:
@@ -60,13 +60,12 @@ def _is_first(job: str) -> bool:
     with _lock:
         if name in _held:
             return True
-        lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            lock.bind(name)
-        except OSError:
-            lock.close()
-            return False
-        _held[name] = lock
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+            try:
+                lock.bind(name)
+            except OSError:
+                return False
+            _held[name] = lock.detach()
         return True
 
 
@@ -76,7 +75,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     for lock in _held.values():
         with contextlib.suppress(OSError):
-            lock.close()
+            os.close(lock)
     _held.clear()
 
 
