@@ -299,6 +299,25 @@ def test_d60_files_of_others_are_read_as_they_grow_and_own_rows_once(tmp_path: P
     assert reader.metrics_data[-1]["loss"] == 0.4
 
 
+def test_a_loss_that_is_over_in_rows_of_rldks_form_ends_its_alert(tmp_path: Path) -> None:
+    """They do not say what was measured, and have 0 for what was not; beside a round trip a loss of 0 is one."""
+    board = rldk.OpenRLHFDashboard(output_dir=tmp_path)
+
+    def step(number: int, latency: float, loss: float) -> None:
+        row = {"step": number, "loss": 1.0, "packet_loss_percent": loss, "latency_ms": latency, "timestamp": time.time()}
+        with open(tmp_path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        board.update_data()
+
+    for number, (latency, loss) in enumerate(((3.0, 0.0), (3.0, 40.0), (0.0, 0.0), (3.0, 0.0), (3.0, 0.0))):
+        step(number, latency, loss)
+    assert [alert["message"] for alert in board.network_alerts] == [
+        "High packet loss detected: 40.00%",
+        "Packet loss is over: 0.00%",
+    ]
+    assert [row.get("packet_loss_percent") for row in board.network_data] == [0.0, 40.0, 0.0, 0.0]
+
+
 def test_d61_rows_are_capped_and_a_bad_line_ends_nothing(tmp_path: Path) -> None:
     rows = [json.dumps({"latency_ms": float(number), "timestamp": 1.0}) for number in range(3000)]
     (tmp_path / "network_metrics.jsonl").write_text("\n".join(["{broken", "7", *rows]) + "\n")

@@ -89,16 +89,14 @@ class Collector:
 
 
 _PORT = "netmon's port for Prometheus"
-_OLDEST = (0, 19)  # an older one's port can never be closed
 
 
 def _check_version() -> None:
     version = importlib.metadata.version("prometheus_client")
     numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers is not None and tuple(map(int, numbers.groups())) < _OLDEST:
+    if numbers is not None and tuple(map(int, numbers.groups())) < (0, 19):  # whose port can never be closed
         raise UnsupportedError(
-            f"{_PORT} needs prometheus_client {'.'.join(map(str, _OLDEST))} or newer, and this is {version}: "
-            "pip install -U 'libnetmon[prometheus]'"
+            f"{_PORT} needs prometheus_client 0.19 or newer, and this is {version}: pip install -U 'libnetmon[prometheus]'"
         )
 
 

@@ -306,12 +306,21 @@ def _unmeasured(row: Mapping[str, Any]) -> list[str] | None:
     return list(map(str, names)) if isinstance(names, (list, tuple)) else None
 
 
+def _defaults(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of what rldk's own rows, which do not say what was measured, seem to have as a default: 0.
+
+    No loss is measured where a round trip is, for the same probes tell both; else an alert of a loss would never end.
+    """
+    measured = {"packet_loss_percent"} if row.get("latency_ms") and row.get("packet_loss_percent") is not None else set()
+    return [name for name in _NETWORK if not row.get(name) and name not in measured]
+
+
 def _parts(row: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Return which rows a row becomes, by kind."""
     if _STEPS & row.keys():
         yield "metrics", row
         missing = _unmeasured(row)
-        unknown = missing if missing is not None else [name for name in _NETWORK if not row.get(name)]
+        unknown = missing if missing is not None else _defaults(row)
         found = {name: value for name, value in row.items() if name in _NETWORK and name not in unknown}
         if found:
             beside = {name: row[name] for name in ("step", *_WHO, "timestamp") if name in row}
