@@ -10,9 +10,10 @@ does the same.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from netmon.integrations.transformers import NetmonCallback
 
@@ -26,6 +27,18 @@ class Tokens(torch.utils.data.Dataset):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         words = torch.randint(3, 64, (16,), generator=torch.Generator().manual_seed(number))
         return {"input_ids": words, "labels": words}
+
+
+class Shown(TrainerCallback):
+    """Prints what trackers get."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Print a log."""
+        if state.is_world_process_zero:
+            print(
+                state.global_step,
+                {name: value for name, value in logs.items() if name == "loss" or name.startswith("network/")},
+            )
 
 
 def main(folder: str = "runs/transformers") -> None:
@@ -47,12 +60,9 @@ def main(folder: str = "runs/transformers") -> None:
         ),
         train_dataset=Tokens(),
         eval_dataset=Tokens(),
-        callbacks=[NetmonCallback()],
+        callbacks=[NetmonCallback(), Shown()],
     )
     trainer.train()
-    if trainer.is_world_process_zero():
-        for log in trainer.state.log_history:
-            print(log["step"], {name: value for name, value in log.items() if name == "loss" or name.startswith("network/")})
 
 
 if __name__ == "__main__":

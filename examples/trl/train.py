@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from netmon.integrations.transformers import NetmonCallback
@@ -49,6 +49,18 @@ def short(completions: list[str], **_: Any) -> list[float]:
     return [-float(len(completion)) for completion in completions]
 
 
+class Shown(TrainerCallback):
+    """Prints what trackers get."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Print a log."""
+        if state.is_world_process_zero:
+            print(
+                state.global_step,
+                {name: value for name, value in logs.items() if name in ("loss", "reward") or "network/" in name},
+            )
+
+
 def main(kind: str = "sft", folder: str = "runs/trl") -> None:
     """Train for six steps."""
     numbers = range(32)
@@ -63,7 +75,11 @@ def main(kind: str = "sft", folder: str = "runs/trl") -> None:
         "bf16": False,
         "gradient_checkpointing": False,
     }
-    given: dict[str, Any] = {"model": make_model(), "processing_class": make_tokenizer(), "callbacks": [NetmonCallback()]}
+    given: dict[str, Any] = {
+        "model": make_model(),
+        "processing_class": make_tokenizer(),
+        "callbacks": [NetmonCallback(), Shown()],
+    }
     trainer: Any
     if kind == "sft":
         data = Dataset.from_dict({"text": [sentence(number) for number in numbers]})
@@ -77,9 +93,6 @@ def main(kind: str = "sft", folder: str = "runs/trl") -> None:
         arguments = GRPOConfig(**common, num_generations=2, max_completion_length=8)
         trainer = GRPOTrainer(args=arguments, reward_funcs=short, train_dataset=data, **given)
     trainer.train()
-    if trainer.is_world_process_zero():
-        for log in trainer.state.log_history:
-            print(log["step"], {name: value for name, value in log.items() if name in ("loss", "reward") or "network/" in name})
 
 
 if __name__ == "__main__":

@@ -23,15 +23,28 @@ from netmon.integrations._wraps import Shared, Wrap
 
 FAKES = {
     "transformers/__init__.py": "from .trainer import TrainerCallback\n",
-    "transformers/trainer.py": """
-import types
+    "transformers/trainer_callback.py": """
 class TrainerCallback:
     def on_train_begin(self, args, state, control, **kwargs): pass
     def on_train_end(self, args, state, control, **kwargs): pass
     def on_log(self, args, state, control, **kwargs): pass
+class CallbackHandler:
+    def __init__(self, callbacks):
+        self.callbacks = callbacks
+    def on_log(self, args, state, control, logs, **kwargs):
+        for callback in self.callbacks:
+            callback.on_log(args, state, control, logs=logs, **kwargs)
+class PrinterCallback(TrainerCallback):
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logs.pop("total_flos", None)
+        print(logs)
+""",
+    "transformers/trainer.py": """
+import types
+from .trainer_callback import CallbackHandler, TrainerCallback
 class Trainer:
     def __init__(self, callbacks=(), main=True):
-        self.callback_handler = types.SimpleNamespace(callbacks=list(callbacks))
+        self.callback_handler = CallbackHandler(list(callbacks))
         self.state = types.SimpleNamespace(global_step=0, is_world_process_zero=main, log_history=[])
     def add_callback(self, callback):
         self.callback_handler.callbacks.append(callback)
@@ -41,7 +54,7 @@ class Trainer:
     def log(self, logs, start_time=None):
         logs["epoch"] = 0.5
         self.state.log_history.append({**logs, "step": self.state.global_step})
-        self.call("on_log", logs=logs)
+        self.callback_handler.on_log(None, self.state, None, logs)
     def evaluate(self):
         self.log({"eval_loss": 2.0})
     def _save_checkpoint(self, model, trial):
@@ -331,31 +344,48 @@ def test_importing_imports_none_of_them():
 # transformers and TRL
 
 
+class Told:
+    """A tracker of the Trainer's."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.rows.append({**logs, "step": state.global_step})
+
+    def on_train_begin(self, *arguments: Any, **options: Any) -> None:
+        self.rows.clear()
+
+    def on_train_end(self, *arguments: Any, **options: Any) -> None: ...
+
+
 def callback(**options: Any) -> Any:
     return importlib.import_module("netmon.integrations.transformers").NetmonCallback(**options)
 
 
 @pytest.mark.usefixtures("measured")
-def test_logs_of_a_trainer_have_the_network_and_its_methods_are_its_own_afterwards():
+def test_logs_of_a_trainer_have_the_network_and_its_methods_are_its_own_afterwards(capsys):
     trainers = importlib.import_module("transformers.trainer")
-    before = dict(vars(trainers.Trainer))
-    seen: list[set[str]] = []
-
-    class First(trainers.TrainerCallback):  # a tracker: it comes before the callbacks of the user
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            seen.append(network(logs))
-
-    trainer = trainers.Trainer([First(), callback()])
+    callbacks = importlib.import_module("transformers.trainer_callback")
+    classes = (trainers.Trainer, callbacks.CallbackHandler, callbacks.PrinterCallback)
+    before = [dict(vars(cls)) for cls in classes]
+    # Trackers come before the callbacks of the user, printers after them; here also between.
+    first, last = Told(), Told()
+    trainer = trainers.Trainer([first, callbacks.PrinterCallback(), callback(), last])
     result = trainer.train()
     assert result == {"train_loss": 1.0, "epoch": 0.5}, "what the trainer returns is its own"
-    logs = trainer.state.log_history
+    logs = first.rows
     assert [log["step"] for log in logs] == [1, 1, 2, 2, 2]
-    assert [network(log) for log in logs] == seen
+    assert last.rows == logs
+    assert not any(network(log) for log in trainer.state.log_history), "checkpoints keep it"
+    printed = capsys.readouterr().out
+    assert printed.count("'loss'") == 2
+    assert "network/" not in printed
     assert "network/drops" in logs[0]
     assert "network/drops" not in logs[1]
     assert {"network/phase/evaluate/seconds", "network/phase/checkpoint/bytes", "network/drops"} <= set(logs[2])
     assert {"network/phase/evaluate/seconds", "network/phase/checkpoint/seconds"} <= set(logs[4]), "of the last step"
-    assert dict(vars(trainers.Trainer)) == before
+    assert [dict(vars(cls)) for cls in classes] == before
 
 
 @pytest.mark.usefixtures("measured")
@@ -368,9 +398,13 @@ def test_only_the_main_process_logs_and_a_trainer_without_the_callback_is_left_a
             if state.global_step == 1:
                 inner.train()
 
-    trainer = trainers.Trainer([callback(), Nested()], main=False)
+    told, other = Told(), Told()
+    inner.add_callback(other)
+    trainer = trainers.Trainer([callback(), Nested(), told], main=False)
     trainer.train()
-    assert not any(network(log) for log in trainer.state.log_history + inner.state.log_history)
+    assert told.rows
+    assert other.rows
+    assert not any(network(log) for log in told.rows + other.rows)
     monitor = _shared.existing_monitor()
     assert monitor is not None
     assert {phase.name: phase.count for phase in monitor.sample().phases or ()} == {"evaluate": 2, "checkpoint": 2}
@@ -379,36 +413,38 @@ def test_only_the_main_process_logs_and_a_trainer_without_the_callback_is_left_a
 @pytest.mark.usefixtures("measured")
 def test_an_exception_of_the_training_passes_and_the_next_one_works():
     trainers = importlib.import_module("transformers.trainer")
-    trainer = trainers.Trainer([callback()])
+    told = Told()
+    trainer = trainers.Trainer([callback(), told])
     with pytest.raises(OSError, match="full disk"):
         trainer.train(model="full disk")
     trainer.train()
-    assert network(trainer.state.log_history[-1])
+    assert network(told.rows[-1])
 
 
 @pytest.mark.usefixtures("measured")
 def test_generation_of_grpo_is_a_phase():
-    trainer = importlib.import_module("trl.trainer.grpo_trainer").GRPOTrainer([callback()])
+    trainer = importlib.import_module("trl.trainer.grpo_trainer").GRPOTrainer([callback(), told := Told()])
     trainer.train(steps=1)
-    assert trainer.state.log_history[0]["reward"] == 3.0
-    assert "network/phase/generation/seconds" in trainer.state.log_history[0]
+    assert told.rows[0]["reward"] == 3.0
+    assert "network/phase/generation/seconds" in told.rows[0]
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_callback_travels():
     one = callback(nodes=True)
     for twin in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
-        trainer = importlib.import_module("transformers.trainer").Trainer([twin])
+        trainer = importlib.import_module("transformers.trainer").Trainer([twin, told := Told()])
         trainer.train()
-        assert network(trainer.state.log_history[0])
+        assert network(told.rows[0])
     assert one.watch.monitor is None
 
 
 @pytest.mark.usefixtures("broken")
 def test_a_trainer_without_the_library(caplog):
-    trainer = importlib.import_module("transformers.trainer").Trainer([callback()])
+    trainer = importlib.import_module("transformers.trainer").Trainer([callback(), told := Told()])
     trainer.train()
-    assert not any(network(log) for log in trainer.state.log_history)
+    assert len(told.rows) == 5
+    assert not any(network(log) for log in told.rows)
     warned(caplog)
 
 
@@ -416,16 +452,15 @@ def test_netmon_run_gives_a_trainer_the_callback_once():
     _imports.install()
     trainers = importlib.import_module("transformers.trainer")
     assert _shared.existing_monitor() is None, "nothing trains yet"
-    trainer = trainers.Trainer()
+    trainer = trainers.Trainer([told := Told()])
     trainer.train()
     monitor = _shared.existing_monitor()
     assert monitor is not None
     wait_for_values(monitor)
     for _ in range(2):
-        trainer.state.log_history.clear()
         trainer.train()
-        assert network(trainer.state.log_history[0])
-    assert len(trainer.callback_handler.callbacks) == 1
+        assert network(told.rows[0])
+    assert len(trainer.callback_handler.callbacks) == 2
     own = trainers.Trainer([callback()])
     own.train()
     assert len(own.callback_handler.callbacks) == 1

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 WITHOUT = {
-    "callbacks=[NetmonCallback()]": "callbacks=None",
-    '"callbacks": [NetmonCallback()]': '"callbacks": None',
+    "callbacks=[NetmonCallback(), Shown()]": "callbacks=[Shown()]",
+    '"callbacks": [NetmonCallback(), Shown()]': '"callbacks": [Shown()]',
     '["tensorboard", NetmonTracker()]': '["tensorboard"]',
     "with watch(engine):": "if True:",
 }

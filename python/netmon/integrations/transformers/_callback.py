@@ -18,10 +18,10 @@ class NetmonCallback(TrainerCallback):  # type: ignore[misc]  # of a package wit
     """Logs what the network does beside all that a Trainer of transformers, or one of TRL's, logs itself.
 
     ``Trainer(..., callbacks=[NetmonCallback()])``. It works from the beginning of ``train`` to its end: every log of the main
-    process has the flat keys (docs/trainers.md), so they are in ``state.log_history`` and in every tracker of ``report_to``;
-    where there are several logs at one step, the first has them, and later ones what came to be known since. Evaluations,
-    checkpoints, and with GRPO and RLOO generation and the way of the weights to vLLM, are phases, in every process. It can be
-    pickled and copied.
+    process has the flat keys (docs/trainers.md) when callbacks get it, so they are in every tracker of ``report_to``, but
+    neither on the console nor in ``state.log_history``, which checkpoints keep. Where there are several logs at one step, the
+    first has them, and later ones what came to be known since. Evaluations, checkpoints, and with GRPO and RLOO generation and
+    the way of the weights to vLLM, are phases, in every process. It can be pickled and copied.
 
     Args:
         monitor: who measures; None: the process's shared monitor.

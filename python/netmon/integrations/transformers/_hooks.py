@@ -1,6 +1,8 @@
 """Which methods of trainers are wrapped while one of them trains with the callback.
 
-A callback of the Trainer's gets a log when the trackers have had it, and is not told when something begins.
+A callback of the Trainer's gets a log when the trackers have had it, and is not told when something begins. Trackers are
+callbacks themselves, so the values are put into a log on its way to all of them, when the Trainer has it in its history
+already; those that only print get it without.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ _PHASES: Mapping[str, Mapping[str, str]] = {
     "trl.trainer.rloo_trainer": {"RLOOTrainer._generate": "generation"},
     "trl.generation.vllm_generation": {"VLLMGeneration.sync_weights": "broadcast"},
 }
+# Those that print logs on the console, by the module's name.
+_PRINTERS: Mapping[str, tuple[str, ...]] = {
+    "transformers.trainer_callback": ("PrinterCallback", "ProgressCallback"),
+    "transformers.utils.notebook": ("NotebookProgressCallback",),
+    "trl.trainer.callbacks": ("RichProgressCallback",),
+}
+_added: dict[int, dict[str, float]] = {}  # to logs that callbacks are being given, by the logs' id
 
 
 def _in_phase(name: str) -> Around:
@@ -33,27 +42,41 @@ def _in_phase(name: str) -> Around:
     return around
 
 
-def _log(method: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Log with the network's values. The trainer's own dictionary has them only meanwhile: it is what ``train`` returns too."""
-    trainer = arguments[0]
-    logs = arguments[1] if len(arguments) > 1 else options.get("logs")
+def _tell(method: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Tell callbacks of a log with the network's values. The dictionary has them only meanwhile: ``train`` may return it."""
+    handler, _, state, _, *rest = arguments
+    logs = rest[0] if rest else options.get("logs")
     if not isinstance(logs, dict):
         return method(*arguments, **options)
     added: dict[str, float] = {}
-    _imports.guarded(lambda: added.update(_values(trainer, logs)))
+    _imports.guarded(lambda: added.update(_values(handler, state, logs)))
     logs.update(added)
+    _added[id(logs)] = added
     try:
         return method(*arguments, **options)
     finally:
+        _added.pop(id(logs), None)
         for name in added:
             logs.pop(name, None)
 
 
-def _values(trainer: Any, logs: dict[str, Any]) -> dict[str, float]:
-    callback = _of(trainer)
-    if callback is None or not trainer.state.is_world_process_zero:
+def _print(method: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Print a log as the Trainer made it."""
+    logs = options.get("logs")
+    added = _added.get(id(logs), {})
+    held = {name: logs.pop(name) for name in added if name in logs} if logs is not None else {}
+    try:
+        return method(*arguments, **options)
+    finally:
+        if logs is not None:
+            logs.update(held)
+
+
+def _values(handler: Any, state: Any, logs: dict[str, Any]) -> dict[str, float]:
+    callback = _among(handler.callbacks)
+    if callback is None or not state.is_world_process_zero:
         return {}
-    values: dict[str, float] = callback.watch.new_values(trainer.state.global_step)
+    values: dict[str, float] = callback.watch.new_values(state.global_step)
     return {name: value for name, value in values.items() if name not in logs}
 
 
@@ -63,11 +86,21 @@ def _of(trainer: Any) -> Any:
     handler = getattr(trainer, "callback_handler", None)
     if handler is None:
         return users[-1] if users else None
-    return next((callback for callback in handler.callbacks if any(callback is user for user in users)), None)
+    return _among(handler.callbacks)
+
+
+def _among(callbacks: Any) -> Any:
+    users = wraps.users
+    return next((callback for callback in callbacks if any(callback is user for user in users)), None)
 
 
 def _put_on() -> list[Wrap]:
-    made = [Wrap(sys.modules["transformers.trainer"].Trainer, "log", _log)]
+    made = [Wrap(sys.modules["transformers.trainer_callback"].CallbackHandler, "on_log", _tell)]
+    for module, owners in _PRINTERS.items():
+        for owner in owners:
+            printer = getattr(sys.modules.get(module), owner, None)
+            if printer is not None and "on_log" in vars(printer):
+                made.append(Wrap(printer, "on_log", _print))
     for module, places in _PHASES.items():
         for place, phase in places.items():
             owner, _, name = place.partition(".")
