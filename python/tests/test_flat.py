@@ -173,7 +173,7 @@ def test_drops_and_rates_of_a_node_are_of_the_time_since_the_last_step():
     job.view.sequence = 0
     values = FlatValues(job)  # type: ignore[arg-type]
 
-    def at(step: int, seconds: float, received: int, sent: int, drops: int) -> dict[str, float]:
+    def at(step: int, seconds: float, received: int, sent: int, drops: int, **options: bool) -> dict[str, float]:
         job.own = sampled(
             seconds,
             receive_bytes_total=received,
@@ -185,7 +185,7 @@ def test_drops_and_rates_of_a_node_are_of_the_time_since_the_last_step():
             utilization_ratio=0.5,
             capacity_bits_per_second=8000,
         )
-        found = values.at(step)
+        found = values.at(step, **options)
         return {name.removeprefix("network/"): value for name, value in found.items()}
 
     first = {"drops": 5, "receive_bytes_per_second": 10, "transmit_bytes_per_second": 20, "utilization_ratio": 0.02}
@@ -198,7 +198,9 @@ def test_drops_and_rates_of_a_node_are_of_the_time_since_the_last_step():
     assert soon == {"drops": 1, "receive_bytes_per_second": 7, "transmit_bytes_per_second": 8, "utilization_ratio": 0.5}, (
         "sooner than the window is long: its own rates"
     )
-    assert at(5, 3, 30, 30, 2)["drops"] == 2, "in a forked child counters begin anew"
+    assert at(5, 140, 60_100, 10_200, 509, goes_on=True)["drops"] == 3
+    assert at(6, 150, 60_100, 10_200, 510)["drops"] == 4, "those of a log that has them not are in the next one"
+    assert at(7, 3, 30, 30, 2)["drops"] == 2, "in a forked child counters begin anew"
 
 
 def test_drops_and_rates_of_the_job_are_of_the_time_since_the_last_step():

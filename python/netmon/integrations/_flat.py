@@ -161,13 +161,18 @@ class FlatValues:
         self._step: object = None
         self._values: dict[str, float] = {}
 
-    def at(self, step: object) -> dict[str, float]:
-        """Return the values at a step; asked again at the same step, by another tracker, the same ones."""
+    def at(self, step: object, *, goes_on: bool = False) -> dict[str, float]:
+        """Return the values at a step; asked again at the same step, by another tracker, the same ones.
+
+        Args:
+            step: its number, or whatever tells it from the one before.
+            goes_on: whether it is the one before, further on: what is counted from step to step goes on from there.
+        """
         with self._lock:
             if step is not None and step == self._step:
                 return dict(self._values)
         self.prepare()
-        return self.prepared(step)
+        return self.prepared(step, goes_on=goes_on)
 
     def prepare(self) -> None:
         """Measure for ``prepared``. It may wait: for phases of the job's other processes, 0.25 s at most."""
@@ -183,12 +188,12 @@ class FlatValues:
         with self._lock:
             self._newest = None
 
-    def prepared(self, step: object) -> dict[str, float]:
+    def prepared(self, step: object, *, goes_on: bool = False) -> dict[str, float]:
         """Return the values at a step as they were prepared last, at once."""
         with self._lock:
             if step is None or step != self._step:
                 parts, self._parts = self._parts, {}
-                found = {} if self._newest is None else self._at_step(self._newest)
+                found = {} if self._newest is None else self._at_step(self._newest, goes_on)
                 for name, account in parts.items():
                     found |= {f"{PHASE}{_phase_word(name)}/{key}": value for key, value in _of_phase(account).items()}
                 self._step = step
@@ -211,10 +216,12 @@ class FlatValues:
             values=_of_job(view),
         )
 
-    def _at_step(self, reading: _Reading) -> dict[str, float | None]:
+    def _at_step(self, reading: _Reading, goes_on: bool) -> dict[str, float | None]:
         """Return the values by their keys, and remember what was counted until now. The caller holds the lock."""
         own = reading.own.counted
-        own_before, self._own = self._own if own.goes_on_from(self._own) else _NOTHING, own
+        own_before = self._own if own.goes_on_from(self._own) else _NOTHING
+        if not goes_on:
+            self._own = own
         if reading.nodes is None:
             found = {**reading.own.at_step(own_before), **reading.values}
             return {f"network/{name}": value for name, value in found.items()}
@@ -224,7 +231,8 @@ class FlatValues:
                 nodes[name] = replace(node, counted=own).at_step(own_before)
             else:
                 nodes[name] = node.at_step(self._counted.get(name, _NOTHING))
-                self._counted[name] = node.counted
+                if not goes_on:
+                    self._counted[name] = node.counted
         there = [values for name, values in nodes.items() if name in reading.adding]
         found = {name: _sum(there, name) for name in _RATES}
         found |= {name: _sum(nodes.values(), name) for name in ("drops", "errors")}

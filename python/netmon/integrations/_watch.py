@@ -108,10 +108,13 @@ class Watch:
         In the process that logs: of the whole job where its view is there, else of this node. What was not measured has no
         key, and where nothing is measured there is none.
         """
+        return self._at(step, goes_on=False)
+
+    def _at(self, step: object, *, goes_on: bool) -> dict[str, float]:
         found: dict[str, float] = {}
         if self._values is not None:
             values = self._values
-            _imports.guarded(lambda: found.update(values.at(step)))
+            _imports.guarded(lambda: found.update(values.at(step, goes_on=goes_on)))
         return found
 
     def new_values(self, step: object) -> dict[str, float]:
@@ -119,10 +122,11 @@ class Watch:
 
         That is all at first, and then phases that ended since.
         """
-        if step is None or step != self._step:
+        goes_on = step is not None and step == self._step
+        if not goes_on:
             self._step, self._logged = step, set()
         self._count += 1
-        values = self.values((step, self._count))
+        values = self._at((step, self._count), goes_on=goes_on)
         found = {name: value for name, value in values.items() if name not in self._logged or name.startswith(PHASE)}
         self._logged.update(found)
         return found
