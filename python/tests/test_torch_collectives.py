@@ -284,7 +284,7 @@ def test_what_is_under_way(tmp_path: Path, way: tuple[str, str]) -> None:
     assert found["of the parent"]
     assert found["late"]
     assert found["gone"]
-    assert found["closed"] == "nothing is under way for long"
+    assert found["closed"] == "nobody records collectives any more"
     assert found["problem"] is None
 
 
