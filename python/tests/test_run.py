@@ -288,6 +288,30 @@ def test_ray_hook_adds_itself(finder, monkeypatch):
     assert list(ray.runtime_env_hook(None)) == ["worker_process_setup_hook"]
 
 
+@pytest.mark.parametrize("name", ["image_uri", "container"])
+def test_ray_hook_beside_a_container(finder, caplog, name):
+    """Ray raises out of ray.init where there is anything else."""
+    theirs = {name: {"image": "x"}, "env_vars": {"A": "1"}}
+    assert ray.runtime_env_hook(theirs) is theirs
+    assert ray.runtime_env_hook(theirs) is theirs
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"netmon is not attached to Ray's workers: Ray takes no worker_process_setup_hook beside {name}"
+    )
+
+
+def test_ray_hook_gives_back_what_ray_takes(finder, monkeypatch, caplog):
+    class RuntimeEnv(dict):
+        def __init__(self, **fields: Any) -> None:
+            if "worker_process_setup_hook" in fields:
+                raise ValueError("a later Ray has no such field")
+
+    monkeypatch.setitem(sys.modules, "ray.runtime_env", type("m", (), {"RuntimeEnv": RuntimeEnv}))
+    theirs = {"pip": ["x"]}
+    assert ray.runtime_env_hook(theirs) is theirs
+    assert "netmon is not attached to Ray's workers: ValueError: a later Ray has no such field" in caplog.text
+
+
 def test_ray_hook_keeps_the_jobs_own(finder, monkeypatch):
     called = []
     hook = ray.runtime_env_hook({"worker_process_setup_hook": lambda: called.append("theirs")})
