@@ -33,6 +33,10 @@ _BEFORE = {
 _PACKAGES = {"openrlhf": "netmon.integrations.openrlhf", "verl": "netmon.integrations.verl"}
 _PREFIXES = tuple(f"{package}." for package in _PACKAGES)
 
+# Whom Ray asks in a driver; and what the environment named before netmon took its place.
+_RAY_HOOK_VARIABLE, _RAY_HOOK = "RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook"
+RAY_HOOK_BEFORE_VARIABLE = "NETMON_RAY_RUNTIME_ENV_HOOK"
+
 # Where names of those modules have been bound by the time that it is too late to wrap them first.
 _REEXPORTED = {"torch.distributed.distributed_c10d": "torch.distributed"}
 
@@ -44,7 +48,7 @@ class _Finder:
         self._finding: set[tuple[int, str]] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in _AFTER and name not in _BEFORE and not name.startswith(_PREFIXES):
+        if not _is_waited_for(name):
             return None
         me = (get_ident(), name)
         if me in self._finding:  # another finder of this kind asks back
@@ -96,18 +100,29 @@ class _Package:
 
 _finder = _Finder()
 _package = _Package()
+_waits_for_ray = False
 _warned: set[str] = set()
 _MOST_WARNINGS = 4
 
 
-def install() -> None:
-    """Begin to wait. Doing it again is fine, and so is doing it when training code has been imported already."""
+def _is_waited_for(name: str) -> bool:
+    return name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES) or (name == "ray" and _waits_for_ray)
+
+
+def install(ray: bool = False) -> None:
+    """Begin to wait. Doing it again is fine, and so is doing it when training code has been imported already.
+
+    Args:
+        ray: have Ray call its hook of netmon's in this process, where it is imported.
+    """
+    global _waits_for_ray
+    _waits_for_ray = _waits_for_ray or ray
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     if _package not in sys.meta_path:
         sys.meta_path.append(_package)
     for name, module in list(sys.modules.items()):
-        if name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES):
+        if _is_waited_for(name):
             spec = getattr(module, "__spec__", None)
             if not getattr(spec, "_initializing", False):
                 _loaded(module)
@@ -154,8 +169,19 @@ def _loaded(module: ModuleType) -> None:
         guarded(_wrap, module, *_AFTER[name], True)
     elif name in _BEFORE:
         guarded(_wrap, module, *_BEFORE[name], False)
+    elif name == "ray":
+        _hook_ray()
     else:
         guarded(_show, _PACKAGES[name.partition(".")[0]], module)
+
+
+def _hook_ray() -> None:
+    """Name Ray's hook in the environment: not before, for processes that get it handed down may be out of netmon's reach."""
+    before = os.environ.get(_RAY_HOOK_VARIABLE)
+    if before != _RAY_HOOK:
+        os.environ[_RAY_HOOK_VARIABLE] = _RAY_HOOK
+        if before:
+            os.environ[RAY_HOOK_BEFORE_VARIABLE] = before
 
 
 def _show(integration: str, module: ModuleType) -> None:

@@ -9,10 +9,8 @@ import sys
 from typing import NoReturn
 
 from ._options import VARIABLE, RunOptions
-from .integrations.ray._hooks import BEFORE_VARIABLE
 
 _SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
-_RAY_HOOK = "netmon.integrations.ray.runtime_env_hook"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,13 +55,7 @@ def environment(options: RunOptions, before: dict[str, str]) -> dict[str, str]:
     folders = before.get("PYTHONPATH", "")
     if folders.split(os.pathsep)[0] != _SITE:
         folders = os.pathsep.join([_SITE, folders]) if folders else _SITE
-    after = {**before, "PYTHONPATH": folders, VARIABLE: options.to_json()}
-    hook = before.get("RAY_RUNTIME_ENV_HOOK")
-    if hook != _RAY_HOOK:
-        after["RAY_RUNTIME_ENV_HOOK"] = _RAY_HOOK
-        if hook:
-            after[BEFORE_VARIABLE] = hook
-    return after
+    return {**before, "PYTHONPATH": folders, VARIABLE: options.to_json()}
 
 
 def _fail(status: int, command: str, why: str) -> NoReturn:

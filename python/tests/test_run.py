@@ -77,19 +77,16 @@ def test_the_environment_is_as_without_but_for_ours():
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     alone, below = (json.loads(run(*prefix, *python(code)).stdout) for prefix in ((), (*RUN, "--")))
     assert below.pop("PYTHONPATH") == os.pathsep.join([str(SITE), alone.pop("PYTHONPATH")])
-    assert below.pop("RAY_RUNTIME_ENV_HOOK") == "netmon.integrations.ray.runtime_env_hook"
     assert below.pop(VARIABLE) == "{}"
     assert below == alone
 
 
 def test_what_is_set_already_is_kept():
     options = RunOptions(interval=0.5, nodes=True)
-    before = {"PYTHONPATH": "/a::/b", "RAY_RUNTIME_ENV_HOOK": "theirs.hook", "X": "1"}
+    before = {"PYTHONPATH": "/a::/b", "X": "1"}
     once = _run.environment(options, before)
     assert once == {
         "PYTHONPATH": f"{SITE}:/a::/b",
-        "RAY_RUNTIME_ENV_HOOK": "netmon.integrations.ray.runtime_env_hook",
-        "NETMON_RAY_RUNTIME_ENV_HOOK": "theirs.hook",
         VARIABLE: '{"interval": 0.5, "nodes": true}',
         "X": "1",
     }
@@ -197,6 +194,10 @@ def test_a_python_that_netmon_does_not_know_is_left_alone(monkeypatch):
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook")
     names["_wait_for_training"]()
     assert "RAY_RUNTIME_ENV_HOOK" not in os.environ
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook")
+    monkeypatch.setenv("NETMON_RAY_RUNTIME_ENV_HOOK", "theirs.hook")
+    names["_wait_for_training"]()
+    assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "theirs.hook"
 
 
 # Waiting for modules
@@ -310,6 +311,48 @@ def test_ray_hook_gives_back_what_ray_takes(finder, monkeypatch, caplog):
     theirs = {"pip": ["x"]}
     assert ray.runtime_env_hook(theirs) is theirs
     assert "netmon is not attached to Ray's workers: ValueError: a later Ray has no such field" in caplog.text
+
+
+@pytest.fixture
+def fake_ray(tmp_path: Path) -> dict[str, str]:
+    """An environment with a Ray whose init asks the hook, as Ray does it, and with a hook of the user's."""
+    (tmp_path / "ray.py").write_text(
+        "import importlib, os\n"
+        "def init(runtime_env):\n"
+        "    module, _, name = os.environ.get('RAY_RUNTIME_ENV_HOOK', 'theirs.none').rpartition('.')\n"
+        "    return getattr(importlib.import_module(module), name)(runtime_env)\n"
+    )
+    (tmp_path / "theirs.py").write_text("def none(env): return env\ndef hook(env): return {**env, 'pip': ['x']}\n")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
+
+
+INIT = "import ray; print(*ray.init({'conda': 'c'}))"
+
+
+def test_ray_asks_the_hook_below_netmon_run(fake_ray):
+    assert run(*RUN, "--", *python(INIT), env=fake_ray).stdout == "conda worker_process_setup_hook env_vars\n"
+    theirs = {**fake_ray, "RAY_RUNTIME_ENV_HOOK": "theirs.hook"}
+    below = [
+        *RUN,
+        "--",
+        *RUN,
+        "--",
+        *python(f"import subprocess, sys; {INIT}; subprocess.run([sys.executable, '-c', sys.argv[1]])"),
+    ]
+    assert run(*below, INIT, env=theirs).stdout == "conda pip worker_process_setup_hook env_vars\n" * 2, "a child's too"
+
+
+def test_a_driver_that_does_not_find_netmon_is_left_alone(fake_ray, theirs, tmp_path):
+    """Ray ends a driver whose hook it cannot import."""
+    isolated = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {INIT}"
+    launcher = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], check=True)"
+    for command in (
+        [sys.executable, "-I", "-c", isolated],
+        [sys.executable, "-c", launcher, "-I", "-c", isolated],
+        ["env", f"PYTHONPATH={tmp_path}", sys.executable, "-c", INIT],  # with another sitecustomize
+    ):
+        done = run(*RUN, "--", *command, env=fake_ray)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "conda\n", "")
 
 
 def test_ray_hook_keeps_the_jobs_own(finder, monkeypatch):

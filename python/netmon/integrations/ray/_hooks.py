@@ -14,9 +14,6 @@ from typing import Any
 from ... import _imports
 from ..._options import VARIABLE
 
-# The hook that the environment named before netmon took its place.
-BEFORE_VARIABLE = "NETMON_RAY_RUNTIME_ENV_HOOK"
-
 _KEY = "worker_process_setup_hook"
 _SETUP = "netmon.integrations.ray.setup"
 # Ray's own: where it stands, the hook has been handed out already, and another one in its place ends the driver.
@@ -38,7 +35,7 @@ def runtime_env_hook(runtime_env: Mapping[str, Any] | None) -> Any:
 
     It is for Ray to call in the driver (``RAY_RUNTIME_ENV_HOOK``).
     """
-    before = os.environ.get(BEFORE_VARIABLE)
+    before = os.environ.get(_imports.RAY_HOOK_BEFORE_VARIABLE)
     if before:
         runtime_env = _named(before)(runtime_env)  # it raises what it would raise without netmon
     setup()
