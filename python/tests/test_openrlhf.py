@@ -83,7 +83,7 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(_imports, "_warned", set())
     monkeypatch.setattr(_hooks, "_checked", False)
     monkeypatch.setattr(_loggers, "_defined", [])
-    for name in ("_phases", "_values"):
+    for name in ("_phases", "_values", "_nodes"):
         monkeypatch.setattr(_state, name, None)
     monkeypatch.setattr(_state, "_failed", False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -264,6 +264,57 @@ def test_without_the_library_the_training_goes_on(waiting, monkeypatch, caplog):
     assert {name for name, _, _ in writer.scalars} == {"train/reward"}
     (record,) = caplog.records
     assert record.getMessage() == ("netmon is not attached: LibraryError: there is no library; the training goes on without it")
+
+
+class Ray:
+    """A cluster of several jobs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.actors: dict[str, dict[str, Any]] = {}
+        self.util = SimpleNamespace(get_node_ip_address=lambda: "10.99.0.1")
+        self.JobID = SimpleNamespace(from_hex=lambda text: f"JobID({text})")
+        state = SimpleNamespace(actors=self._actors)
+        monkeypatch.setitem(sys.modules, "ray", self)
+        monkeypatch.setitem(sys.modules, "ray._private.state", state)
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_job_id=lambda: "01", get_task_name=lambda: "PPOTrainer.fit", worker=SimpleNamespace(mode=1))
+
+    def put(self, *addresses: str, name: str = "", job: str = "JobID(01)", state: str = "ALIVE") -> None:
+        for address in addresses:
+            self.actors[str(len(self.actors))] = {"Address": {"IPAddress": address}, "Name": name, "job": job, "State": state}
+
+    def _actors(self, job_id: str, actor_state_name: str) -> dict[str, dict[str, Any]]:
+        wanted = (job_id, actor_state_name)
+        return {key: actor for key, actor in self.actors.items() if (actor["job"], actor["State"]) == wanted}
+
+
+def test_the_jobs_nodes_are_probed_and_no_others(waiting, monkeypatch):
+    fake = Ray(monkeypatch)
+    fake.put("10.99.0.1", "10.99.0.2", "10.99.0.2")
+    fake.put("10.99.0.77", job="JobID(02)")
+    fake.put("10.99.0.78", state="DEAD")
+    fake.put("10.99.0.79", name="netmon-cluster")
+    told: list[list[str]] = []
+    nodes: list[Any] = []
+    monkeypatch.setattr(netmon.Monitor, "set_job", lambda self, peers: told.append(peers))
+    monkeypatch.setattr(netmon.Monitor, "cluster", lambda self: SimpleNamespace(sequence=0, nodes=nodes, problem=None))
+    _state.will_log()
+    assert told == [["10.99.0.2"]]
+    nodes += [SimpleNamespace(name=f"h{i}", state="live") for i in range(3)]
+    fake.put("10.99.0.3")
+    _state.values(1)
+    assert told.pop() == ["10.99.0.2", "10.99.0.3"], "a node has joined the view"
+    fake.put("10.99.0.4")
+    _state.values(2)
+    assert len(told) == 1, "the view has the same nodes"
+    nodes[2].state = "gone"
+    fake.actors = {}
+    _state.values(3)
+    assert told.pop() == [], "nobody is left to be probed"
 
 
 # Over processes
