@@ -128,12 +128,18 @@ def install(ray: bool = False) -> None:
                 _loaded(module)
 
 
-def guarded(call: Callable[..., object], *arguments: object) -> None:
-    """Call something of netmon's that must not raise into the job: what it raises is a warning, once."""
+def guarded(call: Callable[..., object], *arguments: object, what: str = "netmon is not attached") -> None:
+    """Call something of netmon's that must not raise into the job: what it raises is a warning, once.
+
+    Args:
+        call: what is called.
+        arguments: what it is called with.
+        what: what the job then goes without.
+    """
     try:
         call(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
-        warn(f"netmon is not attached: {type(error).__name__}: {error}; the training goes on without it")
+        warn(f"{what}: {type(error).__name__}: {error}; the training goes on without it")
 
 
 def warn(sentence: str) -> None:

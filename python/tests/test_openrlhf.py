@@ -229,6 +229,13 @@ def test_trainers_that_log_themselves(waiting, module, cls):
         assert bool(writer.scalars) is logged
         if logged:
             assert "network/phase/checkpoint/seconds" in {name for name, _, _ in writer.scalars}
+    # Before 0.11 arguments were flat.
+    writer = Writer()
+    load("utils.deepspeed.deepspeed").DeepspeedStrategy().save_model()
+    trainer = getattr(load(f"trainer.{module}_trainer"), cls)(SimpleNamespace(is_rank_0=lambda: True), None, writer)
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=2), 6, None, {"loss": 1})
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=2), 7, None, {"loss": 1})
+    assert {step for _, _, step in writer.scalars} == {6}
     # A tracker that is not logged in is one that raises: the training does not see it from here.
     trainer = getattr(load(f"trainer.{module}_trainer"), cls)(SimpleNamespace(is_rank_0=lambda: True), object(), None)
     assert trainer.save_logs_and_checkpoints(args, 4, None, {"loss": 1}) == {"loss": 1}
@@ -249,6 +256,28 @@ def test_what_another_version_lacks_is_named_once(waiting, caplog):
     )
     load("trainer.ppo_utils.samples_generator").SamplesGenerator().generate_samples(1)
     assert counts() == {"generation": 1}
+
+
+def test_what_another_0_11_lacks_is_named_too(waiting, caplog):
+    write(waiting, {**FAKE, "trainer/ray/ppo_critic": "class CriticPPOTrainer:\n    pass\n"}, version="0.11.9")
+    load("trainer.ray.ppo_critic")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "netmon knows OpenRLHF 0.11.x; in OpenRLHF 0.11.9 it cannot hook ppo_critic.CriticPPOTrainer.ppo_train; "
+        "the rest is hooked"
+    )
+
+
+def test_values_that_cannot_be_logged_are_not_said_to_be_a_monitor_that_is_not_attached(waiting, caplog):
+    write(waiting, FAKE)
+    trainer = load("trainer.sft_trainer").SFTTrainer(SimpleNamespace(is_rank_0=lambda: True), None, object())
+    load("utils.deepspeed.deepspeed").DeepspeedStrategy().save_model()
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=1), 1, None, {"loss": 1})
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the network is not logged: AttributeError: 'object' object has no attribute 'add_scalar'; "
+        "the training goes on without it"
+    )
 
 
 def test_without_the_library_the_training_goes_on(waiting, monkeypatch, caplog):

@@ -114,8 +114,6 @@ def _check_version() -> None:
         installed = version("openrlhf")
     except PackageNotFoundError:
         installed = "of no known version"
-    if installed.startswith(KNOWN):
-        return
     gone = missing()
     if gone:
         _imports.warn(

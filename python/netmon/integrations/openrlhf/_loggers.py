@@ -9,6 +9,8 @@ from typing import Any
 from ... import _imports
 from . import _state
 
+_UNLOGGED = "the network is not logged"
+
 
 def made(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the construction of a logger: the process that has one is the one that logs."""
@@ -26,7 +28,7 @@ def tensorboard(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def log_train(self: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_to_tensorboard, getattr(self, "writer", None), global_step)
+        _imports.guarded(_to_tensorboard, getattr(self, "writer", None), global_step, what=_UNLOGGED)
         return function(self, global_step, *arguments, **options)
 
     return log_train
@@ -37,7 +39,7 @@ def wandb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def log_train(self: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_to_wandb, getattr(self, "handle", None), global_step)
+        _imports.guarded(_to_wandb, getattr(self, "handle", None), global_step, what=_UNLOGGED)
         return function(self, global_step, *arguments, **options)
 
     return log_train
@@ -48,15 +50,15 @@ def trainer(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def save_logs_and_checkpoints(self: Any, args: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_of_trainer, self, args, global_step)
+        _imports.guarded(_of_trainer, self, args, global_step, what=_UNLOGGED)
         return function(self, args, global_step, *arguments, **options)
 
     return save_logs_and_checkpoints
 
 
 def _of_trainer(trainer: Any, args: Any, global_step: int) -> None:
-    # As they do it themselves.
-    if global_step % args.logger.logging_steps or not trainer.strategy.is_rank_0():
+    # As they do it themselves; before 0.11 args was flat.
+    if global_step % getattr(args, "logger", args).logging_steps or not trainer.strategy.is_rank_0():
         return
     if trainer._wandb is not None:
         _to_wandb(trainer._wandb, global_step)

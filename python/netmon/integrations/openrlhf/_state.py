@@ -40,7 +40,7 @@ def phase(name: str) -> Iterator[None]:
 def will_log() -> None:
     """Begin to measure what a process that will log needs: what it then has of the first step is known by that time."""
     if _made() is not None:
-        _imports.guarded(_look_around)
+        _imports.guarded(_look_around, what="the job's other nodes are not probed")
 
 
 def values(step: object) -> dict[str, float]:
@@ -48,7 +48,7 @@ def values(step: object) -> dict[str, float]:
     found: dict[str, float] = {}
     will_log()
     if _values is not None:
-        _imports.guarded(lambda: found.update(_values.at(step)))
+        _imports.guarded(lambda: found.update(_values.at(step)), what="the network is not logged")
     return found
 
 
