@@ -50,6 +50,8 @@ FAKE = {
         "        for k, v in logs_dict.items():\n            self.writer.add_scalar(f'train/{k}', v, global_step)\n"
         "class WandbLogger:\n    def __init__(self, handle):\n        self.handle = handle\n"
         "    def log_train(self, global_step, logs_dict):\n"
+        "        if logs_dict.pop('generated_samples', None):\n"
+        "            self.handle.log({'train/generated_samples': self.handle.Table()})\n"
         "        self.handle.log({**{f'train/{k}': v for k, v in logs_dict.items()}, 'train/global_step': global_step})\n"
     ),
 } | {
@@ -123,6 +125,9 @@ class Run:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = [{}]
         self.metrics: list[tuple[str, str]] = []
+
+    def Table(self) -> str:  # noqa: N802 - its name
+        return "table"
 
     def define_metric(self, name: str, step_metric: str, step_sync: bool) -> None:
         self.metrics.append((name, step_metric))
@@ -215,6 +220,31 @@ def test_wandb_has_one_row_a_step(waiting):
     assert second["train/reward"] == 2.0
     assert rest == {}
     assert run.metrics == [("network/*", "train/global_step")]
+    assert logger.handle is run
+
+
+def test_wandb_has_them_in_the_row_of_the_step_where_there_are_samples_too(waiting):
+    """PPO logs a table of samples first, in a row of its own."""
+    write(waiting, FAKE)
+    run = Run()
+    logger = load("utils.logging_utils").WandbLogger(run)
+    load("trainer.ray.ppo_actor").ActorPPOTrainer().ppo_train(0)
+    logger.log_train(4, {"reward": 1.0, "generated_samples": ["text", 0.5]})
+    samples, step, rest = run.rows
+    assert samples == {"train/generated_samples": "table"}
+    assert {"train/reward", "train/global_step", "network/phase/ppo_train/seconds"} <= set(step)
+    assert rest == {}
+
+
+def test_a_row_that_wandb_refuses_raises_as_without(waiting):
+    write(waiting, FAKE)
+    run = Run()
+    logger = load("utils.logging_utils").WandbLogger(run)
+    load("trainer.ray.ppo_actor").ActorPPOTrainer().ppo_train(0)
+    run.log = lambda row: 1 / 0  # type: ignore[method-assign, assignment]
+    with pytest.raises(ZeroDivisionError):
+        logger.log_train(4, {"reward": 1.0})
+    assert logger.handle is run
 
 
 @pytest.mark.parametrize(("module", "cls"), [("sft", "SFTTrainer"), ("rm", "RewardModelTrainer"), ("dpo", "DPOTrainer")])
