@@ -36,6 +36,8 @@ _PREFIXES = tuple(f"{package}." for package in _PACKAGES)
 # Whom Ray asks in a driver; and what the environment named before netmon took its place.
 _RAY_HOOK_VARIABLE, _RAY_HOOK = "RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook"
 RAY_HOOK_BEFORE_VARIABLE = "NETMON_RAY_RUNTIME_ENV_HOOK"
+# Ray's own hook, which it prefers below `uv run`.
+_RAY_UV = "ray._private.runtime_env.uv_runtime_env_hook"
 
 # Where names of those modules have been bound by the time that it is too late to wrap them first.
 _REEXPORTED = {"torch.distributed.distributed_c10d": "torch.distributed"}
@@ -106,7 +108,9 @@ _MOST_WARNINGS = 4
 
 
 def _is_waited_for(name: str) -> bool:
-    return name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES) or (name == "ray" and _waits_for_ray)
+    if name == "ray" or name == _RAY_UV:
+        return _waits_for_ray
+    return name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES)
 
 
 def install(ray: bool = False) -> None:
@@ -177,6 +181,8 @@ def _loaded(module: ModuleType) -> None:
         guarded(_wrap, module, *_BEFORE[name], False)
     elif name == "ray":
         _hook_ray()
+    elif name == _RAY_UV:
+        guarded(_show, "netmon.integrations.ray._hooks", module)
     else:
         guarded(_show, _PACKAGES[name.partition(".")[0]], module)
 

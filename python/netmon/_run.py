@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from ._options import VARIABLE, RunOptions
+from ._options import RunOptions
 
 _SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 
@@ -55,7 +55,7 @@ def environment(options: RunOptions, before: dict[str, str]) -> dict[str, str]:
     folders = before.get("PYTHONPATH", "")
     if folders.split(os.pathsep)[0] != _SITE:
         folders = os.pathsep.join([_SITE, folders]) if folders else _SITE
-    return {**before, "PYTHONPATH": folders, VARIABLE: options.to_json()}
+    return {**before, "PYTHONPATH": folders, **options.variables()}
 
 
 def _fail(status: int, command: str, why: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ def test_the_environment_is_as_without_but_for_ours():
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     alone, below = (json.loads(run(*prefix, *python(code)).stdout) for prefix in ((), (*RUN, "--")))
     assert below.pop("PYTHONPATH") == os.pathsep.join([str(SITE), alone.pop("PYTHONPATH")])
-    assert below.pop(VARIABLE) == "{}"
+    assert (below.pop(VARIABLE), below.pop("PYTHON_NETMON_RUN")) == ("{}", "e30=")
     assert below == alone
 
 
@@ -88,11 +90,25 @@ def test_what_is_set_already_is_kept():
     assert once == {
         "PYTHONPATH": f"{SITE}:/a::/b",
         VARIABLE: '{"interval": 0.5, "nodes": true}',
+        "PYTHON_NETMON_RUN": once["PYTHON_NETMON_RUN"],
         "X": "1",
     }
     assert _run.environment(options, once) == once, "netmon run -- netmon run -- ..."
     assert RunOptions.from_environment(once) == options
     assert _run.environment(options, {})["PYTHONPATH"] == str(SITE), "no empty folder, which would be the current one"
+
+
+def test_options_reach_the_other_nodes_of_deepspeed():
+    """It hands on what begins with PYTHON, and does not quote it: ``export NAME=VALUE; ...`` is what their shells get."""
+    options = RunOptions(interfaces=["eth*", "!docker*"], cluster=False, targets=["$(false) 'x'"])
+    below = _run.environment(options, {"HOME": "/root"})
+    exports = "".join(f"export {name}={value}; " for name, value in below.items() if name.startswith("PYTHON"))
+    done = run("env", "-i", "sh", "-c", f"{exports} exec {sys.executable} -c 'import os; print(dict(os.environ))'")
+    assert done.stderr == ""
+    there = ast.literal_eval(done.stdout)
+    assert VARIABLE not in there
+    assert RunOptions.from_environment(there) == options
+    assert RunOptions.from_environment({}) == RunOptions()
 
 
 @pytest.mark.parametrize(
@@ -355,6 +371,26 @@ def test_a_driver_that_does_not_find_netmon_is_left_alone(fake_ray, theirs, tmp_
         assert (done.returncode, done.stdout, done.stderr) == (0, "conda\n", "")
 
 
+def test_below_uv_run_the_driver_says_so(finder, caplog):
+    """There Ray calls its own hook, which has the workers run by uv too."""
+    uv = ModuleType("ray._private.runtime_env.uv_runtime_env_hook")
+    uv.hook = lambda env: dict(env or {})  # type: ignore[attr-defined]
+    _imports._loaded(uv)
+    hook = uv.hook
+    _imports._loaded(uv)
+    assert uv.hook is hook, "wrapped once"
+    assert hook(None) == {}
+    assert caplog.records == [], "it is not below uv run"
+    below = ModuleType(uv.__name__)
+    below.hook = lambda env: {**(env or {}), "py_executable": "uv run python"}  # type: ignore[attr-defined]
+    _imports._loaded(below)
+    assert below.hook({"worker_process_setup_hook": "netmon.integrations.ray.setup"})["py_executable"] == "uv run python"
+    assert caplog.records == [], "the job has it from elsewhere"
+    assert below.hook(None) == {"py_executable": "uv run python"}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("netmon is not attached to Ray's workers: below uv run Ray calls its own hook")
+
+
 def test_ray_hook_keeps_the_jobs_own(finder, monkeypatch):
     called = []
     hook = ray.runtime_env_hook({"worker_process_setup_hook": lambda: called.append("theirs")})
@@ -456,6 +492,34 @@ def test_spawned_ranks_of_a_python_without_netmon():
     command = ["env", f"PYTHONPATH={SITE}", sys.executable, TESTS / "run_rank.py", "spawn"]
     variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), **QUIET}
     check_attached(run(*RUN, "--interval", "0.1", "--", *command, env={**os.environ, **variables}))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("quiet", ["0", "1"])
+def test_nobody_waits_for_a_rank_that_takes_no_part(tmp_path, quiet):
+    """Options differ where a launcher does not hand them on: the others have a view all the same, in which it is missing."""
+    pytest.importorskip("torch")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "import torch.distributed as dist\n"
+        "os.environ['NETMON_RUN'] = os.environ['OPTIONS' + os.environ['RANK']]\n"
+        "dist.init_process_group('gloo')\n"
+        "view = sys.modules['netmon._shared'].existing_monitor().cluster()\n"
+        "limit = time.monotonic() + 60\n"
+        "while os.environ['RANK'] != sys.argv[1] and not view.sequence and time.monotonic() < limit:\n"
+        "    time.sleep(0.05)\n"
+        "    view = sys.modules['netmon._shared'].existing_monitor().cluster()\n"
+        "states = {rank.rank: rank.state for rank in view.ranks}\n"
+        "os.write(1, f'{states}\\n'.encode())\n"
+        "dist.barrier()\n"
+        "dist.destroy_process_group()\n"
+    )
+    options = {f"OPTIONS{rank}": '{"cluster_interval": 0.2}' for rank in "01"} | {f"OPTIONS{quiet}": '{"cluster": false}'}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port(), script, quiet]
+    done = run(*RUN, "--", *command, env={**os.environ, **QUIET, **options})
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(["{}", str({0: "live", 1: "live"} | {int(quiet): "missing"})])
 
 
 @pytest.mark.torch

@@ -5,10 +5,12 @@ Neither imports Ray, and neither raises: what a hook raises ends the driver, or 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from ... import _imports
@@ -48,6 +50,28 @@ def runtime_env_hook(runtime_env: Mapping[str, Any] | None) -> Any:
     except Exception as error:  # noqa: BLE001 - the job starts without netmon
         _imports.warn(f"netmon is not attached to Ray's workers: {type(error).__name__}: {error}")
         return runtime_env
+
+
+def imported(module: ModuleType) -> None:
+    """Tell in the driver where Ray calls a hook of its own in place of this one: the one of this module of Ray's."""
+    function = module.hook
+    if hasattr(function, "__netmon__"):
+        return
+
+    @functools.wraps(function)
+    def hook(runtime_env: Mapping[str, Any] | None) -> Any:
+        before = dict(runtime_env or {})
+        after = function(runtime_env)
+        # It does something below `uv run` only.
+        if before.get(_KEY) != _SETUP and (after or {}).get("py_executable") != before.get("py_executable"):
+            _imports.warn(
+                "netmon is not attached to Ray's workers: below uv run Ray calls its own hook and no other; "
+                f"set RAY_ENABLE_UV_RUN_RUNTIME_ENV=0, or give the job {_SETUP} as its {_KEY}"
+            )
+        return after
+
+    hook.__netmon__ = function  # type: ignore[attr-defined]
+    module.hook = hook  # type: ignore[attr-defined]
 
 
 def _with_setup(runtime_env: dict[str, Any]) -> dict[str, Any]:
