@@ -105,6 +105,7 @@ _package = _Package()
 _waits_for_ray = False
 _warned: set[str] = set()
 _MOST_WARNINGS = 4
+_LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 def _is_waited_for(name: str) -> bool:
@@ -148,7 +149,7 @@ def guarded(call: Callable[..., object], *arguments: object, what: str = "netmon
 
 def warn(sentence: str) -> None:
     """Log a warning, once in a process; of the ranks of a node only in the first, of a job of Ray only in one process."""
-    if sentence in _warned or len(_warned) >= _MOST_WARNINGS or os.environ.get("LOCAL_RANK", "0") != "0":
+    if sentence in _warned or len(_warned) >= _MOST_WARNINGS or not _is_first_of_node():
         return
     _warned.add(sentence)
     if _is_known_to_ray(sentence):
@@ -156,6 +157,11 @@ def warn(sentence: str) -> None:
     import logging
 
     logging.getLogger("netmon").warning("%s", sentence)
+
+
+def _is_first_of_node() -> bool:
+    # The launcher that is nearest says it: below srun, torchrun numbers its ranks anew.
+    return next((os.environ[name] for name in _LOCAL_RANKS if name in os.environ), "0") == "0"
 
 
 def _is_known_to_ray(sentence: str) -> bool:

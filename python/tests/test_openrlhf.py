@@ -336,6 +336,8 @@ class Ray:
         monkeypatch.setitem(sys.modules, "ray", self)
         monkeypatch.setitem(sys.modules, "ray._private.state", state)
 
+    WORKER_MODE = 1
+
     def is_initialized(self) -> bool:
         return True
 

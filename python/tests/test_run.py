@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,6 +282,26 @@ def test_a_hook_never_raises(finder, monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "colorsys")
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "SLURM_LOCALID": "3"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_LOCALID": "1"}, False),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "2"}, False),
+        ({"MPI_LOCALRANKID": "1", "SLURM_LOCALID": "0"}, False),
+    ],
+)
+def test_a_warning_is_that_of_the_first_rank_of_a_node(finder, monkeypatch, caplog, variables, says):
+    for name in _imports._LOCAL_RANKS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _imports.warn("told")
+    assert [record.getMessage() for record in caplog.records] == ["told"] * says
+
+
 def test_what_is_to_be_wrapped_is_gone(finder, monkeypatch, caplog):
     monkeypatch.setitem(_imports._AFTER, "colorsys", ("no_such_function", "process_group_made"))
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
@@ -439,6 +459,25 @@ def test_options_of_the_command_hold(monkeypatch):
         assert _training.training_begins() is _shared.existing_monitor(), "the program was first"
     finally:
         _shared.close_shared_monitor()
+
+
+@pytest.mark.parametrize(("mode", "asked"), [(0, False), (1, True), (None, False)])
+def test_a_driver_of_ray_is_not_asked_for_its_task(monkeypatch, mode, asked):
+    """Ray logs a warning there."""
+    names: list[str] = []
+
+    def task_name() -> str:
+        names.append("CriticModelActor.fit")
+        return names[0]
+
+    worker = SimpleNamespace(mode=mode)
+    context = (
+        SimpleNamespace(get_task_name=task_name) if mode is None else SimpleNamespace(get_task_name=task_name, worker=worker)
+    )
+    ray = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context, WORKER_MODE=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert bool(_training._identity()) is asked
+    assert bool(names) is asked
 
 
 # Training
