@@ -79,7 +79,8 @@ def main(arguments: list[str]) -> NoReturn:
     except ValueError as error:
         _parser().error(str(error))
     sys.stdout.flush()
-    # Python ignores them, and what is ignored stays so in the command.
+    # Python ignores them, and what is ignored stays so in the command. What the caller did with them nobody knows any more: the
+    # kernel keeps no record, and what the parent itself ignores need not be what it had its child begin with, as by subprocess.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
