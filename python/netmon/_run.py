@@ -13,7 +13,8 @@ from ._options import RunOptions
 _SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(several: bool = False) -> argparse.ArgumentParser:
+    """Return the parser; where a separator says where the options end, lists may be several words too."""
     parser = argparse.ArgumentParser(
         prog="netmon run",
         usage="netmon run [options] -- COMMAND [ARGUMENT ...]",
@@ -23,10 +24,11 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("--interval", type=float, metavar="S", help="seconds between two samples (default: 1)")
+    words = "+" if several else 1
     parser.add_argument(
-        "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
+        "--interfaces", nargs=words, metavar="PATTERN,...", help="interfaces that count in the totals, as eth*,!docker*"
     )
-    parser.add_argument("--targets", nargs="+", metavar="TARGET", help="whom to probe beside the training peers")
+    parser.add_argument("--targets", nargs=words, metavar="TARGET,...", help="whom to probe beside the training peers")
     parser.add_argument("--cluster-interval", type=float, metavar="S", help="seconds between two digests (default: 2)")
     parser.add_argument("--no-cluster", action="store_true", help="do not take part in a view of the whole job")
     parser.add_argument("--no-collectives", action="store_true", help="do not time the job's collectives")
@@ -41,13 +43,18 @@ def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if "--" in arguments:
         place = arguments.index("--")
         mine, separator, rest = arguments[:place], ["--"], arguments[place + 1 :]
-    parser = _parser()
+    parser = _parser(several=bool(separator))
     options = parser.parse_args(mine)
     # Without our own, the separator is the command's.
     command = [*options.command, *separator, *rest] if options.command else rest
     if not command:
         parser.error("no command is given; for example: netmon run -- torchrun train.py")
     return options, command
+
+
+def _listed(words: list[str] | None) -> list[str] | None:
+    """Return the entries of a list that is written with commas, or as several words."""
+    return None if words is None else [entry for word in words for entry in word.split(",")]
 
 
 def environment(options: RunOptions, before: dict[str, str]) -> dict[str, str]:
@@ -69,8 +76,8 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         run_options = RunOptions(
             interval=options.interval,
-            interfaces=options.interfaces,
-            targets=options.targets,
+            interfaces=_listed(options.interfaces),
+            targets=_listed(options.targets),
             cluster_interval=options.cluster_interval,
             cluster=not options.no_cluster,
             collectives=not options.no_collectives,

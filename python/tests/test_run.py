@@ -93,6 +93,24 @@ def test_arguments_and_descriptors_are_as_without():
     assert run(*RUN, "--interval", "2", "--", "printf", "%s|", "--", "b").stdout == "--|b|"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "interfaces"),
+    [
+        (["--interfaces", "lo"], ["lo"]),
+        (["--interfaces", "eth*,!docker*", "--targets", "a,b"], ["eth*", "!docker*"]),
+        (["--interfaces=lo,eth0", "--nodes"], ["lo", "eth0"]),
+        (["--interfaces", "eth*", "!docker*", "--"], ["eth*", "!docker*"]),
+        (["--interfaces", "eth*,lo", "!docker*", "--targets", "a", "b", "--"], ["eth*", "lo", "!docker*"]),
+    ],
+)
+def test_a_list_ends_where_the_command_begins(arguments, interfaces):
+    done = run(*RUN, *arguments, *python(f"import os; print(os.environ[{VARIABLE!r}])"))
+    assert done.stderr == ""
+    said = json.loads(done.stdout)
+    assert said["interfaces"] == interfaces
+    assert said.get("targets") == (["a", "b"] if "--targets" in arguments else None)
+
+
 def test_the_environment_is_as_without_but_for_ours():
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     alone, below = (json.loads(run(*prefix, *python(code)).stdout) for prefix in ((), (*RUN, "--")))
