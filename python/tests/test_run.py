@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -298,6 +300,16 @@ def test_a_module_is_seen_when_it_is_loaded(finder, tmp_path, monkeypatch):
         assert begun == ["training_begins"] * 2, "wrapped once, and again after a reload"
     finally:
         del sys.modules["netmon_test_trainer"]
+
+
+def test_what_stands_in_for_a_loader_can_be_copied(finder, monkeypatch):
+    """As by tools that look for modules and keep what they find."""
+    monkeypatch.setitem(_imports._AFTER, "colorsys", ("rgb_to_hls", "process_group_made"))
+    _imports.install()
+    spec = finder.find_spec("colorsys")
+    assert type(spec.loader) is _imports._Loader
+    for copied in (copy.copy(spec), copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+        assert copied.loader.path == spec.loader.path
 
 
 def test_a_hook_never_raises(finder, monkeypatch, caplog):
