@@ -43,9 +43,9 @@ type Aggregator struct {
 	names     map[string]bool // of nodes
 	next      map[string]int  // by a host's name: the number to try for one more node of it; may be missing
 	heard     uint64          // nodes so far
-	retired   [2]uint64       // bytes of nodes that were forgotten, received and transmitted
+	retired   counts          // of nodes that were forgotten
 	// forgotten are those whose last digest is still handed in: it does not make them live again. former are nodes without anybody, in
-	// case that somebody comes back; their bytes are among the retired ones.
+	// case that somebody comes back; their counts are among the retired ones.
 	forgotten map[place]*member
 	former    map[uint64]*node
 }
@@ -63,7 +63,7 @@ type member struct {
 	ended    bool     // somebody said so, of the process whose number follows
 	gone     uint64
 	state    string
-	parts    [2]offset // of the node's totals
+	parts    [counters]offset // of the node's totals
 }
 
 type identity struct{ process, sequence uint64 }
@@ -74,14 +74,32 @@ type offset struct {
 	known bool
 }
 
+// What all processes of a node count, each since its own start.
+const (
+	receivedBytes = iota
+	transmittedBytes
+	dropped
+	erred
+	countedTime // in microseconds
+	counters
+)
+
+// counts are one of each.
+type counts [counters]uint64
+
+// counted is what a process says that it has counted.
+func (d *Digest) counted() counts {
+	return counts{d.ReceiveBytesTotal, d.TransmitBytesTotal, d.DropsTotal, d.ErrorsTotal, d.CountedMicroseconds}
+}
+
 // node is what is remembered of a node.
 type node struct {
 	number  uint64 // in the order in which they were first heard of
 	name    string
-	totals  [2]uint64 // received, transmitted
-	known   [2]bool
-	until   [2]float64 // wall time of the node at which totals were so
-	members []*member  // of this view
+	totals  counts
+	known   [counters]bool
+	until   [counters]float64 // wall time of the node at which totals were so
+	members []*member         // of this view
 }
 
 // NewAggregator returns one that knows nobody.
@@ -237,7 +255,7 @@ func (a *Aggregator) take(now time.Duration, at place, d *Digest) (ok bool) {
 	default:
 		m.before = identity{m.digest.Process, m.digest.Sequence}
 		m.restarts++
-		m.digest, m.changed, m.parts = *d, now, [2]offset{}
+		m.digest, m.changed, m.parts = *d, now, [counters]offset{}
 	}
 	return true
 }
@@ -351,18 +369,18 @@ func (a *Aggregator) addUp(members []*member) {
 			clear(a.next)
 			continue
 		}
-		for way := range n.totals {
-			n.addUp(way)
+		for of := range n.totals {
+			n.addUp(of)
 		}
 	}
 }
 
-// retire keeps the bytes of a node that nobody is on any more.
+// retire keeps the counts of a node that nobody is on any more.
 func (a *Aggregator) retire(id uint64, n *node) {
 	whole := true
-	for way, total := range n.totals {
-		a.retired[way] = saturated(a.retired[way], total)
-		whole = whole && a.retired[way] != math.MaxUint64
+	for of, total := range n.totals {
+		a.retired[of] = saturated(a.retired[of], total)
+		whole = whole && a.retired[of] != math.MaxUint64
 	}
 	if whole && len(a.former) < MostProcesses {
 		a.former[id] = n
@@ -376,9 +394,9 @@ func (a *Aggregator) comeBack(id uint64) *node {
 		return &node{}
 	}
 	delete(a.former, id)
-	for way, total := range n.totals {
-		if a.retired[way] != math.MaxUint64 {
-			a.retired[way] -= total
+	for of, total := range n.totals {
+		if a.retired[of] != math.MaxUint64 {
+			a.retired[of] -= total
 		}
 	}
 	return n
@@ -399,37 +417,32 @@ func (a *Aggregator) nameFor(d *Digest) string {
 	return name
 }
 
-// addUp brings one total of a node up to date. All its processes count the same bytes, each since its own start. The first one's
+// addUp brings one total of a node up to date. All its processes count the same, each since its own start. The first one's
 // count begins the total, and each later one is joined to it where it is first heard of: with all it counted where it was started
 // after the moment of which the total is, and else with what it counts from now on, because others have counted the rest. So what
 // nobody was there to count is missing, and nothing is in it twice. Start and moment are told by one clock, the node's own.
-func (n *node) addUp(way int) {
-	counted := func(m *member) uint64 {
-		if way == 0 {
-			return m.digest.ReceiveBytesTotal
-		}
-		return m.digest.TransmitBytesTotal
-	}
+func (n *node) addUp(of int) {
+	counted := func(m *member) uint64 { return m.digest.counted()[of] }
 	advance := func(m *member) {
-		sum := m.parts[way].value + counted(m)
-		if ahead := sum - n.totals[way]; !n.known[way] || ahead > 0 && ahead < 1<<63 {
-			n.totals[way], n.known[way], n.until[way] = sum, true, m.digest.WallSeconds
+		sum := m.parts[of].value + counted(m)
+		if ahead := sum - n.totals[of]; !n.known[of] || ahead > 0 && ahead < 1<<63 {
+			n.totals[of], n.known[of], n.until[of] = sum, true, m.digest.WallSeconds
 		}
 	}
 	others := false // who go on counting
 	for _, m := range n.members {
-		if m.parts[way].known && counted(m) != None {
+		if m.parts[of].known && counted(m) != None {
 			advance(m)
 			others = others || m.state != Gone
 		}
 	}
 	for _, m := range n.members {
-		part := &m.parts[way]
-		if part.known || counted(m) == None || others && m.digest.WallSeconds < n.until[way] { // an older digest: the next one will do
+		part := &m.parts[of]
+		if part.known || counted(m) == None || others && m.digest.WallSeconds < n.until[of] { // an older digest: the next one will do
 			continue
 		}
-		*part = offset{value: n.totals[way], known: true}
-		if started := float64(m.digest.Process) / 1e9; n.known[way] && !(started > n.until[way]) {
+		*part = offset{value: n.totals[of], known: true}
+		if started := float64(m.digest.Process) / 1e9; n.known[of] && !(started > n.until[of]) {
 			part.value -= counted(m)
 		}
 		advance(m)
@@ -486,11 +499,15 @@ func (a *Aggregator) listNodes(now time.Duration, v *View) {
 			Errors: a.numbers.count(d.Errors), RDMABytesPerSecond: a.numbers.real(d.RDMABytesPerSecond),
 		}
 		n.ofProcesses(&row, &a.numbers)
-		if n.known[0] {
-			row.ReceiveBytesTotal = a.numbers.count(n.totals[0])
+		for of, to := range map[int]**uint64{
+			receivedBytes: &row.ReceiveBytesTotal, transmittedBytes: &row.TransmitBytesTotal, dropped: &row.DropsTotal, erred: &row.ErrorsTotal,
+		} {
+			if n.known[of] {
+				*to = a.numbers.count(n.totals[of])
+			}
 		}
-		if n.known[1] {
-			row.TransmitBytesTotal = a.numbers.count(n.totals[1])
+		if n.known[countedTime] {
+			row.CountedSeconds = a.numbers.real(float64(n.totals[countedTime]) / 1e6)
 		}
 		if busier := max(d.ReceiveBytesPerSecond, d.TransmitBytesPerSecond); d.CapacityBitsPerSecond > 0 {
 			row.UtilizationRatio = a.numbers.real(units.BytesToBits(busier) / d.CapacityBitsPerSecond)
@@ -643,8 +660,10 @@ func (a *Aggregator) total(v *View) {
 	}
 	sumOf(v, "receive_bytes_total", &t.ReceiveBytesTotal, true, func(n *Node) *uint64 { return n.ReceiveBytesTotal })
 	sumOf(v, "transmit_bytes_total", &t.TransmitBytesTotal, true, func(n *Node) *uint64 { return n.TransmitBytesTotal })
-	for way, total := range []**uint64{&t.ReceiveBytesTotal, &t.TransmitBytesTotal} {
-		if retired := a.retired[way]; *total != nil {
+	sumOf(v, "drops_total", &t.DropsTotal, true, func(n *Node) *uint64 { return n.DropsTotal })
+	sumOf(v, "errors_total", &t.ErrorsTotal, true, func(n *Node) *uint64 { return n.ErrorsTotal })
+	for of, total := range []**uint64{&t.ReceiveBytesTotal, &t.TransmitBytesTotal, &t.DropsTotal, &t.ErrorsTotal} {
+		if retired := a.retired[of]; *total != nil {
 			**total = saturated(**total, retired)
 		} else if retired > 0 {
 			*total = &retired

@@ -311,6 +311,30 @@ func TestAggregate_totalsOverRestarts(t *testing.T) {
 	assert.EqualValues(t, 1380, *v.Totals.ReceiveBytesTotal)
 }
 
+// Drops, errors and the time in which they came go on where a rank's monitor is started anew. Digests of an older netmon do not tell.
+func TestAggregate_dropsOverRestarts(t *testing.T) {
+	j := newJob(t, 2)
+	first := j.start("0", 0, 1, "a")
+	first.DropsTotal, first.ErrorsTotal, first.CountedMicroseconds = 500, 3, 20e6
+	other := j.start("1", 1, 2, "b")
+	other.DropsTotal, other.ErrorsTotal, other.CountedMicroseconds = None, None, None
+	v := j.after(time.Second, "0", "1")
+	assert.Nil(t, v.Nodes[1].DropsTotal)
+	assert.Nil(t, v.Nodes[1].CountedSeconds)
+	assert.Equal(t, "without: b", v.Unavailable["totals.drops_total"])
+	told := func(v *View) []any {
+		n := &v.Nodes[0]
+		return []any{*n.DropsTotal, *n.ErrorsTotal, *n.CountedSeconds, *v.Totals.DropsTotal, *v.Totals.ErrorsTotal}
+	}
+	assert.Equal(t, []any{uint64(500), uint64(3), 20.0, uint64(500), uint64(3)}, told(v))
+
+	again := j.start("0", 0, 1, "a")
+	again.DropsTotal, again.ErrorsTotal, again.CountedMicroseconds = 0, 0, 0
+	assert.Equal(t, []any{uint64(500), uint64(3), 20.0, uint64(500), uint64(3)}, told(j.after(0, "0")), "never less than before")
+	again.DropsTotal, again.CountedMicroseconds = 7, 2e6
+	assert.Equal(t, []any{uint64(507), uint64(3), 22.0, uint64(507), uint64(3)}, told(j.after(2*time.Second, "0")))
+}
+
 // Totals never decrease, and are never more than what there was, whatever is started anew and when.
 func TestAggregate_totalsRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))

@@ -24,7 +24,8 @@ func UnknownDigest() Digest {
 		Rank: None, LocalRank: None, WorldSize: None, Sequence: None, Interval: NoTime, Window: NoTime, Sampled: None, WallSeconds: nan,
 		ReceiveBytesTotal: None, TransmitBytesTotal: None, ReceiveBytesPerSecond: nan, TransmitBytesPerSecond: nan,
 		ReceiveBestBytesPerSecond: nan, TransmitBestBytesPerSecond: nan, CapacityBitsPerSecond: nan, RetransmitRatio: nan,
-		Drops: None, Errors: None, RTTP50Seconds: nan, LossRatio: nan, RDMABytesPerSecond: nan, CollectiveRatio: nan,
+		Drops: None, Errors: None, DropsTotal: None, ErrorsTotal: None, CountedMicroseconds: None,
+		RTTP50Seconds: nan, LossRatio: nan, RDMABytesPerSecond: nan, CollectiveRatio: nan,
 		CollectivesTotal: None, CollectiveBytes: None, BusBW: nan, Pending: NoTime, PendingSequence: None, PendingCount: None,
 	}
 }

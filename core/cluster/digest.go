@@ -52,6 +52,9 @@ type Digest struct {
 	Interface                                             string // that carries the job's traffic
 	WrongInterface                                        bool
 	Addresses                                             []netip.Addr // of that interface, at most 2
+	// Since the monitor started, with the time on the monotonic clock for which it has counted these and the bytes.
+	DropsTotal, ErrorsTotal uint64
+	CountedMicroseconds     uint64
 
 	// Of the process.
 	Peers []PeerDigest

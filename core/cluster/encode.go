@@ -271,6 +271,9 @@ func (d *Digest) node(c *coder) {
 	c.text(&d.Interface, mostShortBytes)
 	c.flag(&d.WrongInterface)
 	c.addresses(&d.Addresses)
+	c.count(&d.DropsTotal)
+	c.count(&d.ErrorsTotal)
+	c.count(&d.CountedMicroseconds)
 }
 
 // process: what is of this process only.

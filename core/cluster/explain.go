@@ -65,6 +65,9 @@ func nodeFields() []lacking[Node] {
 	return []lacking[Node]{
 		{"receive_bytes_total", notTold, func(n *Node) bool { return n.ReceiveBytesTotal == nil }},
 		{"transmit_bytes_total", notTold, func(n *Node) bool { return n.TransmitBytesTotal == nil }},
+		{"drops_total", notTold, func(n *Node) bool { return n.DropsTotal == nil }},
+		{"errors_total", notTold, func(n *Node) bool { return n.ErrorsTotal == nil }},
+		{"counted_seconds", notTold, func(n *Node) bool { return n.CountedSeconds == nil }},
 		{"window_seconds", "its monitor has not sampled for a second yet", func(n *Node) bool { return n.WindowSeconds == nil }},
 		{"receive_bytes_per_second", notTold, func(n *Node) bool { return n.ReceiveBytesPerSecond == nil }},
 		{"transmit_bytes_per_second", notTold, func(n *Node) bool { return n.TransmitBytesPerSecond == nil }},

@@ -90,7 +90,10 @@ type Node struct {
 	// Since the node's first monitor that was heard of was started, over restarts; never less than before.
 	ReceiveBytesTotal          *uint64  `json:"receive_bytes_total"`
 	TransmitBytesTotal         *uint64  `json:"transmit_bytes_total"`
-	WindowSeconds              *float64 `json:"window_seconds"` // of the rates, drops and errors
+	DropsTotal                 *uint64  `json:"drops_total"`
+	ErrorsTotal                *uint64  `json:"errors_total"`
+	CountedSeconds             *float64 `json:"counted_seconds"` // the time in which that was counted, by the node's monotonic clock
+	WindowSeconds              *float64 `json:"window_seconds"`  // of the rates, drops and errors
 	ReceiveBytesPerSecond      *float64 `json:"receive_bytes_per_second"`
 	TransmitBytesPerSecond     *float64 `json:"transmit_bytes_per_second"`
 	ReceiveBestBytesPerSecond  *float64 `json:"receive_best_bytes_per_second"`
@@ -108,8 +111,8 @@ type Node struct {
 	WrongInterface             bool     `json:"wrong_interface"`
 }
 
-// Totals are sums over nodes whose state is "live" or "late", nil where none tells; of bytes over all nodes that were ever heard of,
-// so that they never decrease.
+// Totals are sums over nodes whose state is "live" or "late", nil where none tells; what ends in _total is of all nodes that were ever
+// heard of, so that it never decreases.
 type Totals struct {
 	Nodes                  int      `json:"nodes"`
 	LiveRanks              int      `json:"live_ranks"`
@@ -119,6 +122,8 @@ type Totals struct {
 	UnrankedProcesses      int      `json:"unranked_processes"`
 	ReceiveBytesTotal      *uint64  `json:"receive_bytes_total"`
 	TransmitBytesTotal     *uint64  `json:"transmit_bytes_total"`
+	DropsTotal             *uint64  `json:"drops_total"`
+	ErrorsTotal            *uint64  `json:"errors_total"`
 	ReceiveBytesPerSecond  *float64 `json:"receive_bytes_per_second"`
 	TransmitBytesPerSecond *float64 `json:"transmit_bytes_per_second"`
 	CapacityBitsPerSecond  *float64 `json:"capacity_bits_per_second"`

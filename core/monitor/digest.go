@@ -159,6 +159,9 @@ func digestNode(d *cluster.Digest, window []*sample.Sample) {
 	}
 	if t := newest.Totals; t != nil {
 		d.ReceiveBytesTotal, d.TransmitBytesTotal = count(t.ReceiveBytesTotal), count(t.TransmitBytesTotal)
+		d.DropsTotal = sum(count(t.ReceiveDropsTotal), count(t.TransmitDropsTotal))
+		d.ErrorsTotal = sum(count(t.ReceiveErrorsTotal), count(t.TransmitErrorsTotal))
+		d.CountedMicroseconds = uint64(units.Duration(newest.Self.UptimeSeconds) / time.Microsecond)
 		if t.CapacityBitsPerSecond != nil {
 			d.CapacityBitsPerSecond = float64(*t.CapacityBitsPerSecond)
 		}

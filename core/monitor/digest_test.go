@@ -60,12 +60,23 @@ func TestDigest_node(t *testing.T) {
 	assert.Equal(t, 9000.0, d.ReceiveBestBytesPerSecond, "in a window of the loop")
 	assert.Equal(t, 300.0, d.TransmitBestBytesPerSecond)
 	assert.EqualValues(t, 0, d.Drops)
+	assert.EqualValues(t, 2_000_000, d.CountedMicroseconds-first.CountedMicroseconds)
 
 	// One that comes sooner than a second after it covers a second.
 	d = digest(t, x.m)
 	assert.Equal(t, time.Second, d.Window)
 	assert.Equal(t, 9000.0, d.ReceiveBytesPerSecond)
 	assert.EqualValues(t, 4, d.Sequence)
+
+	// What ends in total is since the monitor was started, whatever the window.
+	dropped := row("eth0", receive, transmit)
+	dropped[3], dropped[4], dropped[8] = 7, 5, 6
+	x.dev(dropped)
+	x.tick()
+	x.tick()
+	after := digest(t, x.m)
+	assert.EqualValues(t, 11, after.DropsTotal-d.DropsTotal)
+	assert.EqualValues(t, 7, after.ErrorsTotal-d.ErrorsTotal)
 }
 
 func TestDigest_closed(t *testing.T) {

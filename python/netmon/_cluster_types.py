@@ -83,6 +83,9 @@ class ClusterNode:
     age_seconds: float
     receive_bytes_total: int | None
     transmit_bytes_total: int | None
+    drops_total: int | None
+    errors_total: int | None
+    counted_seconds: float | None
     window_seconds: float | None
     receive_bytes_per_second: float | None
     transmit_bytes_per_second: float | None
@@ -113,6 +116,8 @@ class ClusterTotals:
     unranked_processes: int | None
     receive_bytes_total: int | None
     transmit_bytes_total: int | None
+    drops_total: int | None
+    errors_total: int | None
     receive_bytes_per_second: float | None
     transmit_bytes_per_second: float | None
     capacity_bits_per_second: float | None

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from . import _node
+
 if TYPE_CHECKING:
     from ._cluster_types import ClusterView
     from ._monitor import Monitor
@@ -25,6 +27,7 @@ _Values = Iterable[tuple[Mapping[str, object], Number | bool | None]]
 
 _DIRECTIONS = ("receive", "transmit")
 _BITS = "_bits_per_second"
+_RDMA = "rdma"  # the plane
 _FINDING = ("class", "severity", "host", "peer")
 
 
@@ -51,6 +54,10 @@ class Metric:
     namespace: str
     of_node: bool
     values: Callable[[Any], _Values] = field(repr=False)
+
+    def is_of_node(self, labels: Mapping[str, object]) -> bool:
+        """Tell whether a value with these labels is of the whole node, as bytes of RDMA ports beside those of connections."""
+        return self.of_node or (labels.get("plane") == _RDMA and self.name.endswith("_transport_bytes_total"))
 
     @property
     def is_counter(self) -> bool:
@@ -94,7 +101,7 @@ def _field(name: str, scale: float | None = None) -> Callable[[Any], _Values]:
 
 
 def _planes(row: Any) -> _Values:
-    return (({"plane": plane}, getattr(row, f"{plane}_bytes_total")) for plane in ("rdma", "tcp", "loopback"))
+    return (({"plane": plane}, getattr(row, f"{plane}_bytes_total")) for plane in (_RDMA, "tcp", "loopback"))
 
 
 def _known(*names: str) -> Callable[[Any], _Values]:
@@ -123,6 +130,7 @@ class _Table:
         name: str | None = None,
         labels: tuple[str, ...] = (),
         values: Callable[[Any], _Values] | None = None,
+        of_node: bool | None = None,
     ) -> None:
         source = f"{self._section}.{field}" if self._section else field
         scale = None
@@ -131,12 +139,13 @@ class _Table:
         if field.endswith(_BITS):
             # Prometheus knows no bits.
             name, scale = f"{name.removesuffix(_BITS)}_bytes_per_second", 1 / 8
-        named = (name, unit, text, self._labels + labels, source, self._namespace, self._of_node)
+        of_node = self._of_node if of_node is None else of_node
+        named = (name, unit, text, self._labels + labels, source, self._namespace, of_node)
         self.metrics.append(Metric(*named, values or _field(field, scale)))
 
-    def add_both(self, field: str, unit: str, text: str) -> None:
+    def add_both(self, field: str, unit: str, text: str, *, of_node: bool | None = None) -> None:
         for direction, done in zip(_DIRECTIONS, ("received", "sent"), strict=True):
-            self.add(f"{direction}_{field}", unit, text.format(done=done))
+            self.add(f"{direction}_{field}", unit, text.format(done=done), of_node=of_node)
 
 
 def _totals() -> _Section:
@@ -299,7 +308,7 @@ def _transport() -> _Section:
         return (({}, row.wrong_interface is not None),)
 
     table = _Table("transport", "transport", of_node=False)
-    text = "Bytes by what carried them, both directions: own TCP connections to other hosts and in this one, and RDMA ports."
+    text = "Bytes by what carried them, both ways: own TCP connections to other hosts, in this one, and RDMA ports of the node."
     table.add("PLANE_bytes_total", "By", text, name="netmon_transport_bytes_total", labels=("plane",), values=_planes)
     words = ("plane", "interface")
     text = "1, with what carries the job's traffic."
@@ -343,11 +352,12 @@ def _phases() -> _Section:
     table.add("count", "{part}", "Parts of the job of this name that have ended.", name="netmon_phase_parts_total")
     table.add("running", "{part}", "Parts under way, which are in nothing else.")
     table.add("seconds_total", "s", "Time from beginning to end.")
-    table.add_both("bytes_total", "By", "Bytes {done} by the interfaces that count, meanwhile.")
+    table.add_both("bytes_total", "By", "Bytes {done} by the interfaces that count, meanwhile.", of_node=True)
     text = "Bytes by what carried them, both directions, meanwhile."
     table.add("PLANE_bytes_total", "By", text, name="netmon_phase_transport_bytes_total", labels=("plane",), values=_planes)
-    table.add("segments_sent_total", "{segment}", "TCP segments sent meanwhile, of the namespace.")
-    table.add("segments_retransmitted_total", "{segment}", "TCP segments sent again meanwhile, of the namespace.")
+    table.add("segments_sent_total", "{segment}", "TCP segments sent meanwhile, of the namespace.", of_node=True)
+    text = "TCP segments sent again meanwhile, of the namespace."
+    table.add("segments_retransmitted_total", "{segment}", text, of_node=True)
     table.add("utilization_ratio", "1", "Mean rate of the direction that moved more / capacity.")
     table.add("peak_bytes_per_second", "By/s", "Highest rate of one direction in some 20 ms.")
     table.add("busy_ratio", "1", "Share of the time in which the busier direction carried 1 % or more of what it can.")
@@ -468,7 +478,7 @@ def read(
 
     Args:
         monitor: who measures.
-        node: whether the values of the whole node are wanted; None: where this is the node's first rank, or no rank is known.
+        node: whether the values of the whole node are wanted; None: where this is the process of the node that tells them.
         peers: whether connections are told peer by peer.
         labels: further labels of all values.
 
@@ -478,7 +488,7 @@ def read(
     sample = monitor.sample()
     job = sample.job
     if node is None:
-        node = job is None or not job.local_rank
+        node = _node.tells(monitor, job)
     of_node = _labels({**(labels or {}), "node": sample.host.hostname})
     of_process = of_node if job is None else _labels({**of_node, "rank": job.rank})
     families = [
@@ -488,22 +498,29 @@ def read(
     for section in SECTIONS:
         rows = [(_labels(own), row) for own, row in section.rows(sample)]
         for metric in section.metrics:
-            if (node or not metric.of_node) and (peers or metric.name not in _PEERS):
-                families.append(Family(metric, _points(metric, rows, of_node if metric.of_node else of_process)))
+            if peers or metric.name not in _PEERS:
+                families.append(Family(metric, _points(metric, rows, of_process, of_node if node else None)))
     view = _made_here(monitor, None if job is None else job.rank)
     if view is not None:
-        families += [Family(metric, _points(metric, [({}, view)], of_process)) for metric in VIEW.metrics]
+        families += [Family(metric, _points(metric, [({}, view)], of_process, None)) for metric in VIEW.metrics]
     return [family for family in families if family.points]
 
 
 def _points(
-    metric: Metric, rows: Iterable[tuple[Mapping[str, str], Any]], common: Mapping[str, str]
+    metric: Metric,
+    rows: Iterable[tuple[Mapping[str, str], Any]],
+    of_process: Mapping[str, str],
+    of_node: Mapping[str, str] | None,
 ) -> tuple[tuple[Mapping[str, str], Number], ...]:
-    """Return what is known of a metric; of two rows that cannot be told apart the first: two would spoil it all."""
+    """Return what is known of a metric; of two rows that cannot be told apart the first: two would spoil it all.
+
+    What is of the node has its labels; None: another process tells that.
+    """
     found: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], Number]] = {}
     for own, row in rows:
         for more, value in metric.values(row):
-            if value is not None:
+            common = of_node if metric.is_of_node(more) else of_process
+            if value is not None and common is not None:
                 labels = {**common, **own, **_labels(more)}
                 found.setdefault(frozenset(labels.items()), (labels, int(value) if isinstance(value, bool) else value))
     return tuple(found.values())

@@ -610,7 +610,7 @@ class Monitor:
 
         Args:
             node: whether the values of the whole node are in it, as those of interfaces and TCP; None: where this process is
-                the first of its node's ranks, or no rank is known. So each node's are told once.
+                the first of its node's ranks, or is alone. So each node's are told once.
             peers: whether own connections are told peer by peer: 14 series a peer.
             labels: further labels of all series, beside ``node`` and ``rank``.
 

@@ -436,9 +436,11 @@ def test_the_newest_note_of_a_process_counts_in_whichever_order_they_come():
 
 
 def test_unknown_is_absent():
+    started = SimpleNamespace(uptime_seconds=1.0)
     monitor = SimpleNamespace(
         cluster=lambda: SimpleNamespace(sequence=0, nodes=()),
-        sample=lambda: SimpleNamespace(totals=None, tcp=None, probes=None, findings=None, phases=None),
-        latest=lambda: SimpleNamespace(drops_in_window=None, errors_in_window=0),
+        sample=lambda: SimpleNamespace(
+            totals=None, tcp=None, probes=(), findings=None, phases=None, job=None, window_seconds=None, self=started
+        ),
     )
-    assert FlatValues(monitor).at(1) == {"network/errors": 0.0}  # type: ignore[arg-type]
+    assert FlatValues(monitor).at(1) == {}  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def test_all_metrics_are_there_and_counters_are_monotonic_sums(reader, provider)
             assert data.is_monotonic, metric.name
             assert data.aggregation_temporality is AggregationTemporality.CUMULATIVE
     assert all(("job", "demo") in key for found in points.values() for key in found)
-    assert value(points, "netmon.transport.bytes", plane="rdma", rank="3") == monitor.sample().transport.rdma_bytes_total
+    assert value(points, "netmon.transport.bytes", plane="tcp", rank="3") == monitor.sample().transport.tcp_bytes_total
 
 
 @pytest.mark.parametrize("sample", [exported.unknown(), exported.without_values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,16 +13,17 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import exported
 import pytest
 
 import netmon
-from netmon import _metrics, _shared, _training
+from netmon import _metrics, _node, _shared, _training
 from netmon.integrations import prometheus
 
 client = pytest.importorskip("prometheus_client")
@@ -63,7 +65,7 @@ def test_every_metric_is_there_when_all_is_known(everything):
         assert (kind, text) == ("counter" if metric.is_counter else "gauge", metric.help)
         for name, labels in series:
             if name == metric.name:
-                common = {"node"} if metric.of_node else {"node", "rank"}
+                common = {"node"} if metric.is_of_node(dict(labels)) else {"node", "rank"}
                 assert {label for label, _ in labels} == {*metric.labels, *common}, name
 
 
@@ -188,6 +190,68 @@ def test_of_a_node_only_its_first_rank_tells():
         assert ("netmon_receive_bytes_total" in forced) is not of_node
 
 
+def test_what_is_of_the_node_is_in_a_sum_over_its_ranks_once():
+    """Every rank sees the same interfaces and RDMA ports in its phases; connections are its own."""
+    samples = [exported.known(rank=rank, local_rank=rank, world_size=8) for rank in range(8)]
+    texts = [parsed(exported.Monitor(sample).prometheus())[0] for sample in samples]
+
+    def told(name: str, **labels: str) -> list[float]:
+        return [value for series in texts for value in named(series, name, **labels)]
+
+    transport, phase = samples[0].transport, samples[0].phases[0]
+    assert told("netmon_transport_bytes_total", plane="rdma") == [transport.rdma_bytes_total]
+    assert told("netmon_transport_bytes_total", plane="tcp") == [transport.tcp_bytes_total] * 8
+    assert told("netmon_phase_transport_bytes_total", plane="rdma", phase=phase.name) == [phase.rdma_bytes_total]
+    assert told("netmon_phase_transport_bytes_total", plane="tcp", phase=phase.name) == [phase.tcp_bytes_total] * 8
+    for field in ("receive_bytes_total", "transmit_bytes_total", "segments_sent_total", "segments_retransmitted_total"):
+        assert told(f"netmon_phase_{field}", phase=phase.name) == [getattr(phase, field)], field
+    assert told("netmon_phase_seconds_total", phase=phase.name) == [phase.seconds_total] * 8
+
+
+RANKS = """
+import multiprocessing, sys, netmon
+
+def rank(job, answers, end):
+    with netmon.Monitor(cluster=False, **job) as monitor:
+        answers.put("netmon_receive_bytes_total{" in monitor.prometheus())
+        end.wait()
+
+if __name__ == "__main__":
+    jobs = [{}] * 3 if sys.argv[1] == "arguments" else [{"job": {"rank": n, "world_size": 3}} for n in range(3)]
+    context = multiprocessing.get_context("spawn")
+    answers, end = context.Queue(), context.Event()
+    ranks = [context.Process(target=rank, args=(job, answers, end)) for job in jobs]
+    for one in ranks: one.start()
+    print(sorted(answers.get(timeout=60) for _ in ranks))
+    end.set()
+    for one in ranks: one.join()
+    again = context.Process(target=rank, args=(jobs[2], answers, end))
+    again.start()
+    print(answers.get(timeout=60))
+    again.join()
+"""
+
+
+@pytest.mark.parametrize("form", ["arguments", "ranks"])
+def test_of_ranks_without_a_local_rank_one_tells(form, tmp_path):
+    """As ``torch.multiprocessing.spawn`` starts them: with ranks as arguments, or in the environment, and no LOCAL_RANK."""
+    (tmp_path / "spawn.py").write_text(RANKS)
+    launched = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in launched}
+    command = [sys.executable, str(tmp_path / "spawn.py"), form]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "[False, False, True]\nTrue\n"
+
+
+def test_by_the_view_the_lowest_rank_of_the_node_tells():
+    rows = ((0, "a", "live"), (1, "b", "gone"), (2, "b", "live"), (3, "b", "live"))
+    ranks = [SimpleNamespace(rank=rank, node=node, state=state) for rank, node, state in rows]
+    monitor = SimpleNamespace(_hold=object(), cluster=lambda: SimpleNamespace(ranks=ranks))
+    job = {"local_rank": None, "world_size": 4, "master_address": None}
+    told = [_node.tells(monitor, SimpleNamespace(rank=rank, **job)) for rank in range(4)]  # type: ignore[arg-type]
+    assert told == [True, False, True, False]
+
+
 def test_peers_are_told_only_when_asked_for(everything):
     assert "netmon_peer_" not in everything.prometheus()
 
@@ -271,9 +335,10 @@ def test_the_file_is_there_at_once_readable_and_goes_away(tmp_path):
 def test_whoever_reads_sees_a_whole_file(tmp_path, everything):
     texts = [everything.prometheus(labels={"turn": str(turn)}) for turn in range(2)]
     path = tmp_path / "netmon.prom"
-    from netmon.integrations.prometheus._textfile import replace
+    from netmon.integrations.prometheus._textfile import KeptFile
 
-    replace(path, texts[0])
+    kept = KeptFile(path)
+    kept.write(texts[0])
     seen = set()
     done = threading.Event()
 
@@ -284,10 +349,93 @@ def test_whoever_reads_sees_a_whole_file(tmp_path, everything):
     reader = threading.Thread(target=read)
     reader.start()
     for turn in range(300):
-        replace(path, texts[turn % 2])
+        kept.write(texts[turn % 2])
     done.set()
     reader.join()
     assert seen <= set(texts)
+    kept.remove()
+
+
+TRAINING = """
+import sys, netmon
+from netmon.integrations.prometheus import Textfile
+with netmon.Monitor(cluster=False) as monitor:
+    file = Textfile(monitor, sys.argv[1], interval=1, labels={"job_id": sys.argv[2]})
+    for line in sys.stdin:
+        if line == "crash\\n":
+            import os
+            print(flush=True)
+            os._exit(0)
+        if line == "fork\\n":
+            import os, time
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+        file._write(monitor)
+        print(file.problem, flush=True)
+    file.close()
+"""
+
+
+class Training:
+    """A process of its own with a file; ``ask`` has it write, and returns its problem."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", TRAINING, str(folder), job]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        self.problem = self.ask()
+
+    def ask(self, what: str = "") -> str:
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().rstrip()
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        assert self.process.wait(30) == 0
+        self.process.stdout.close()
+
+
+def test_two_trainings_of_one_machine_do_not_write_over_each_other(tmp_path):
+    def whose() -> list[str]:
+        return re.findall('netmon_start_time_seconds.*job_id="(.)"', (tmp_path / "netmon.prom").read_text())
+
+    first = Training(tmp_path, "A")
+    second = Training(tmp_path, "B")
+    try:
+        assert first.problem == "None"
+        assert second.problem == (
+            f"ResourceError: another process keeps {tmp_path}/netmon.prom; "
+            "give each a path of its own, and labels that tell them apart"
+        )
+        assert whose() == ["A"]
+        third = Training(tmp_path, "C")
+        third.end()
+        assert whose() == ["A"], "who does not keep it does not take it away"
+        assert first.ask() == "None"
+        first.end()
+        assert second.ask() == "None", "the next one's, once the first has ended"
+        assert whose() == ["B"]
+        second.ask("fork")
+        second.ask("crash")
+        assert second.process.wait(30) == 0
+        assert whose() == ["B"], "left behind"
+        fourth = Training(tmp_path, "D")
+        assert (fourth.problem, whose()) == ("None", ["D"]), "neither a crash nor its children keep it"
+        (tmp_path / "netmon.prom").unlink()
+        assert (fourth.ask(), whose()) == ("None", ["D"])
+        fourth.end()
+        assert os.listdir(tmp_path) == []
+    finally:
+        for one in (first, second):
+            one.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(one.process.pid, signal.SIGKILL)
+            one.process.wait()
+            one.process.stdin.close()
+            one.process.stdout.close()
 
 
 def test_it_is_written_again_and_goes_with_its_monitor(tmp_path, monkeypatch):
@@ -466,6 +614,35 @@ def test_a_port_is_opened_when_asked_for_on_loopback(everything):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
     server.close()
+
+
+FORKED = """
+import os, signal, sys, urllib.request, netmon
+from netmon.integrations.prometheus import serve
+with netmon.Monitor(cluster=False) as monitor, serve(0, monitor) as server:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        server.close()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10).status)
+"""
+
+
+def test_a_child_closes_the_port_at_once_and_the_parent_goes_on():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "0\n200\n"
+
+
+def test_a_port_that_could_not_be_closed_is_not_opened(monkeypatch, everything):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.18.0")
+    monkeypatch.setattr(client, "start_http_server", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(
+        netmon.UnsupportedError, match=r"needs prometheus_client 0\.19 or newer, and this is 0\.18\.0: pip install"
+    ):
+        prometheus.serve(0, everything)
 
 
 def test_without_the_package_the_sentence_has_the_command(monkeypatch, everything):

@@ -63,7 +63,8 @@ class Run:
     def define_metric(self, name: str, step_metric: str | None = None, hidden: bool = False) -> None:
         self.metrics.append((name, step_metric, hidden))
 
-    def log(self, values: dict[str, Any], commit: bool = True) -> None:
+    def log(self, values: dict[str, Any], step: int | None = None, commit: bool = True) -> None:
+        assert step is None
         self.rows[-1] |= values
         if commit:
             self.rows.append({})
@@ -182,7 +183,8 @@ def test_wandb_over_the_trainings_own_step(monitor, wandb):
     run = Run()
     with trackers.WandbLogger(run, monitor, step_metric="train/global_step") as logger:
         logger.log(7)
-    assert run.rows[0]["train/global_step"] == 7
+    assert run.rows[0].keys() >= KEYS
+    assert not run.rows[0].keys() & {"train/global_step", "network/step"}, "the training writes its own"
     assert run.metrics == [("network/*", "train/global_step", False)]
 
 

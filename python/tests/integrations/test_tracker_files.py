@@ -72,27 +72,34 @@ def wandb_rows(folder: Path) -> list[dict[str, float]]:
     return rows
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-def test_wandb_offline(tmp_path, explicit):
+@pytest.mark.parametrize("metric", ["network/step", "train/global_step"])
+@pytest.mark.parametrize(("steps", "order"), [("implicit", "before"), ("explicit", "before"), ("explicit", "after")])
+def test_wandb_offline(tmp_path, steps, order, metric):
+    """The values are in the training's own row of their step, and its own step metric is as it wrote it."""
     pytest.importorskip("wandb")
-    at = "step=step + 1" if explicit else ""  # W&B's own number of the row
+    at = ", step=step" if steps == "explicit" else ""  # W&B's own number of the row
+    own = f"run.log({{'loss': 1.0 / (step + 1), 'train/global_step': step}}{at})"
     train(
         tmp_path,
         f"""
 import wandb
 run = wandb.init(project="demo", dir=folder, mode="offline")
-logger = trackers.WandbLogger(monitor=monitor)
-def own(step): run.log({{"loss": 1.0 / (step + 1)}}, {at})
+logger = trackers.WandbLogger(monitor=monitor, step_metric={metric!r}, explicit_steps={steps == "explicit"})
+if {order == "after"}:
+    log = logger.log
+    logger.log = lambda step: None
+    def own(step):
+        {own}
+        log(step)
+else:
+    def own(step): {own}
 """,
     )
     rows = wandb_rows(tmp_path)
-    assert [row["loss"] for row in rows if "loss" in row] == [1 / (step + 1) for step in STEPS], (
-        "no row of the training's is lost"
-    )
-    assert len(rows) == len(STEPS) + explicit, "and none is added, but that with an explicit step rows are begun before"
-    network = [row for row in rows if "network/step" in row]
-    assert [row["network/step"] for row in network] == list(STEPS)
-    for row in network:
+    assert len(rows) == len(STEPS), "no row is lost, and none is added"
+    for step, row in zip(STEPS, rows, strict=True):
+        assert (row["loss"], row["train/global_step"]) == (1 / (step + 1), step)
+        assert row.get("network/step") == (step if metric == "network/step" else None)
         assert row.keys() >= KEYS
         assert row["network/phase/weight_sync/seconds"] >= 0.05
 
@@ -143,7 +150,9 @@ import mlflow
 mlflow.set_tracking_uri(f"file:{folder}/mlruns")
 run = mlflow.start_run()
 logger = trackers.MlflowLogger(monitor=monitor)
-def own(step): mlflow.log_metric("loss", 1.0, step=step)
+def own(step):
+    mlflow.log_metric("loss", 1.0, step=step)
+    with monitor.phase("eval, \N{GREEK SMALL LETTER MU}"): pass    # which MLflow refuses as it is
 """,
     )
     assert said.rstrip().endswith("None")
@@ -151,6 +160,8 @@ def own(step): mlflow.log_metric("loss", 1.0, step=step)
     for name in KEYS:
         lines = [line.split() for line in (folder / name).read_text().splitlines()]
         assert [int(step) for _, _, step in lines] == list(STEPS), name
+    (odd,) = folder.glob("network/phase/eval_ _-*")
+    assert len((odd / "seconds").read_text().splitlines()) == len(STEPS) - 1
     assert len((folder / "loss").read_text().splitlines()) == len(STEPS)
 
 

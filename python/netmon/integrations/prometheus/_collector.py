@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ... import _metrics
+from ..._errors import UnsupportedError
 from ..._prometheus import check_labels
 from .._guest import Guest, package
 
@@ -84,6 +88,20 @@ class Collector:
         self.close()
 
 
+_PORT = "netmon's port for Prometheus"
+_OLDEST = (0, 19)  # an older one's port can never be closed
+
+
+def _check_version() -> None:
+    version = importlib.metadata.version("prometheus_client")
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is not None and tuple(map(int, numbers.groups())) < _OLDEST:
+        raise UnsupportedError(
+            f"{_PORT} needs prometheus_client {'.'.join(map(str, _OLDEST))} or newer, and this is {version}: "
+            "pip install -U 'libnetmon[prometheus]'"
+        )
+
+
 class Server:
     """A port that answers Prometheus, until ``close``.
 
@@ -93,14 +111,18 @@ class Server:
 
     def __init__(self, server: Any, thread: Any) -> None:
         self._server, self._thread = server, thread
+        self._pid = os.getpid()
         self.port: int = server.server_port
 
     def close(self) -> None:
-        """Close the port. Closing twice is fine."""
+        """Close the port. Closing twice is fine. In a forked child the parent's stays open."""
         server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+        if server is None:
+            return
+        if os.getpid() == self._pid:
+            server.shutdown()  # waits for the thread that serves, which a child has not got
+        server.server_close()
+        if os.getpid() == self._pid:
             self._thread.join(1)
 
     def __enter__(self) -> Server:
@@ -130,10 +152,11 @@ def serve(
         labels: as in ``Monitor.prometheus``.
 
     Raises:
-        UnsupportedError: prometheus_client is not installed.
+        UnsupportedError: prometheus_client is not installed, or older than 0.19.
         OSError: the port cannot be opened.
     """
-    client = package("prometheus_client", "prometheus", "netmon's port for Prometheus")
+    client = package("prometheus_client", "prometheus", _PORT)
+    _check_version()
     registry = client.CollectorRegistry()
     Collector(monitor, registry, node=node, peers=peers, labels=labels)
     return Server(*client.start_http_server(port, address, registry))

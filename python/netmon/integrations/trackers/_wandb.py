@@ -16,16 +16,19 @@ _STEP = "network/step"
 
 
 class WandbLogger(Logger):
-    """Adds the network's values to the rows of a W&B run: to that which the training's next ``run.log`` completes.
+    """Adds the network's values to the rows of a W&B run that the training writes, and no rows of its own.
 
-    So it adds no rows and moves no step; ``network/*`` is plotted over the step that ``log`` was given.
+    A training that leaves the numbers of rows to W&B, by ``run.log(row)``, calls ``log(step)`` before that, and has the values
+    in the row that this completes. One that gives them, by ``run.log(row, step=step)``, says ``explicit_steps=True`` and gives
+    ``log`` the same number, before or after: the values are in the row of that number.
 
     Args:
         run: the run; None: the process's current one (``wandb.run``), and where there is none, one that is begun here and
             finished by ``close``. Where that fails, for nobody is logged in, the reason is a warning, and nothing is logged.
         monitor: as of ``Logger``.
-        step_metric: the name under which the step is in the rows; that of the training's own, such as
-            ``"train/global_step"``, puts both over the same axis.
+        step_metric: what ``network/*`` is plotted over: ``network/step``, the step that ``log`` was given; or one of the
+            training's own, such as ``"train/global_step"``, to have both over the same axis: the training alone writes that.
+        explicit_steps: whether the training gives ``run.log`` the step.
         nodes: as of ``Logger``.
         options: arguments of ``wandb.init``, where a run is begun here.
 
@@ -41,12 +44,13 @@ class WandbLogger(Logger):
         monitor: Monitor | None = None,
         *,
         step_metric: str = _STEP,
+        explicit_steps: bool = False,
         nodes: bool | None = None,
         **options: Any,
     ) -> None:
         wandb = package("wandb", "wandb", self._tracker)
         super().__init__(monitor, nodes=nodes)
-        self._step_metric = step_metric
+        self._step_metric, self._explicit_steps = step_metric, explicit_steps
         self._run = run if run is not None else wandb.run
         self._own = self._run is None
         if self._values is None:
@@ -65,12 +69,17 @@ class WandbLogger(Logger):
         self._run.define_metric("network/*", step_metric=self._step_metric)
 
     def log(self, step: int) -> None:
-        """Log the network's values at a step: in the row that the next ``run.log`` completes."""
+        """Log the network's values at a step: in the row of that step, or, without ``explicit_steps``, the next ``run.log``."""
         if self._run is not None:
             super().log(step)
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log({**values, self._step_metric: step}, commit=False)
+        # Of the training's own step metric there is a value in its row already, which must not be replaced.
+        row = {**values, _STEP: step} if self._step_metric == _STEP else values
+        if self._explicit_steps:
+            self._run.log(row, step=step)  # W&B completes the row when it is given a later step
+        else:
+            self._run.log(row, commit=False)
 
     def _finish(self) -> None:
         if self._own and self._run is not None:
