@@ -1,7 +1,9 @@
 package phase
 
 import (
+	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -358,4 +360,20 @@ func TestIsQueue(t *testing.T) {
 	assert.False(t, IsQueue(72*milli/10, 5*milli))
 	assert.True(t, IsFar(5*milli))
 	assert.False(t, IsFar(milli/10))
+}
+
+func TestBounds_documented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/phases.md")
+	require.NoError(t, err)
+	for _, want := range []string{
+		fmt.Sprintf("less than %d bytes", idleBytes),
+		fmt.Sprintf("is %g ms\nabove their shortest and %g times as long", queueTime.Seconds()*1e3, 1+queueRatio),
+		fmt.Sprintf("steady >= %g over phases of %d ms and more, or `retransmit_ratio` >= %g.", boundShare, leastSteady/milli, lossShare),
+		fmt.Sprintf("Where round trips take %d ms or more without a queue, waiting >= %g", farTime/milli, farShare),
+		fmt.Sprintf("intervals cover less than %d ms", leastSteady/milli),
+		fmt.Sprintf("rate < %g kB/s, or < %g %% of the reference rate", idleRate/1e3, idleShare*100),
+	} {
+		assert.Contains(t, string(text), want)
+	}
+	assert.Equal(t, 0.5, sendingShare, "written as half")
 }
