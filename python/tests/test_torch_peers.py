@@ -106,7 +106,9 @@ def test_addresses_of_an_earlier_start_are_not_taken(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    _client.connect("127.0.0.1", store.port, _peers._PREFIX + _peers._attempt(), 5).set("1", "127.0.0.9")
+    client = _client.connect("127.0.0.1", store.port, _peers._PREFIX + _peers._attempt(), 5)
+    client.set("1", "127.0.0.9")
+    _client.let_go(client)
     for restart, found in (("0", {1: "127.0.0.9"}), ("1", {})):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restart)
         with netmon.Monitor(cluster=False) as monitor, _peers.find_peers(monitor, seconds=1.0) as search:

@@ -127,7 +127,7 @@ class PeerSearch:
 
 
 def _attempt() -> str:
-    """Return what tells this start of the job from earlier ones: torchrun's store outlives a restart, and the addresses in it."""
+    """Return what tells this start of the job from earlier ones: torchrun's store outlives it, with the addresses in it."""
     words = [os.environ.get(f"TORCHELASTIC_{name}", "") for name in ("RUN_ID", "RESTART_COUNT")]
     return "".join(f"/{word}" for word in words if word)
 
