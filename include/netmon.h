@@ -356,8 +356,9 @@ typedef struct netmon_collective {
   uint64_t bytes;       // the size S of nccl-tests: of the whole array, not of a rank's part of it
   uint64_t enter_ns;    // CLOCK_MONOTONIC, when this process called it
   uint64_t duration_ns; // from then until it was complete
-  // By how much duration_ns may be wrong, NETMON_UNKNOWN_U64 where that is not known. Above 2 ms and a tenth of duration_ns the
-  // duration is taken for a bound: in no quantile or speed. More than duration_ns: nobody watched since before the call.
+  // By how much duration_ns may be wrong, NETMON_UNKNOWN_U64 where that is not known. Where it is more than a tenth of duration_ns,
+  // and more than 2 ms or half of duration_ns, or not known and end is not NETMON_END_EXACT, the duration is taken for a bound: it is
+  // in no quantile or speed.
   uint64_t duration_error_ns;
   uint64_t sequence; // of the call in its group, so that ranks can compare; NETMON_UNKNOWN_U64 for none
 } netmon_collective;
@@ -371,6 +372,11 @@ typedef struct netmon_collective {
 //   "ended"   true: there will be no more of that group's collectives, and the number written is 0. It makes room, for another
 //             group and in "collectives", where that is needed; until then its records are taken. No number is given twice
 //   "unseen"  text of at most 1024 bytes: what that source does not see; it is told in the samples' "unavailable"
+//   "watching"  false: nobody records collectives any more
+//   "complete_ns", "looks", "busy_looks"  who records some time after the end, or not when each ended, says so now and then:
+//             CLOCK_MONOTONIC up to when all that has ended is recorded; how often it was looked, at moments that have nothing to do
+//             with the job, whether a collective is under way, and how often one was. "collective_ratio" is then of the time that is
+//             complete, or, where not all ends are known, of the looks of the last 60 s
 // Without "name" the number written is 0, and samples say from then on that collectives are watched.
 //
 // Returns NETMON_OK, _ERR_INVALID_ARGUMENT (also for an object that is not understood), _ERR_UNSUPPORTED ("collectives" is not in

@@ -296,7 +296,7 @@ struct Collective {
   std::chrono::nanoseconds enter{}; // CLOCK_MONOTONIC (std::chrono::steady_clock), when this process called it
   End end = End::unknown;
   std::optional<std::chrono::nanoseconds> duration;       // until it was complete
-  std::optional<std::chrono::nanoseconds> duration_error; // by how much that may be wrong
+  std::optional<std::chrono::nanoseconds> duration_error; // by how much that may be wrong: netmon.h says when it is a bound
   std::optional<std::uint64_t> sequence;                  // of the call in its group
 
   // The same for netmon_collectives_record.

@@ -90,19 +90,17 @@ const NoSequence = math.MaxUint64
 
 // Record is one collective.
 type Record struct {
-	Op       Op
-	Group    uint32 // from Table.Group
-	End      End
-	Bytes    uint64        // S
-	Enter    time.Duration // monotonic clock
-	Duration time.Duration // Unknown where the end is not known
-	// DurationError is by how much Duration may be too long, Unknown where that is not known. More than Duration: nobody watched since
-	// before the call.
-	DurationError time.Duration
+	Op            Op
+	Group         uint32 // from Table.Group
+	End           End
+	Bytes         uint64        // S
+	Enter         time.Duration // monotonic clock
+	Duration      time.Duration // Unknown where the end is not known
+	DurationError time.Duration // by how much Duration may be too long, Unknown where that is not known
 	Sequence      uint64
 }
 
-// mostError is by how much a duration may be wrong, or a tenth of it, to be a measurement.
+// mostError is by how much a duration may be wrong to be a measurement, as long as that is no more than half of it; or a tenth of it.
 const mostError = 2 * time.Millisecond
 
 // Ended tells whether the end was seen.
@@ -113,7 +111,10 @@ func (r *Record) Ended() bool {
 
 // Timed tells whether it was seen well enough for the duration to be a measurement, and not only a bound.
 func (r *Record) Timed() bool {
-	return r.Ended() && (r.DurationError == Unknown || r.DurationError <= max(mostError, r.Duration/10))
+	if !r.Ended() || r.DurationError == Unknown {
+		return r.Ended() && r.End == EndExact
+	}
+	return r.DurationError <= max(r.Duration/10, min(mostError, r.Duration/2))
 }
 
 // Bucket is the largest power of two that is not above a size; 0 for 0.

@@ -213,52 +213,113 @@ func TestTable_recentBeforeFull(t *testing.T) {
 	assert.EqualValues(t, 3, recent[1].Sequence)
 }
 
-// A job that is in collectives for 20 ms of each 46, whose ends are watched for some steps only: what is said of durations and of
-// its share of the time is of those.
-func TestTable_whereEndsAreNotWatched(t *testing.T) {
-	for _, every := range []int{1, 20, 300} {
-		x := table(t, world)
-		var dim, now time.Duration
-		for step := range 1500 {
-			for bucket := range 4 {
-				enter := time.Duration(step)*46*ms + time.Duration(20+5*bucket)*ms
-				r := Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 4 << 20, Enter: enter, Duration: 5 * ms, DurationError: ms / 2}
-				if step%every >= 4 {
-					// Seen when the next begins.
-					found := enter + 5*ms
-					if bucket == 3 {
-						found += 26 * ms
-					}
-					if dim == 0 {
-						dim = enter
-					}
-					r.Duration, r.DurationError = found-enter, found-dim
-					dim = found
-				} else {
-					dim = 0
+// Only what is known well enough is a duration; of the others the part in which they were under way for sure counts.
+func TestRecord_timed(t *testing.T) {
+	for _, x := range []struct {
+		end             End
+		duration, error time.Duration
+		timed           bool
+	}{
+		{EndExact, 5 * ms, 0, true},
+		{EndExact, 5 * ms, Unknown, true},
+		{EndBound, 5 * ms, Unknown, false},
+		{EndPolled, 5 * ms, ms, true},
+		{EndPolled, ms, ms, false},
+		{EndPolled, 3 * ms, 2 * ms, false},
+		{EndPolled, 5 * ms, 2*ms + 1, false},
+		{EndPolled, time.Second, 100 * ms, true},
+		{EndPolled, time.Second, 101 * ms, false},
+		{EndPolled, time.Second, 2 * time.Second, false},
+		{EndFailed, time.Second, 0, false},
+	} {
+		r := Record{Op: AllReduce, Group: 1, End: x.end, Bytes: 8, Enter: time.Second, Duration: x.duration, DurationError: x.error}
+		assert.Equal(t, x.timed, r.Timed(), x)
+		table := table(t, world)
+		table.Add(r)
+		row := table.Rows(time.Second)[0]
+		assert.EqualValues(t, 1, row.Count)
+		assert.Equal(t, x.timed, row.Ends == 1, x)
+		_, known := table.Share(time.Second, 3*time.Second, 3*time.Second)
+		assert.Equal(t, x.timed || x.end == EndFailed, known, x)
+	}
+}
+
+// Most end too soon to be timed: the few that can be are the longest, and say nothing of the others. Bounds say nothing at all.
+func TestTable_endsTooSoonToBeTimed(t *testing.T) {
+	x := table(t, world)
+	add := func(n int, end End, duration, error time.Duration) {
+		for range n {
+			x.Add(Record{Op: AllReduce, Group: 1, End: end, Bytes: 8, Enter: time.Second, Duration: duration, DurationError: error})
+		}
+	}
+	row := func() Row { return x.Rows(2 * time.Second)[0] }
+	add(10, EndPolled, 5*ms, ms)
+	add(300, EndBound, 9*ms, 9*ms)
+	assert.Equal(t, 10, row().Ends)
+	assert.Equal(t, 5*ms, row().P50)
+	add(10, EndPolled, ms, ms)
+	assert.Equal(t, 10, row().Ends)
+	add(1, EndPolled, ms, ms)
+	assert.Zero(t, row().Ends)
+	assert.Equal(t, Unmoved, row().BusBW)
+	add(1, EndPolled, 6*ms, ms)
+	assert.Equal(t, 11, row().Ends)
+}
+
+// Where records come late, a window is that of what was complete at its ends.
+func TestTable_shareOfWhatIsComplete(t *testing.T) {
+	x := table(t, world)
+	var shares []float64
+	for i := range 200 {
+		now := time.Duration(i+1) * 250 * ms
+		// Two in a quarter of a second, told at its end; a third is under way then.
+		for k := range 2 {
+			x.Add(Record{Op: AllReduce, Group: 1, End: EndExact, Enter: now - time.Duration(220-100*k)*ms, Duration: 80 * ms})
+		}
+		x.Watched(now, Watch{Until: now - 20*ms, Looks: uint64(i), Busy: uint64(i)})
+		for _, at := range []time.Duration{now + 10*ms, now + 130*ms, now + 240*ms} {
+			for _, long := range []time.Duration{100 * ms, 200 * ms, time.Second, 2 * time.Second} {
+				if i < 20 {
+					continue
 				}
-				x.Add(r)
-				now = enter + r.Duration
+				share, ok := x.Share(at-long, at, at)
+				require.True(t, ok)
+				assert.InDelta(t, 160./250, share, 1e-9)
+				shares = append(shares, share)
 			}
 		}
-		row := x.Rows(now)[0]
-		assert.EqualValues(t, 6000, row.Count)
-		assert.Equal(t, 5*ms, row.P50, every)
-		assert.Equal(t, 5*ms, row.Max, every)
-		share, ok := x.Share(now-time.Second, now, now)
-		require.True(t, ok)
-		assert.InDelta(t, 20.0/46, share, 0.02, every)
-		share, ok = x.Share(now-time.Second, now, now-time.Second/2)
-		require.True(t, ok)
-		assert.InDelta(t, 10.0/46+0.5, share, 0.02, "one has been under way for half of it")
+		x.Forget(now - Window)
 	}
+	assert.Len(t, shares, 180*12)
+	now := 200 * 250 * ms
+	share, ok := x.Share(now-time.Second, now+3*time.Second, now)
+	require.True(t, ok)
+	assert.InDelta(t, 1-0.36/4, share, 0.01, "one is under way for three seconds")
+	share, _ = x.Share(now+time.Second, now+3*time.Second, now)
+	assert.Equal(t, 1.0, share)
+	x.Restart(now + 3*time.Second)
+	_, ok = x.Share(now, now+3*time.Second, now+3*time.Second)
+	assert.False(t, ok, "nobody watched")
+}
+
+// Where ends are not known, the share is that of the looks.
+func TestTable_shareOfLooks(t *testing.T) {
 	x := table(t, world)
-	x.Add(Record{Op: AllReduce, Group: 1, End: EndPolled, Bytes: 1, Enter: 0, Duration: time.Second, DurationError: 2 * time.Second})
-	_, ok := x.Share(0, time.Second+50*ms, 2*time.Second)
-	assert.False(t, ok)
-	row := x.Rows(time.Second)[0]
-	assert.Zero(t, row.Ends)
-	assert.Zero(t, row.Unfinished)
+	for i := range uint64(300) {
+		now := time.Duration(i+1) * 250 * ms
+		x.Add(Record{Op: AllReduce, Group: 1, End: EndPolled, Enter: now - 240*ms, Duration: 240 * ms, DurationError: 240 * ms})
+		x.Watched(now, Watch{Until: now, Looks: i, Busy: i / 3})
+		share, ok := x.Share(now-time.Second, now, now)
+		require.Equal(t, i >= leastLooks, ok)
+		if ok {
+			assert.InDelta(t, 1./3, share, 0.02)
+		}
+		x.Forget(now - Window)
+		assert.LessOrEqual(t, len(x.watch.told), 242)
+	}
+	x.Watched(76*time.Second, Watch{Until: 76 * time.Second})
+	_, ok := x.Share(74*time.Second, 76*time.Second, 76*time.Second)
+	assert.False(t, ok, "another one tells, and has not looked yet")
 }
 
 func TestBusy_countsEachMomentOnce(t *testing.T) {

@@ -41,7 +41,8 @@ type Table struct {
 	listed   uint64
 	unlisted uint64
 	busy     busy
-	dim      busy          // when ends were not watched: busy is not known there, and has all of it
+	dim      busy // when one may have been under way that is not in busy
+	watch    watch
 	since    time.Duration // busy and dim are whole from here on
 	recent   []Recent      // a ring of the newest
 	next     int           // in recent, once it is full
@@ -71,6 +72,7 @@ type ended struct {
 	at              time.Duration
 	duration, error time.Duration
 	bytes           uint64
+	timed           bool
 }
 
 // Row is what is known of the collectives of one operation, group and size.
@@ -81,7 +83,7 @@ type Row struct {
 	Count      uint64 // since the table was made
 	Bytes      uint64
 	Unfinished uint64 // whose end is not known, or an error
-	// Of the newest 512 that ended in the last 60 s and were timed; undefined where Ends is 0.
+	// Of the newest 512 that ended in the last 60 s, those that were timed; undefined where Ends is 0.
 	Ends          int
 	Exact         int // whose end is known exactly, or to a hundredth of the duration
 	P50, P95, Max time.Duration
@@ -172,9 +174,12 @@ func (t *Table) Add(r Record) (ok bool) {
 	case timed:
 		t.busy.add(r.Enter, end)
 	case known:
-		from := max(end-r.DurationError, 0)
+		from := r.Enter
+		if r.DurationError != Unknown {
+			from = max(from, end-r.DurationError)
+		}
+		t.busy.add(r.Enter, from)
 		t.dim.add(from, end)
-		t.busy.add(min(from, r.Enter), end)
 	}
 	of := t.row(place{r.Op, r.Group, Bucket(r.Bytes)})
 	if of == nil {
@@ -190,13 +195,13 @@ func (t *Table) Add(r Record) (ok bool) {
 		of.Unfinished++
 		return true
 	}
-	if !timed {
+	if !timed && r.End == EndBound {
 		return true
 	}
 	if len(of.ended) == mostDurations {
 		of.ended = slices.Delete(of.ended, 0, 1)
 	}
-	of.ended = append(of.ended, ended{r.Enter + r.Duration, r.Duration, r.DurationError, r.Bytes})
+	of.ended = append(of.ended, ended{r.Enter + r.Duration, r.Duration, r.DurationError, r.Bytes, timed})
 	of.changed = true
 	return true
 }
@@ -253,13 +258,23 @@ func (r *row) expire(before time.Duration) {
 const exactly = 0.01
 
 func (r *row) summarise(seconds []float64) {
-	r.Ends, r.Exact = len(r.ended), 0
+	r.Ends, r.Exact = 0, 0
 	r.AlgBW, r.BusBW = Unmoved, Unmoved
-	if r.Ends == 0 {
+	for _, e := range r.ended {
+		if e.timed {
+			r.Ends++
+		}
+	}
+	// Where most end too soon to be timed, the others are not like them.
+	if r.Ends == 0 || 2*r.Ends < len(r.ended) {
+		r.Ends = 0
 		return
 	}
 	bytes := 0.0
 	for _, e := range r.ended {
+		if !e.timed {
+			continue
+		}
 		seconds = append(seconds, e.duration.Seconds())
 		bytes += float64(e.bytes)
 		if e.error != Unknown && float64(e.error) <= exactly*float64(e.duration) {
@@ -289,36 +304,11 @@ func (t *Table) Recent(most int) []Recent {
 	return records
 }
 
-// leastSeen is in how much time ends must have been watched for a share to be told.
-const leastSeen = 100 * time.Millisecond
-
-// Share is in which share of the time between two moments at least one collective was under way, of those that have ended, and of one
-// that has been since pending (end or later: there is none). Where ends were not watched all the time, it is the share of the time
-// in which they were, in the last 60 s; ok is false where that is too little.
-func (t *Table) Share(begin, end, pending time.Duration) (share float64, ok bool) {
-	begin = max(begin, t.since) // the newer part speaks for all
-	if end <= begin {
-		return 0, false
-	}
-	from := min(max(pending, begin), end)
-	known, seen := t.busy.between(begin, from), from-begin
-	if t.dim.between(begin, from) > 0 {
-		back := min(begin, max(t.since, end-Window))
-		dim := t.dim.between(back, from)
-		if known, seen = t.busy.between(back, from)-dim, from-back-dim; seen < leastSeen {
-			return 0, false
-		}
-	}
-	if from > begin {
-		share = min(max(known.Seconds()/seen.Seconds(), 0), 1) * (from - begin).Seconds()
-	}
-	return min((share+(end-from).Seconds())/(end-begin).Seconds(), 1), true
-}
-
 // Forget drops what Share needs for moments before this one, before which nobody may have recorded.
 func (t *Table) Forget(before time.Duration) {
 	t.busy.forget(before)
 	t.dim.forget(before)
+	t.watch.forget(before)
 	t.since = max(t.since, before)
 }
 

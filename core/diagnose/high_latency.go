@@ -52,6 +52,29 @@ func (g *graph) longWays() (suspects []suspect) {
 	return suspects
 }
 
+// longForAMinute tells whether not one probe of the last minute was as short as those of the other hosts.
+func (g *graph) longForAMinute(name string) bool {
+	shortest := func(of string) float64 {
+		return least(collect(g.of[of], func(w *way) float64 {
+			if !g.fresh(w) {
+				return math.NaN()
+			}
+			return w.recent[0].probeMin
+		}))
+	}
+	var all []float64
+	for _, host := range g.names {
+		if q := shortest(host); !math.IsNaN(q) {
+			all = append(all, q)
+		}
+	}
+	if len(all) < 3 {
+		return false
+	}
+	q, usual := shortest(name), medianOfLow(sorted(all))
+	return q >= usual+latencySeconds && q >= latencyRatio*usual
+}
+
 // mostlyNew tells whether the view says something new of half of the ways at least: views come twice as often as digests.
 func mostlyNew(ways []*way) bool {
 	count := 0

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -16,6 +17,7 @@ type State struct {
 	lean    map[pair]float64 // which end of a way its trouble leans to: positive its beginning
 	linkAt  float64          // when a link seemed slow, or a way long, last
 	untold  map[string]bool  // hosts that said something new since collectives could be compared, last
+	settled map[key]float64  // when a link was known to be at fault for settledSeconds, last
 	memory  persistence
 
 	sequence   uint64  // of the last view
@@ -32,7 +34,7 @@ type digestMark struct{ counted, restarts uint64 }
 func (s *State) prepare(v *cluster.View) {
 	if s.ways == nil {
 		s.ways, s.digests, s.lean = make(map[pair]*way), make(map[int64]digestMark), make(map[pair]float64)
-		s.untold = make(map[string]bool)
+		s.untold, s.settled = make(map[string]bool), make(map[key]float64)
 	}
 	at := v.TimestampSeconds
 	if at < s.before-1 { // the clock was set back: what was seen is kept, as if it were of now
@@ -61,6 +63,7 @@ func Job(v *cluster.View, s *State) []sample.Finding {
 	suspects := s.judge(g)
 	s.sequence, s.before = v.Sequence, v.TimestampSeconds
 	found := s.memory.update(g.at, suspects, func(k key) bool { return g.measurable(k) })
+	s.settle(g.at)
 	if f, clean := s.judgeClean(g, suspects, found); clean {
 		found = append(found, f)
 	}
@@ -77,7 +80,11 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	g.standstill = len(stalled) > 0
-	slow, long := g.arbitrate(s.slowLinks(g), g.longWays())
+	// A queue before a link that is known to be slow lets no packet through at once for seconds now and then.
+	long := slices.DeleteFunc(g.longWays(), func(x suspect) bool {
+		return s.isSettled(g.at, probeSeconds, key{SlowLink, x.host}) && !g.longForAMinute(x.host)
+	})
+	slow, long := g.arbitrate(s.slowLinks(g), long)
 	// A queue that is always full looks like a longer way.
 	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) || s.receivesSlowly(x.host) && g.pilesUp(x.host) })
 	for i := range slow {
@@ -93,6 +100,7 @@ func (s *State) judge(g *graph) []suspect {
 		s.untold[name] = true
 	}
 	g.untold = s.untold
+	g.linkAtFault = s.isSettled(g.at, settledSeconds)
 	g.noLink = math.Abs(g.at-s.linkAt) > noLinkSeconds
 	var busy []suspect
 	if len(stalled) == 0 && !s.strangled(slow) {
@@ -103,6 +111,8 @@ func (s *State) judge(g *graph) []suspect {
 		clear(s.untold)
 	}
 	links := slices.Concat(slow, long, s.lossyLinks(g, slow))
+	// Beside a fault that is known, who waits for it where looks like many things: what cannot be told is not said.
+	links = slices.DeleteFunc(links, func(x suspect) bool { return x.peer != "" && len(g.names) > 2 && g.linkAtFault })
 	for i := range links {
 		switch x := &links[i]; {
 		case x.peer != "" && len(g.names) > 2:
@@ -114,6 +124,27 @@ func (s *State) judge(g *graph) []suspect {
 		}
 	}
 	return slices.Concat(stalled, links, busy, g.wrongInterfaces())
+}
+
+// settle notes which links are known to be at fault since a while.
+func (s *State) settle(at float64) {
+	for k, h := range s.memory.held {
+		isLink := k.class == SlowLink || k.class == LossyLink || k.class == HighLatency
+		if isLink && h.reported && h.newest.peer == "" && h.lastSeen-h.onset >= settledSeconds {
+			s.settled[k] = h.lastSeen
+		}
+	}
+	maps.DeleteFunc(s.settled, func(_ key, seen float64) bool { return math.Abs(at-seen) > probeSeconds })
+}
+
+// isSettled tells whether one of some faults of links, or any if none is named, was known since a while at some time of the last seconds.
+func (s *State) isSettled(at, seconds float64, which ...key) bool {
+	for k, seen := range s.settled {
+		if (len(which) == 0 || slices.Contains(which, k)) && math.Abs(at-seen) <= seconds {
+			return true
+		}
+	}
+	return false
 }
 
 // measurable tells whether the view could have shown what a key stands for.

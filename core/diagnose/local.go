@@ -65,7 +65,9 @@ func Local(h *Here, s *LocalState) []sample.Finding {
 	}
 	slow := localSlow(h, ways)
 	suspects = append(suspects, slow...)
-	if long := localLong(h, ways); len(slow) == 0 {
+	queued := queues(ways)
+	long := localLong(h, ways, queued)
+	if len(slow) == 0 {
 		suspects = append(suspects, long...)
 	}
 	if len(slow) == 0 {
@@ -74,7 +76,8 @@ func Local(h *Here, s *LocalState) []sample.Finding {
 	s.before = h.At
 	busy := slices.ContainsFunc(ways, func(w *localWay) bool { return w.loaded })
 	found := s.memory.update(h.At, suspects, func(k key) bool { return busy || k.class == WrongInterface })
-	doubtful := slices.ContainsFunc(ways, func(w *localWay) bool { return w.baseline.frozen })
+	doubtful := slices.ContainsFunc(ways, func(w *localWay) bool { return w.baseline.frozen }) ||
+		queued && len(long) == 0 && len(localLong(h, ways, false)) > 0
 	if f, clean := s.localClean(h, ways, doubtful || len(suspects)+len(found) > 0); clean {
 		found = append(found, f)
 	}
@@ -234,37 +237,52 @@ func localSlow(h *Here, ways []*localWay) []suspect {
 	return []suspect{x}
 }
 
-// localLong finds the host that is further away than the others, or that all are since a while.
-func localLong(h *Here, ways []*localWay) []suspect {
+// queues tells whether packets of this host stand in a queue before a link that is full: where the network is the limit of one way, packets
+// of all others stand in it too.
+func queues(ways []*localWay) bool {
+	return slices.ContainsFunc(ways, func(w *localWay) bool {
+		return w.loaded && !math.IsNaN(w.recent[0].delivery) && w.way.queue >= queueAloneSeconds
+	})
+}
+
+// localLong finds the host that is further away than the others, or that all are since a while. Where there is a queue it may never be empty
+// when a probe comes: what the connection and the probes of a minute had as their shortest counts then.
+func localLong(h *Here, ways []*localWay, queued bool) []suspect {
 	var known []*localWay
+	floors := make(map[*localWay]float64, len(ways))
 	for _, w := range ways {
 		if w.probed {
 			known = append(known, w)
+			if floors[w] = w.floor; queued {
+				floors[w] = lowest(w.floor, lowest(w.recent[0].probeMin, w.recent[0].rttMin))
+			}
 		}
 	}
 	if len(known) == 0 {
 		return nil
 	}
-	slices.SortFunc(known, func(a, b *localWay) int { return cmp.Compare(b.floor, a.floor) })
+	slices.SortFunc(known, func(a, b *localWay) int { return cmp.Compare(floors[b], floors[a]) })
 	long := func(w *localWay, than float64) bool {
-		return w.floor >= than+latencySeconds && w.floor >= latencyRatio*than && hardFloor([]*way{&w.way}, w.floor)
+		floor := floors[w]
+		return floor >= than+latencySeconds && floor >= latencyRatio*than && hardFloor([]*way{&w.way}, w.floor)
 	}
 	x := suspect{class: HighLatency, severity: Warning, host: h.Host, rank: h.Rank, interfaceName: h.carrier(), confidence: unsure}
 	e := numbers{}
 	switch n := len(known); {
-	case n >= 3 && long(known[0], known[1].floor):
+	case n >= 3 && long(known[0], floors[known[1]]):
 		x.peer = known[0].to
-		e.add("rtt_min_seconds", known[0].floor)
-		e.add("others_rtt_min_seconds", known[1].floor)
-		x.text = fmt.Sprintf("high latency to %s: at least %s a round trip, to the other hosts %s or less", x.peer, ms(known[0].floor), ms(known[1].floor))
+		far, others := floors[known[0]], floors[known[1]]
+		e.add("rtt_min_seconds", far)
+		e.add("others_rtt_min_seconds", others)
+		x.text = fmt.Sprintf("high latency to %s: at least %s a round trip, to the other hosts %s or less", x.peer, ms(far), ms(others))
 	case !slices.ContainsFunc(known, func(w *localWay) bool { return !long(w, w.path) }):
 		low := known[n-1]
 		if n == 1 {
 			x.peer = low.to
 		}
-		e.add("rtt_min_seconds", low.floor)
+		e.add("rtt_min_seconds", floors[low])
 		e.add("usual_rtt_min_seconds", low.path)
-		x.text = fmt.Sprintf("high latency: at least %s a round trip to all %d hosts that are probed, it was %s", ms(low.floor), n, ms(low.path))
+		x.text = fmt.Sprintf("high latency: at least %s a round trip to all %d hosts that are probed, it was %s", ms(floors[low]), n, ms(low.path))
 	default:
 		return nil
 	}

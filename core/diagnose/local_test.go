@@ -72,6 +72,24 @@ func TestLocal(t *testing.T) {
 			}
 		}
 	}
+	// On ways that the network does not limit there is no queue.
+	quiet := func(change func(*Here)) func(*Here) {
+		return func(h *Here) {
+			for i := range h.Ways {
+				h.Ways[i].DeliveryBytesPerSec = math.NaN()
+			}
+			change(h)
+		}
+	}
+	// For so long that nothing shorter is remembered.
+	lasting := func(change func(*Here), ways ...int) func(*Here) {
+		return func(h *Here) {
+			for _, i := range ways {
+				h.Ways[i].ProbeMinSeconds, h.Ways[i].RTTMinSeconds = 5.05e-3, 5.05e-3
+			}
+			change(h)
+		}
+	}
 	wrong := func(h *Here) {
 		h.Transport = &sample.Transport{
 			Interface: pointer("docker0"), WrongInterface: pointer("traffic goes by docker0, a bridge"), Advice: pointer("export GLOO_SOCKET_IFNAME=eth0"),
@@ -92,8 +110,12 @@ func TestLocal(t *testing.T) {
 		{"slow, one peer", 1, slow(0), "slow_link host0 transmit 10.0.0.2"},
 		{"lossy on all ways", 3, lossy(0, 1, 2), "lossy_link host0 transmit"},
 		{"lossy on one of three", 3, lossy(2), "lossy_link host0 transmit 10.0.0.4"},
-		{"far, one of three", 3, long(1), "high_latency host0 10.0.0.3"},
-		{"far, all", 3, long(0, 1, 2), "high_latency host0"},
+		{"far, one of three", 3, quiet(long(1)), "high_latency host0 10.0.0.3"},
+		{"far, all", 3, quiet(long(0, 1, 2)), "high_latency host0"},
+		{"far, behind full links", 3, lasting(long(1), 1), "high_latency host0 10.0.0.3"},
+		{"far, all, behind full links", 3, lasting(long(0, 1, 2), 0, 1, 2), "high_latency host0"},
+		{"a queue that never empties, one of three", 3, long(1), ""},
+		{"a queue that never empties", 3, long(0, 1, 2), ""},
 		{"wrong interface", 3, wrong, "wrong_interface host0"},
 		{"wrong interface, no peers", 0, wrong, "wrong_interface host0"},
 		{"duplicates reported", 3, func(h *Here) {

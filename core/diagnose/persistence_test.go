@@ -435,6 +435,7 @@ func TestThresholds_documented(t *testing.T) {
 		fmt.Sprintf("%g times the others' and %g %% of the time more", outsideRatio, outsideLeast*100),
 		fmt.Sprintf("last to %g %% of the collectives, its own waiting %g of the others', no sign of a slow link or a longer way for %g s", clearlyLast*100, clearlyOwn, noLinkSeconds),
 		fmt.Sprintf("%g of them where the view says something new of half the ways, else %g", floorShare, clearFloorShare),
+		fmt.Sprintf("%g s, a slow host: time outside of collectives %g times the others'; far: no shorter probe in %g s", settledSeconds, clearlyOutside, probeSeconds),
 		fmt.Sprintf("%g s, and %g times", pendingSeconds, pendingToUsual),
 		fmt.Sprintf("%d segments or %d MiB in three views; below %g %% sent again, %g %% of probes", cleanSegments, cleanBytes>>20, lossRatio*100, loadedProbeLoss*100),
 	} {

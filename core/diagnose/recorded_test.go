@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"netmon/core/cluster"
+	"netmon/core/sample"
 )
 
 // What recorded campaigns showed, made small.
@@ -266,4 +267,95 @@ func TestJob_ofARecordedView(t *testing.T) {
 			assert.NotContains(t, words(want), "stalled_rank")
 		}
 	}
+}
+
+// everBeside are the words of what is found in views, with a fault that is known.
+func (j *job) everBeside(views int, changes ...func(*cluster.View)) (ever map[string]bool) {
+	ever = make(map[string]bool)
+	for range views {
+		for _, f := range j.after(1, func(v *cluster.View) {
+			for _, change := range changes {
+				change(v)
+			}
+		}) {
+			ever[words([]sample.Finding{f})] = true
+		}
+	}
+	return ever
+}
+
+// The queue before a link of half the rate let no probe of 10 s through at once: that is what a slow link does, not a second finding.
+func TestJob_queueOfAKnownSlowLinkIsNoLatency(t *testing.T) {
+	j := newJob(4)
+	j.after(10, nil)
+	slow := slowLink("host2", Transmit, 0.5)
+	require.Equal(t, "slow_link host2 transmit", words(j.after(15, slow)))
+	queue := func(v *cluster.View) {
+		each(v, func(from, to string, w *cluster.Way) {
+			if from == "host2" || to == "host2" {
+				w.ProbeRTTLastSeconds = pointer(5.4e-3)
+			}
+		})
+	}
+	assert.Equal(t, map[string]bool{"slow_link host2 transmit": true}, j.everBeside(10, slow, queue))
+
+	// The link is mended, and the path is longer: no probe of a minute says otherwise.
+	path := func(v *cluster.View) {
+		each(v, func(from, to string, w *cluster.Way) {
+			if from == "host2" || to == "host2" {
+				w.ProbeRTTMinSeconds = pointer(5.2e-3)
+			}
+		})
+	}
+	assert.Contains(t, j.everBeside(10, queue, path), "high_latency host2")
+}
+
+// While a host's segments are lost, another comes last, and the others wait a little for it: it computes 1.45 times as long.
+func TestJob_slowHostBesideAKnownFault(t *testing.T) {
+	busy := func(outside float64) func(*cluster.View) {
+		return func(v *cluster.View) {
+			for i := range v.Ranks {
+				v.Ranks[i].WaitingSeconds, v.Ranks[i].LastRatio, v.Ranks[i].CollectiveRatio = pointer(16e-3), pointer(0.0), pointer(0.8)
+			}
+			v.Ranks[2].WaitingSeconds, v.Ranks[2].LastRatio, v.Ranks[2].CollectiveRatio = pointer(0.0), pointer(1.0), pointer(1-outside)
+		}
+	}
+	for _, c := range []struct {
+		outside float64
+		want    bool
+	}{{0.29, false}, {0.45, true}} {
+		j, loses := newJob(4), lossyLink("host1", Transmit, 0.01)
+		j.after(10, nil)
+		require.Contains(t, words(j.after(15, loses)), "lossy_link host1 transmit")
+		ever := j.everBeside(10, loses, busy(c.outside))
+		assert.Equal(t, c.want, ever["slow_host host2"], "%v", ever)
+		assert.True(t, ever["lossy_link host1 transmit"])
+	}
+	j := newJob(4)
+	j.after(10, nil)
+	assert.Contains(t, j.everBeside(10, busy(0.29)), "slow_host host2", "where nothing else is wrong")
+}
+
+// Beside a fault that is known, what cannot be told to be one end's or the other's is not said.
+func TestJob_noDoubtsBesideAKnownFault(t *testing.T) {
+	doubt := func(v *cluster.View) {
+		each(v, func(from, to string, w *cluster.Way) {
+			if from == "host3" && to == "host0" {
+				scale(w.DeliveryBytesPerSecond, 0.5)
+				*w.RTTSeconds *= 5
+			}
+		})
+	}
+	j := newJob(4)
+	j.after(10, nil)
+	alone := j.everBeside(15, doubt)
+	assert.Contains(t, alone, "slow_link host3 transmit host0", "where nothing else is wrong")
+
+	j = newJob(4)
+	loses := lossyLink("host1", Transmit, 0.01)
+	j.after(10, nil)
+	j.after(15, loses)
+	ever := j.everBeside(15, loses, doubt)
+	assert.NotContains(t, ever, "slow_link host3 transmit host0")
+	assert.Contains(t, ever, "lossy_link host1 transmit")
 }

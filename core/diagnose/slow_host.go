@@ -81,7 +81,11 @@ func (g *graph) lastToCome(links []suspect) (suspect, bool) {
 	// Durations alone may mislead: over a slow link they differ too, where a collective does not end on all ranks together. Over any
 	// link all ranks compute as long as each other. Collectives themselves take longer on a busy host, so that it may come last and
 	// still seem to wait.
-	slow := w.outside >= outsideRatio*usual && w.outside >= usual+outsideLeast && !(waited < waitingLeast*transfer) &&
+	least := outsideRatio
+	if g.linkAtFault { // that makes who waits where vary
+		least = clearlyOutside
+	}
+	slow := w.outside >= least*usual && w.outside >= usual+outsideLeast && !(waited < waitingLeast*transfer) &&
 		(w.own <= ownWaitingToOthers*waited || w.last >= mostlyLast)
 	if !told {
 		slow = w.last >= lastRatio && w.own <= ownWaitingRatio*waited && !(waited < waitingToTransfer*transfer) &&

@@ -14,6 +14,11 @@ const (
 	viewsToHold   = 2.5 // times the time between views, for what a digest said
 	// A finding of which nothing new is heard, because the job does not use the way any more, ends after a minute.
 	silentSeconds = 60.0
+	// What a link that has been at fault for so long explains is no second finding. Longer than what may be told first of a fault that is
+	// another one.
+	settledSeconds = 15.0
+	// Of the last minute probes tell the shortest round trip (package reach).
+	probeSeconds = 60.0
 	// How long what a way did is remembered. Longer than a checkpoint or an evaluation takes, shorter than links change on purpose.
 	baselineSeconds = 600.0
 	baselineLeast   = 4 // values make a median

@@ -197,6 +197,8 @@ type graph struct {
 	standstill bool
 	untold     map[string]bool // hosts of which something new was not judged by compared collectives yet
 	noLink     bool            // no link seemed slow, and no way long, for noLinkSeconds
+	// linkAtFault: a link is known to be at fault since a while.
+	linkAtFault bool
 }
 
 // read takes a view's numbers into the memory.

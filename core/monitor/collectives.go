@@ -3,6 +3,7 @@ package monitor
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,8 @@ var ErrNoCollectives = errors.New(`"collectives" is not in the configuration's s
 // drainInterval is how often records are taken in where samples come more rarely: the ring they wait in is bounded.
 const drainInterval = time.Second
 
+const nobodyAnyMore = "nobody records collectives any more"
+
 // drainRoom is how many records are taken out at a time.
 const drainRoom = 256
 
@@ -42,7 +45,8 @@ type collectives struct {
 
 	mu      sync.Mutex // guards what follows
 	table   *collective.Table
-	watched bool   // somebody records
+	watched bool   // somebody records, or did
+	left    bool   // nobody does any more
 	unseen  string // what they do not see
 	dropped uint64
 	failure string // what ended the goroutine
@@ -57,6 +61,8 @@ type groupRequest struct {
 	group  collective.Group
 	ended  bool
 	unseen string
+	watch  *collective.Watch // what was watched so far
+	left   bool              // nobody watches any more
 }
 
 // Bounds of its texts, in bytes.
@@ -85,6 +91,19 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 			return nil
 		}
 	}
+	watched := func(set func(*collective.Watch, int64)) func(string, []byte) error {
+		return func(key string, value []byte) error {
+			number, err := d.integer(key, value, 0, math.MaxInt64)
+			if err != nil {
+				return err
+			}
+			if g.watch == nil {
+				g.watch = &collective.Watch{}
+			}
+			set(g.watch, *number)
+			return nil
+		}
+	}
 	err = d.object(text, MaxConfigBytes, map[string]func(string, []byte) error{
 		"name":   word(&g.group.Name, mostGroupName),
 		"source": word(&g.group.Source, mostSourceName),
@@ -100,6 +119,14 @@ func parseGroup(text []byte) (g groupRequest, err error) {
 			}
 			return err
 		},
+		"watching": func(key string, value []byte) error {
+			is, err := d.boolean(key, value)
+			g.left = !is
+			return err
+		},
+		"complete_ns": watched(func(w *collective.Watch, n int64) { w.Until = time.Duration(n) }),
+		"looks":       watched(func(w *collective.Watch, n int64) { w.Looks = uint64(n) }),
+		"busy_looks":  watched(func(w *collective.Watch, n int64) { w.Busy = uint64(n) }),
 	})
 	if err == nil && g.group.Name != "" && g.group.Size == 0 {
 		err = d.fail("size", "is missing; say how many ranks the group has")
@@ -140,10 +167,19 @@ func (m *Monitor) CollectiveGroup(text []byte) (number uint32, err error) {
 			return 0, err
 		}
 	}
-	if !c.watched || request.group.Name == "" {
-		c.table.Forget(m.clock.Monotonic()) // what was under way before nobody saw
+	switch now := m.clock.Monotonic(); {
+	case request.left:
+		c.left = true
+		c.drain()
+		return 0, nil
+	case request.watch != nil:
+		c.drain() // what he says is complete
+		c.table.Watched(now, *request.watch)
+		return 0, nil
+	case !c.watched || request.group.Name == "":
+		c.table.Restart(now) // what was under way before nobody saw
 	}
-	c.watched = true
+	c.watched, c.left = true, false
 	if request.unseen != "" {
 		c.unseen = request.unseen
 	}
@@ -223,27 +259,37 @@ func (c *collectives) fill(d *document, now *occasion) (bytes int) {
 
 // fillRatio says which share of the window collectives were under way, of one in which somebody began to watch of the part since.
 func (c *collectives) fillRatio(d *document, now *occasion) {
-	if now.base == nil || now.window <= 0 {
+	switch {
+	case c.left:
+		d.lack("collective_ratio", nobodyAnyMore)
+		return
+	case now.base == nil || now.window <= 0:
 		d.lack("collective_ratio", c.m.whyNoWindow())
 		return
 	}
-	if c.table.Since() >= now.monotonic {
+	pending := now.monotonic
+	if oldest, _, why := c.pending(); why == "" {
+		pending = oldest.Enter
+	}
+	share, ok := c.table.Share(now.base.monotonic, now.monotonic, pending)
+	switch {
+	case ok:
+		d.CollectiveRatio = d.real(share)
+	case c.table.Since() > now.base.monotonic:
 		d.lack("collective_ratio", "nobody watched in this window yet")
-		return
+	default:
+		d.lack("collective_ratio", "ends are looked for now and then only, to spare the job, and there were too few looks yet")
 	}
-	share, ok := c.table.Share(now.base.monotonic, now.monotonic, now.monotonic)
-	if !ok {
-		d.lack("collective_ratio", "ends were looked for in too little of the last 60 s, to spare the job")
-		return
-	}
-	d.CollectiveRatio = d.real(share)
 }
 
 // pending is what is under way for long: the oldest, and how many. Where none is, why says so. The caller holds the lock.
 func (c *collectives) pending() (oldest collective.Record, count int, why string) {
 	source := c.m.options.Collectives
-	if source == nil {
+	switch {
+	case source == nil:
 		return oldest, 0, "nobody tells what is under way"
+	case c.left:
+		return oldest, 0, nobodyAnyMore
 	}
 	oldest, count, told := source.Pending()
 	switch {
@@ -258,7 +304,7 @@ func (c *collectives) pending() (oldest collective.Record, count int, why string
 // pendingCount is how many are under way for long, cluster.None where nobody tells, or not in which group. The caller holds the lock.
 func (c *collectives) pendingCount() uint64 {
 	source := c.m.options.Collectives
-	if source == nil {
+	if source == nil || c.left {
 		return cluster.None
 	}
 	oldest, count, told := source.Pending()

@@ -266,7 +266,7 @@ func TestCollectives_badGroups(t *testing.T) {
 		`{"name": "g", "size": 0}`: "from 1 to",
 		`{"name": "", "size": 2}`:  `"name" is empty`,
 		`{"name": 3, "size": 2}`:   "must be a string",
-		`{"groups": 1}`:            "the keys are ended, name, size, source, unseen",
+		`{"groups": 1}`:            "the keys are busy_looks, complete_ns, ended, looks, name, size, source, unseen, watching",
 		`[]`:                       "must be a JSON object such as",
 		`{"source": "` + strings.Repeat("x", 65) + `"}`: "at most 64",
 	} {

@@ -461,7 +461,7 @@ func (c *collectives) digest(d *cluster.Digest, begin, end, now, interval time.D
 			d.PendingSequence = oldest.Sequence
 		}
 	}
-	if share, ok := c.table.Share(begin, end, pending); ok {
+	if share, ok := c.table.Share(begin, end, pending); ok && !c.left {
 		d.CollectiveRatio = share
 	}
 }

@@ -210,7 +210,7 @@ func TestDigest_collectives(t *testing.T) {
 	}
 	d = digest(t, m)
 	assert.Equal(t, 2*time.Second, d.Window)
-	assert.InDelta(t, 8*97./(3000-8*3), d.CollectiveRatio, 1e-6, "since somebody records, but for when ends were not watched")
+	assert.True(t, math.IsNaN(d.CollectiveRatio), "not all ends are known")
 	assert.EqualValues(t, 56, d.CollectivesTotal)
 	assert.EqualValues(t, 56<<20, d.CollectiveBytes)
 	assert.LessOrEqual(t, len(d.Marks), cluster.MostMarks)
@@ -221,11 +221,28 @@ func TestDigest_collectives(t *testing.T) {
 		assert.InDelta(t, float64(want), float64(mark.Duration), float64(want)/1e4, mark)
 	}
 
+	for i := range uint64(2) {
+		watch := fmt.Appendf(nil, `{"complete_ns": %d, "looks": %d, "busy_looks": %d}`, clock.Monotonic(), 100*i, 25*i)
+		_, err = m.CollectiveGroup(watch)
+		require.NoError(t, err)
+	}
+	assert.InDelta(t, 0.25, digest(t, m).CollectiveRatio, 1e-9, "of the looks")
+
 	// Marks of a job that does little are the newest, also where they are older than some intervals; but not for ever.
 	clock.Advance(30 * time.Second)
 	assert.Len(t, digest(t, m).Marks, cluster.MostMarks)
 	clock.Advance(2 * time.Minute)
 	assert.Empty(t, digest(t, m).Marks)
+
+	_, err = m.CollectiveGroup([]byte(`{"watching": false}`))
+	require.NoError(t, err)
+	d = digest(t, m)
+	assert.True(t, math.IsNaN(d.CollectiveRatio))
+	assert.EqualValues(t, cluster.None, d.PendingCount, "nobody tells any more")
+	s := now(t, m)
+	assert.Equal(t, nobodyAnyMore, s.Unavailable["collective_ratio"])
+	assert.Equal(t, nobodyAnyMore, s.Unavailable["collective_pending"])
+	assert.NotEmpty(t, s.Collectives)
 }
 
 // Two who record the same group are two rows of it.

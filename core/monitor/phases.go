@@ -3,6 +3,7 @@ package monitor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -13,8 +14,10 @@ import (
 	"unicode/utf8"
 
 	"netmon/core/clock"
+	"netmon/core/peer"
 	"netmon/core/phase"
 	"netmon/core/sample"
+	"netmon/core/tcpinfo"
 	"netmon/core/units"
 )
 
@@ -68,6 +71,8 @@ type phases struct {
 	refusal  string        // why the last one was not
 
 	rows []sample.Phase // room for those of a sample on demand
+
+	waits phaseWaits // guarded by the lock of sampling
 }
 
 // phaseName is what is known of all phases of a name.
@@ -325,6 +330,45 @@ func (p *phases) fillSockets(r *phase.Reading, top *topology) {
 		others := row.Others
 		waited := int64(own.Busy-others.Busy) - int64(own.ReceiveWindow-others.ReceiveWindow) - int64(own.SendBuffer-others.SendBuffer)
 		r.Waiting += time.Duration(max(0, waited)) * time.Microsecond
+		p.waits.add(row, time.Duration(max(0, waited))*time.Microsecond)
+	}
+	p.waits.forget(view.Rows)
+	r.Queued, r.Far = p.waits.queued, p.waits.far
+}
+
+// phaseWaits adds up what connections waited for since the reading before, by what their round trips say at this one.
+type phaseWaits struct {
+	before      map[*peer.Peer]time.Duration
+	queued, far time.Duration
+}
+
+func (w *phaseWaits) add(row *peer.Row, waited time.Duration) {
+	if w.before == nil {
+		w.before = make(map[*peer.Peer]time.Duration)
+	}
+	since := waited - w.before[row.Peer]
+	if since == 0 {
+		return
+	}
+	w.before[row.Peer] = waited
+	if since < 0 || row.Most.RTT == 0 || row.MinRTT == tcpinfo.NoRTT {
+		return
+	}
+	now, shortest := time.Duration(row.Most.RTT)*time.Microsecond, time.Duration(row.MinRTT)*time.Microsecond
+	switch {
+	case phase.IsQueue(now, shortest):
+		w.queued += since
+	case phase.IsFar(shortest):
+		w.far += since
+	}
+}
+
+// forget drops peers that are not told of any more.
+func (w *phaseWaits) forget(rows []peer.Row) {
+	if len(w.before) > len(rows) {
+		maps.DeleteFunc(w.before, func(p *peer.Peer, _ time.Duration) bool {
+			return !slices.ContainsFunc(rows, func(row peer.Row) bool { return row.Peer == p })
+		})
 	}
 }
 

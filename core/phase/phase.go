@@ -31,6 +31,8 @@ type Reading struct {
 	NoSockets     string
 	TCP, Loopback uint64        // bytes of this process's own connections
 	Waiting       time.Duration // of connections to other hosts: with data to send that the network did not take
+	Queued        time.Duration // of it, on connections whose packets stood in a queue
+	Far           time.Duration // of it, on those without a queue, whose way is long: an acknowledgement takes its time there
 }
 
 // Verdict says what a part was held up by, as far as the network goes.
@@ -58,14 +60,35 @@ const (
 	boundShare   = 0.5  // of the time: what holds for so long decides
 	lossShare    = 0.001
 	idleShare    = 0.001
-	idleRate     = 100e3 // bytes per second
-	reachedShare = 0.8   // of the best rate seen: the link was seen to carry no more
+	idleRate     = 100e3                 // bytes per second
+	idleBytes    = 4096                  // in a part, both directions together: notes and acknowledgements, however fast they were
+	sendingShare = 0.5                   // of what it received: a part that sent so much may be held up in sending, as in a ring of ranks
+	farShare     = 0.9                   // of the time: who has more to send waits for so long where the way is long, and who does not, for less
+	leastSteady  = 50 * time.Millisecond // of each part: fewer intervals are steady whatever happens
+	reachedShare = 0.8                   // of the best rate seen: the link was seen to carry no more
 
 	// Rates are counted in bins of a tenth, from leastRate on.
 	leastRate = 1e3
 	binFactor = 1.1
 	rateBins  = 220 // up to 1 TB/s
 )
+
+// A queue before a link, by round trips of a connection. A packet of 64 KiB, as TCP hands them over, makes one of 2 ms at 260 Mbit/s: of
+// links so slow, few packets pass in an interval of 20 ms, so that rates seem to change. On veth pairs without a limit round trips were
+// up to 1.5 ms with two busy processors.
+const (
+	queueTime  = 2 * time.Millisecond
+	queueRatio = 0.5              // of the shortest round trip: over long ways they vary more
+	farTime    = time.Millisecond // of the shortest round trip: waiting for an acknowledgement may be all of a small packet's waiting
+)
+
+// IsQueue tells whether packets stand in a queue, by the round trip of now and the shortest.
+func IsQueue(now, shortest time.Duration) bool {
+	return now-shortest >= max(queueTime, time.Duration(queueRatio*float64(shortest)))
+}
+
+// IsFar tells whether a way is long by its shortest round trip.
+func IsFar(shortest time.Duration) bool { return shortest >= farTime }
 
 // directions of histograms.
 const (
@@ -120,6 +143,7 @@ type Account struct {
 	Sockets           Amount
 	TCP, Loopback     uint64
 	Waiting           time.Duration // in the parts whose sockets are known, each at most its own time
+	Queued, Far       time.Duration // of Waiting
 	RDMA              Amount
 	RDMABytes         uint64
 	RDMAMoved         [2]uint64
@@ -150,6 +174,8 @@ func (a *Account) Add(b *Account) {
 	a.TCP += b.TCP
 	a.Loopback += b.Loopback
 	a.Waiting += b.Waiting
+	a.Queued += b.Queued
+	a.Far += b.Far
 	a.RDMA.add(&b.RDMA)
 	a.RDMABytes += b.RDMABytes
 	a.RDMAUsed += b.RDMAUsed
@@ -318,6 +344,8 @@ func (p *Part) End(r *Reading) *Account {
 		a.TCP, a.Loopback = r.TCP-b.TCP, r.Loopback-b.Loopback
 		// Connections that wait at the same time wait once.
 		a.Waiting = min(span, max(0, r.Waiting-b.Waiting))
+		a.Queued = min(a.Waiting, max(0, r.Queued-b.Queued))
+		a.Far = min(a.Waiting, max(0, r.Far-b.Far))
 	}
 	return a
 }

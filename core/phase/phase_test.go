@@ -1,7 +1,9 @@
 package phase
 
 import (
+	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -299,4 +301,79 @@ func BenchmarkPart(b *testing.B) {
 		p.Start(l.read())
 		all.Add(p.End(l.carry(milli, 1e6, 1e6)))
 	}
+}
+
+// What waits in a queue waits for a link, whatever its rate seems to do: of a slow one few packets pass in an interval.
+func TestVerdict_queue(t *testing.T) {
+	changing := func(i int) float64 { return 2.5e6 * float64(i%3) }
+	for name, tt := range map[string]struct {
+		intervals, notes  int
+		receive, transmit func(int) float64
+		// Shares of the time.
+		waiting, queued, far float64
+		want                 Verdict
+	}{
+		"a slow link":                         {intervals: 50, receive: at(0), transmit: changing, waiting: 1, queued: 1, want: LinkBound},
+		"... in a ring of ranks":              {intervals: 50, receive: at(3e6), transmit: changing, waiting: 1, queued: 1, want: LinkBound},
+		"... in a short part":                 {intervals: 0, receive: at(0), transmit: at(2.5e6), waiting: 1, queued: 1, want: LinkBound},
+		"it waits for less than half":         {intervals: 50, receive: at(0), transmit: changing, waiting: 0.45, queued: 0.45, want: SoftwareBound},
+		"no queue, at changing rates":         {intervals: 50, receive: at(0), transmit: changing, waiting: 1, want: SoftwareBound},
+		"mostly no queue":                     {intervals: 50, receive: at(0), transmit: changing, waiting: 1, queued: 0.4, want: SoftwareBound},
+		"who only receives":                   {intervals: 50, receive: changing, transmit: at(1e5), waiting: 1, queued: 1, want: SoftwareBound},
+		"steady, over a long way":             {intervals: 50, receive: at(0), transmit: at(25e6), waiting: 1, far: 1, want: LinkBound},
+		"the application's pace, on the same": {intervals: 50, receive: at(0), transmit: at(6e6), waiting: 0.67, far: 0.67, want: SoftwareBound},
+		"one interval is always steady":       {intervals: 1, receive: at(0), transmit: at(6e6), waiting: 1, want: Unknown},
+		"a note, waited for":                  {intervals: 1, notes: 66, receive: at(0), transmit: at(0), waiting: 1, queued: 1, want: Idle},
+		"a note in no time":                   {notes: 66, receive: at(0), transmit: at(0), want: Idle},
+		"notes of a barrier":                  {intervals: 3, notes: 1000, receive: at(0), transmit: at(0), waiting: 1, queued: 1, want: Idle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLink(1.25e9)
+			var p Part
+			var all Account
+			for range 3 {
+				p.Start(l.read())
+				began := l.now.At
+				l.run(&p, tt.intervals, tt.receive, tt.transmit)
+				l.carry(milli/2, tt.receive(0), tt.transmit(0))
+				if tt.intervals == 0 {
+					l.carry(4*milli, tt.receive(0), tt.transmit(0))
+				}
+				l.now.Transmit += uint64(tt.notes)
+				span := float64(l.now.At - began)
+				l.now.Waiting += time.Duration(tt.waiting * span)
+				l.now.Queued += time.Duration(tt.queued * span)
+				l.now.Far += time.Duration(tt.far * span)
+				a := p.End(l.read())
+				assert.Equal(t, tt.want.String(), a.Facts([2]float64{}).Verdict.String(), "%+v", a.Facts([2]float64{}))
+				all.Add(a)
+			}
+			assert.Equal(t, tt.want.String(), all.Facts([2]float64{}).Verdict.String(), "of all three")
+		})
+	}
+}
+
+func TestIsQueue(t *testing.T) {
+	assert.True(t, IsQueue(3*milli, milli/50), "200 Mbit/s")
+	assert.False(t, IsQueue(3*milli/2, milli/50), "two processors that are busy")
+	assert.True(t, IsQueue(10*milli, 5*milli))
+	assert.False(t, IsQueue(72*milli/10, 5*milli))
+	assert.True(t, IsFar(5*milli))
+	assert.False(t, IsFar(milli/10))
+}
+
+func TestBounds_documented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/phases.md")
+	require.NoError(t, err)
+	for _, want := range []string{
+		fmt.Sprintf("less than %d bytes", idleBytes),
+		fmt.Sprintf("is %g ms\nabove their shortest and %g times as long", queueTime.Seconds()*1e3, 1+queueRatio),
+		fmt.Sprintf("steady >= %g over phases of %d ms and more, or `retransmit_ratio` >= %g.", boundShare, leastSteady/milli, lossShare),
+		fmt.Sprintf("Where round trips take %d ms or more without a queue, waiting >= %g", farTime/milli, farShare),
+		fmt.Sprintf("intervals cover less than %d ms", leastSteady/milli),
+		fmt.Sprintf("rate < %g kB/s, or < %g %% of the reference rate", idleRate/1e3, idleShare*100),
+	} {
+		assert.Contains(t, string(text), want)
+	}
+	assert.Equal(t, 0.5, sendingShare, "written as half")
 }

@@ -21,6 +21,8 @@ type Facts struct {
 
 	// Waiting is the share of the time in which own connections had data to send that the network did not take.
 	Waiting float64
+	// Queued and Far are shares of the time too: with packets of those connections in a queue, or without one on a long way.
+	Queued, Far float64
 
 	Verdict Verdict
 	Why     string // why there is no verdict
@@ -32,6 +34,7 @@ func (a *Account) Facts(best [2]float64) Facts {
 	nan := math.NaN()
 	f := Facts{
 		Rate: nan, Utilization: nan, Retransmits: nan, Peak: nan, Busy: nan, Full: nan, Plateau: nan, Steady: nan, Waiting: nan,
+		Queued: nan, Far: nan,
 	}
 	direction := receive
 	if a.Transmit > a.Receive {
@@ -48,6 +51,7 @@ func (a *Account) Facts(best [2]float64) Facts {
 	}
 	if a.Sockets.Known() && a.Sockets.Over > 0 {
 		f.Waiting = share(a.Waiting, a.Sockets.Over)
+		f.Queued, f.Far = share(a.Queued, a.Sockets.Over), share(a.Far, a.Sockets.Over)
 	}
 	reference := a.reference(best)
 	if f.NoPeak = a.noPeak(); f.NoPeak == "" {
@@ -131,25 +135,56 @@ func (a *Account) judge(f *Facts, direction int, reference, best float64) (v Ver
 	if a.RDMA.Known() && a.RDMA.Over > 0 {
 		rdma = float64(max(a.RDMAMoved[receive], a.RDMAMoved[transmit])) / a.RDMA.Over.Seconds()
 	}
-	waited := f.Waiting >= boundShare // false where that is not known
-	switch {
-	case f.Full >= boundShare, math.IsNaN(f.Full) && f.Utilization >= fullShare:
-		return LinkBound, ""
-	case a.RDMA.Known() && a.RDMAUsed >= fullShare*a.RDMA.Over.Seconds():
-		return LinkBound, ""
-	case waited && direction == transmit && (f.Steady >= boundShare || f.Retransmits >= lossShare):
-		return LinkBound, ""
-	case max(f.Rate, rdma) < idleRate, max(f.Rate, rdma) < idleShare*reference:
+	idle := func() (Verdict, string) {
 		if a.RDMABlind {
 			return Unknown, "what RDMA ports moved is not known: " + either(a.RDMA.Why, "they were not read since")
 		}
 		return Idle, ""
-	case waited && direction == transmit && math.IsNaN(f.Steady):
-		return Unknown, "data waited for the network, and whether that was at a steady rate is not known: " + f.NoPeak
+	}
+	waited, held := a.held(f)
+	switch {
+	case a.Receive+a.Transmit < idleBytes*a.Bytes.Count && rdma < idleRate:
+		return idle()
+	case f.Full >= boundShare, math.IsNaN(f.Full) && f.Utilization >= fullShare:
+		return LinkBound, ""
+	case a.RDMA.Known() && a.RDMAUsed >= fullShare*a.RDMA.Over.Seconds():
+		return LinkBound, ""
+	case held:
+		return LinkBound, ""
+	case max(f.Rate, rdma) < idleRate, max(f.Rate, rdma) < idleShare*reference:
+		return idle()
+	case waited && !a.tellsSteady(f):
+		return Unknown, "data waited for the network, and whether that was at a steady rate is not known: " +
+			either(f.NoPeak, fmt.Sprintf("shorter than %v", leastSteady))
 	case f.Steady >= boundShare && f.Plateau >= reachedShare*best && (direction == receive || math.IsNaN(f.Waiting)):
 		return Unknown, "steady at the best rate seen, without knowing whether the sender had more: its own monitor may know"
 	case math.IsNaN(f.Utilization) && math.IsNaN(f.Steady) && (direction == receive || math.IsNaN(f.Waiting)):
 		return Unknown, "neither capacity nor what intervals tell is known: " + f.NoPeak
 	}
 	return SoftwareBound, ""
+}
+
+// held tells whether data waited for the network in a part that sends, and whether that was because of a link: packets stood in a queue, or
+// got lost, or the rate hardly changed. False where that is not known.
+func (a *Account) held(f *Facts) (waited, held bool) {
+	if !(f.Waiting >= boundShare) || float64(a.Transmit) < sendingShare*float64(a.Receive) {
+		return false, false
+	}
+	if f.Queued >= boundShare {
+		return true, true
+	}
+	// Waiting for acknowledgements on a long way is none for the link, unless there is more to send all the time.
+	if f.Waiting-f.Far < boundShare && f.Waiting < farShare {
+		return false, false
+	}
+	steady := 0.0
+	if a.tellsSteady(f) {
+		_, steady = a.plateau(transmit)
+	}
+	return true, steady >= boundShare || f.Retransmits >= lossShare
+}
+
+// tellsSteady tells whether intervals tell if the rate was steady.
+func (a *Account) tellsSteady(f *Facts) bool {
+	return !math.IsNaN(f.Steady) && a.Covered >= time.Duration(a.Ended)*leastSteady
 }

@@ -33,6 +33,12 @@ _BEFORE = {
 _PACKAGES = {"openrlhf": "netmon.integrations.openrlhf", "verl": "netmon.integrations.verl"}
 _PREFIXES = tuple(f"{package}." for package in _PACKAGES)
 
+# Whom Ray asks in a driver; and what the environment named before netmon took its place.
+_RAY_HOOK_VARIABLE, _RAY_HOOK = "RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook"
+RAY_HOOK_BEFORE_VARIABLE = "NETMON_RAY_RUNTIME_ENV_HOOK"
+# Ray's own hook, which it prefers below `uv run`.
+_RAY_UV = "ray._private.runtime_env.uv_runtime_env_hook"
+
 # Where names of those modules have been bound by the time that it is too late to wrap them first.
 _REEXPORTED = {"torch.distributed.distributed_c10d": "torch.distributed"}
 
@@ -44,7 +50,7 @@ class _Finder:
         self._finding: set[tuple[int, str]] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in _AFTER and name not in _BEFORE and not name.startswith(_PREFIXES):
+        if not _is_waited_for(name):
             return None
         me = (get_ident(), name)
         if me in self._finding:  # another finder of this kind asks back
@@ -70,6 +76,8 @@ class _Loader:
         self._loader = loader
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_loader":  # of one that is being copied, and has nothing yet
+            raise AttributeError(name)
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -96,34 +104,54 @@ class _Package:
 
 _finder = _Finder()
 _package = _Package()
+_waits_for_ray = False
 _warned: set[str] = set()
 _MOST_WARNINGS = 4
+_LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
-def install() -> None:
-    """Begin to wait. Doing it again is fine, and so is doing it when training code has been imported already."""
+def _is_waited_for(name: str) -> bool:
+    if name == "ray" or name == _RAY_UV:
+        return _waits_for_ray
+    return name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES)
+
+
+def install(ray: bool = False) -> None:
+    """Begin to wait. Doing it again is fine, and so is doing it when training code has been imported already.
+
+    Args:
+        ray: have Ray call its hook of netmon's in this process, where it is imported.
+    """
+    global _waits_for_ray
+    _waits_for_ray = _waits_for_ray or ray
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     if _package not in sys.meta_path:
         sys.meta_path.append(_package)
     for name, module in list(sys.modules.items()):
-        if name in _AFTER or name in _BEFORE or name.startswith(_PREFIXES):
+        if _is_waited_for(name):
             spec = getattr(module, "__spec__", None)
             if not getattr(spec, "_initializing", False):
                 _loaded(module)
 
 
-def guarded(call: Callable[..., object], *arguments: object) -> None:
-    """Call something of netmon's that must not raise into the job: what it raises is a warning, once."""
+def guarded(call: Callable[..., object], *arguments: object, what: str = "netmon is not attached") -> None:
+    """Call something of netmon's that must not raise into the job: what it raises is a warning, once.
+
+    Args:
+        call: what is called.
+        arguments: what it is called with.
+        what: what the job then goes without.
+    """
     try:
         call(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
-        warn(f"netmon is not attached: {type(error).__name__}: {error}; the training goes on without it")
+        warn(f"{what}: {type(error).__name__}: {error}; the training goes on without it")
 
 
 def warn(sentence: str) -> None:
     """Log a warning, once in a process; of the ranks of a node only in the first, of a job of Ray only in one process."""
-    if sentence in _warned or len(_warned) >= _MOST_WARNINGS or os.environ.get("LOCAL_RANK", "0") != "0":
+    if sentence in _warned or len(_warned) >= _MOST_WARNINGS or not _is_first_of_node():
         return
     _warned.add(sentence)
     if _is_known_to_ray(sentence):
@@ -131,6 +159,11 @@ def warn(sentence: str) -> None:
     import logging
 
     logging.getLogger("netmon").warning("%s", sentence)
+
+
+def _is_first_of_node() -> bool:
+    # The launcher that is nearest says it: below srun, torchrun numbers its ranks anew.
+    return next((os.environ[name] for name in _LOCAL_RANKS if name in os.environ), "0") == "0"
 
 
 def _is_known_to_ray(sentence: str) -> bool:
@@ -154,8 +187,21 @@ def _loaded(module: ModuleType) -> None:
         guarded(_wrap, module, *_AFTER[name], True)
     elif name in _BEFORE:
         guarded(_wrap, module, *_BEFORE[name], False)
+    elif name == "ray":
+        _hook_ray()
+    elif name == _RAY_UV:
+        guarded(_show, "netmon.integrations.ray._hooks", module)
     else:
         guarded(_show, _PACKAGES[name.partition(".")[0]], module)
+
+
+def _hook_ray() -> None:
+    """Name Ray's hook in the environment: not before, for processes that get it handed down may be out of netmon's reach."""
+    before = os.environ.get(_RAY_HOOK_VARIABLE)
+    if before != _RAY_HOOK:
+        os.environ[_RAY_HOOK_VARIABLE] = _RAY_HOOK
+        if before:
+            os.environ[RAY_HOOK_BEFORE_VARIABLE] = before
 
 
 def _show(integration: str, module: ModuleType) -> None:

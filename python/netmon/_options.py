@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 VARIABLE = "NETMON_RUN"
+# The same, in letters that no shell on the way minds, for nodes to which a launcher hands on some variables only, as deepspeed
+# does those that begin with PYTHON.
+CARRIED_VARIABLE = "PYTHON_NETMON_RUN"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class RunOptions:
         """Return what the variable holds: what differs from the defaults."""
         return json.dumps({name: value for name, value in asdict(self).items() if value != getattr(_DEFAULTS, name)})
 
+    def variables(self) -> dict[str, str]:
+        """Return what the processes below have of them in their environment."""
+        text = self.to_json()
+        return {VARIABLE: text, CARRIED_VARIABLE: urlsafe_b64encode(text.encode()).decode()}
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> RunOptions:
         """Return what the variable says. What another version of netmon wrote into it is passed over.
@@ -44,7 +53,10 @@ class RunOptions:
         Raises:
             ValueError: it is no JSON object, or a value is out of its range.
         """
-        said = json.loads(environment.get(VARIABLE) or "{}")
+        text = environment.get(VARIABLE)
+        if text is None:
+            text = urlsafe_b64decode(environment.get(CARRIED_VARIABLE, "")).decode()
+        said = json.loads(text or "{}")
         if not isinstance(said, dict):
             raise ValueError(f"{VARIABLE} is no JSON object")
         known = {field.name for field in fields(cls)}

@@ -8,14 +8,13 @@ import signal
 import sys
 from typing import NoReturn
 
-from ._options import VARIABLE, RunOptions
-from .integrations.ray._hooks import BEFORE_VARIABLE
+from ._options import RunOptions
 
 _SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
-_RAY_HOOK = "netmon.integrations.ray.runtime_env_hook"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(several: bool = False) -> argparse.ArgumentParser:
+    """Return the parser; where a separator says where the options end, lists may be several words too."""
     parser = argparse.ArgumentParser(
         prog="netmon run",
         usage="netmon run [options] -- COMMAND [ARGUMENT ...]",
@@ -25,10 +24,11 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("--interval", type=float, metavar="S", help="seconds between two samples (default: 1)")
+    words = "+" if several else 1
     parser.add_argument(
-        "--interfaces", nargs="+", metavar="PATTERN", help="interfaces that count in the totals, as eth* or !docker*"
+        "--interfaces", nargs=words, metavar="PATTERN,...", help="interfaces that count in the totals, as eth*,!docker*"
     )
-    parser.add_argument("--targets", nargs="+", metavar="TARGET", help="whom to probe beside the training peers")
+    parser.add_argument("--targets", nargs=words, metavar="TARGET,...", help="whom to probe beside the training peers")
     parser.add_argument("--cluster-interval", type=float, metavar="S", help="seconds between two digests (default: 2)")
     parser.add_argument("--no-cluster", action="store_true", help="do not take part in a view of the whole job")
     parser.add_argument("--no-collectives", action="store_true", help="do not time the job's collectives")
@@ -43,7 +43,7 @@ def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if "--" in arguments:
         place = arguments.index("--")
         mine, separator, rest = arguments[:place], ["--"], arguments[place + 1 :]
-    parser = _parser()
+    parser = _parser(several=bool(separator))
     options = parser.parse_args(mine)
     # Without our own, the separator is the command's.
     command = [*options.command, *separator, *rest] if options.command else rest
@@ -52,18 +52,17 @@ def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, command
 
 
+def _listed(words: list[str] | None) -> list[str] | None:
+    """Return the entries of a list that is written with commas, or as several words."""
+    return None if words is None else [entry for word in words for entry in word.split(",")]
+
+
 def environment(options: RunOptions, before: dict[str, str]) -> dict[str, str]:
     """Return the environment in which Python processes attach netmon, from the one that they would have."""
     folders = before.get("PYTHONPATH", "")
     if folders.split(os.pathsep)[0] != _SITE:
         folders = os.pathsep.join([_SITE, folders]) if folders else _SITE
-    after = {**before, "PYTHONPATH": folders, VARIABLE: options.to_json()}
-    hook = before.get("RAY_RUNTIME_ENV_HOOK")
-    if hook != _RAY_HOOK:
-        after["RAY_RUNTIME_ENV_HOOK"] = _RAY_HOOK
-        if hook:
-            after[BEFORE_VARIABLE] = hook
-    return after
+    return {**before, "PYTHONPATH": folders, **options.variables()}
 
 
 def _fail(status: int, command: str, why: str) -> NoReturn:
@@ -77,8 +76,8 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         run_options = RunOptions(
             interval=options.interval,
-            interfaces=options.interfaces,
-            targets=options.targets,
+            interfaces=_listed(options.interfaces),
+            targets=_listed(options.targets),
             cluster_interval=options.cluster_interval,
             cluster=not options.no_cluster,
             collectives=not options.no_collectives,
@@ -87,7 +86,8 @@ def main(arguments: list[str]) -> NoReturn:
     except ValueError as error:
         _parser().error(str(error))
     sys.stdout.flush()
-    # Python ignores them, and what is ignored stays so in the command.
+    # Python ignores them, and what is ignored stays so in the command. What the caller did with them nobody knows any more: the
+    # kernel keeps no record, and what the parent itself ignores need not be what it had its child begin with, as by subprocess.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -120,7 +120,11 @@ def _identity() -> dict[str, Any]:
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return {}
-    actor = str(ray.get_runtime_context().get_task_name() or "").partition(".")[0]
+    context = ray.get_runtime_context()
+    # Ray logs a warning where a driver asks for its task.
+    if getattr(getattr(context, "worker", None), "mode", None) != ray.WORKER_MODE:
+        return {}
+    actor = str(context.get_task_name() or "").partition(".")[0]
     if actor not in _WITHOUT_RANK:
         return {}
     return {"job": {"environment": {name: value for name, value in job_variables().items() if name not in _RANKS}}}

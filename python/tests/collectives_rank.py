@@ -398,32 +398,32 @@ def poor() -> dict[str, Any]:
 
     begin()
     torch.manual_seed(0)
-    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)]))
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*[torch.nn.Linear(1024, 1024) for _ in range(6)]))
     monitor = netmon.Monitor(interval=0.2)
 
     def train(steps: int) -> int:
         for _ in range(steps):
-            model(torch.ones(4, 64)).sum().backward()
+            model(torch.ones(4, 1024)).sum().backward()
         dist.barrier()
         return steps
 
     def state() -> dict[str, Any]:
         handle.flush()
         sample = monitor.sample()
-        (row,) = [row.to_dict() for row in sample.collectives or () if row.op == "all_reduce"]
-        return {"row": row, "ratio": sample.collective_ratio, "why": sample.unavailable.get("collective_ratio")}
+        rows = [row.to_dict() for row in sample.collectives or () if row.op == "all_reduce"]
+        return {"rows": rows, "ratio": sample.collective_ratio, "why": sample.unavailable.get("collective_ratio")}
 
     with attach(monitor) as handle:
         tracker = handle._tracker
         tracker._credit, share, _tracker._SHARE = -1, _tracker._SHARE, 10**9
         time.sleep(0.6)  # it looks each 0.25 s, and counts then
         dist.barrier()
-        poor_steps = train(50)
+        poor_steps = train(20)
         live, poor = len(tracker.live), state()
         _tracker._SHARE = 1
         time.sleep(0.6)
         dist.barrier()
-        steps = poor_steps + train(50)
+        steps = poor_steps + train(20)
         rich = state()
         _tracker._SHARE = share
     end()

@@ -50,6 +50,8 @@ FAKE = {
         "        for k, v in logs_dict.items():\n            self.writer.add_scalar(f'train/{k}', v, global_step)\n"
         "class WandbLogger:\n    def __init__(self, handle):\n        self.handle = handle\n"
         "    def log_train(self, global_step, logs_dict):\n"
+        "        if logs_dict.pop('generated_samples', None):\n"
+        "            self.handle.log({'train/generated_samples': self.handle.Table()})\n"
         "        self.handle.log({**{f'train/{k}': v for k, v in logs_dict.items()}, 'train/global_step': global_step})\n"
     ),
 } | {
@@ -83,7 +85,7 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(_imports, "_warned", set())
     monkeypatch.setattr(_hooks, "_checked", False)
     monkeypatch.setattr(_loggers, "_defined", [])
-    for name in ("_phases", "_values"):
+    for name in ("_phases", "_values", "_nodes"):
         monkeypatch.setattr(_state, name, None)
     monkeypatch.setattr(_state, "_failed", False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -123,6 +125,9 @@ class Run:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = [{}]
         self.metrics: list[tuple[str, str]] = []
+
+    def Table(self) -> str:  # noqa: N802 - its name
+        return "table"
 
     def define_metric(self, name: str, step_metric: str, step_sync: bool) -> None:
         self.metrics.append((name, step_metric))
@@ -215,6 +220,31 @@ def test_wandb_has_one_row_a_step(waiting):
     assert second["train/reward"] == 2.0
     assert rest == {}
     assert run.metrics == [("network/*", "train/global_step")]
+    assert logger.handle is run
+
+
+def test_wandb_has_them_in_the_row_of_the_step_where_there_are_samples_too(waiting):
+    """PPO logs a table of samples first, in a row of its own."""
+    write(waiting, FAKE)
+    run = Run()
+    logger = load("utils.logging_utils").WandbLogger(run)
+    load("trainer.ray.ppo_actor").ActorPPOTrainer().ppo_train(0)
+    logger.log_train(4, {"reward": 1.0, "generated_samples": ["text", 0.5]})
+    samples, step, rest = run.rows
+    assert samples == {"train/generated_samples": "table"}
+    assert {"train/reward", "train/global_step", "network/phase/ppo_train/seconds"} <= set(step)
+    assert rest == {}
+
+
+def test_a_row_that_wandb_refuses_raises_as_without(waiting):
+    write(waiting, FAKE)
+    run = Run()
+    logger = load("utils.logging_utils").WandbLogger(run)
+    load("trainer.ray.ppo_actor").ActorPPOTrainer().ppo_train(0)
+    run.log = lambda row: 1 / 0  # type: ignore[method-assign, assignment]
+    with pytest.raises(ZeroDivisionError):
+        logger.log_train(4, {"reward": 1.0})
+    assert logger.handle is run
 
 
 @pytest.mark.parametrize(("module", "cls"), [("sft", "SFTTrainer"), ("rm", "RewardModelTrainer"), ("dpo", "DPOTrainer")])
@@ -229,6 +259,13 @@ def test_trainers_that_log_themselves(waiting, module, cls):
         assert bool(writer.scalars) is logged
         if logged:
             assert "network/phase/checkpoint/seconds" in {name for name, _, _ in writer.scalars}
+    # Before 0.11 arguments were flat.
+    writer = Writer()
+    load("utils.deepspeed.deepspeed").DeepspeedStrategy().save_model()
+    trainer = getattr(load(f"trainer.{module}_trainer"), cls)(SimpleNamespace(is_rank_0=lambda: True), None, writer)
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=2), 6, None, {"loss": 1})
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=2), 7, None, {"loss": 1})
+    assert {step for _, _, step in writer.scalars} == {6}
     # A tracker that is not logged in is one that raises: the training does not see it from here.
     trainer = getattr(load(f"trainer.{module}_trainer"), cls)(SimpleNamespace(is_rank_0=lambda: True), object(), None)
     assert trainer.save_logs_and_checkpoints(args, 4, None, {"loss": 1}) == {"loss": 1}
@@ -251,6 +288,28 @@ def test_what_another_version_lacks_is_named_once(waiting, caplog):
     assert counts() == {"generation": 1}
 
 
+def test_what_another_0_11_lacks_is_named_too(waiting, caplog):
+    write(waiting, {**FAKE, "trainer/ray/ppo_critic": "class CriticPPOTrainer:\n    pass\n"}, version="0.11.9")
+    load("trainer.ray.ppo_critic")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "netmon knows OpenRLHF 0.11.x; in OpenRLHF 0.11.9 it cannot hook ppo_critic.CriticPPOTrainer.ppo_train; "
+        "the rest is hooked"
+    )
+
+
+def test_values_that_cannot_be_logged_are_not_said_to_be_a_monitor_that_is_not_attached(waiting, caplog):
+    write(waiting, FAKE)
+    trainer = load("trainer.sft_trainer").SFTTrainer(SimpleNamespace(is_rank_0=lambda: True), None, object())
+    load("utils.deepspeed.deepspeed").DeepspeedStrategy().save_model()
+    trainer.save_logs_and_checkpoints(SimpleNamespace(logging_steps=1), 1, None, {"loss": 1})
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the network is not logged: AttributeError: 'object' object has no attribute 'add_scalar'; "
+        "the training goes on without it"
+    )
+
+
 def test_without_the_library_the_training_goes_on(waiting, monkeypatch, caplog):
     def broken() -> None:
         raise netmon.LibraryError("there is no library")
@@ -264,6 +323,59 @@ def test_without_the_library_the_training_goes_on(waiting, monkeypatch, caplog):
     assert {name for name, _, _ in writer.scalars} == {"train/reward"}
     (record,) = caplog.records
     assert record.getMessage() == ("netmon is not attached: LibraryError: there is no library; the training goes on without it")
+
+
+class Ray:
+    """A cluster of several jobs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.actors: dict[str, dict[str, Any]] = {}
+        self.util = SimpleNamespace(get_node_ip_address=lambda: "10.99.0.1")
+        self.JobID = SimpleNamespace(from_hex=lambda text: f"JobID({text})")
+        state = SimpleNamespace(actors=self._actors)
+        monkeypatch.setitem(sys.modules, "ray", self)
+        monkeypatch.setitem(sys.modules, "ray._private.state", state)
+
+    WORKER_MODE = 1
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_job_id=lambda: "01", get_task_name=lambda: "PPOTrainer.fit", worker=SimpleNamespace(mode=1))
+
+    def put(self, *addresses: str, name: str = "", job: str = "JobID(01)", state: str = "ALIVE") -> None:
+        for address in addresses:
+            self.actors[str(len(self.actors))] = {"Address": {"IPAddress": address}, "Name": name, "job": job, "State": state}
+
+    def _actors(self, job_id: str, actor_state_name: str) -> dict[str, dict[str, Any]]:
+        wanted = (job_id, actor_state_name)
+        return {key: actor for key, actor in self.actors.items() if (actor["job"], actor["State"]) == wanted}
+
+
+def test_the_jobs_nodes_are_probed_and_no_others(waiting, monkeypatch):
+    fake = Ray(monkeypatch)
+    fake.put("10.99.0.1", "10.99.0.2", "10.99.0.2")
+    fake.put("10.99.0.77", job="JobID(02)")
+    fake.put("10.99.0.78", state="DEAD")
+    fake.put("10.99.0.79", name="netmon-cluster")
+    told: list[list[str]] = []
+    nodes: list[Any] = []
+    monkeypatch.setattr(netmon.Monitor, "set_job", lambda self, peers: told.append(peers))
+    monkeypatch.setattr(netmon.Monitor, "cluster", lambda self: SimpleNamespace(sequence=0, nodes=nodes, problem=None))
+    _state.will_log()
+    assert told == [["10.99.0.2"]]
+    nodes += [SimpleNamespace(name=f"h{i}", state="live") for i in range(3)]
+    fake.put("10.99.0.3")
+    _state.values(1)
+    assert told.pop() == ["10.99.0.2", "10.99.0.3"], "a node has joined the view"
+    fake.put("10.99.0.4")
+    _state.values(2)
+    assert len(told) == 1, "the view has the same nodes"
+    nodes[2].state = "gone"
+    fake.actors = {}
+    _state.values(3)
+    assert told.pop() == [], "nobody is left to be probed"
 
 
 # Over processes
@@ -287,7 +399,7 @@ class Said:
 
 
 def note(process: str, node: str, *account: Any) -> dict[str, Any]:
-    return {"process": process, "node": node, "phases": {"broadcast": account}}
+    return {"process": process, "node": node, "phases": {"broadcast": [*account]}}
 
 
 def test_each_node_counts_once_and_each_byte_once():
@@ -308,6 +420,19 @@ def test_each_node_counts_once_and_each_byte_once():
     (account,) = phases.step().values()
     assert (account.count, account.receive_bytes, account.transmit_bytes) == (2, 100, None)
     assert account.seconds == pytest.approx(0.5)
+
+
+def test_the_newest_note_of_a_process_counts_in_whichever_order_they_come():
+    """Between two readings a phase ends: the board has an older note of a process than it has itself, or a newer one."""
+    older, newer = note("a", "here/1", 1, 2.0, 100, 100, None), note("a", "here/1", 3, 3.0, 300, 300, None)
+    for notes in ((older, newer), (newer, older)):
+        for older["phases"]["broadcast"][4] in (None, 0.1, 0.2, 0.3):  # other hashes
+            said = Said(*notes)
+            phases = Phases(said)  # type: ignore[arg-type]
+            phases._ended = True
+            assert phases.step() == {"broadcast": Account(3, 3.0, 300, 300, None)}
+            phases._ended = True
+            assert phases.step() == {}
 
 
 def test_unknown_is_absent():

@@ -97,6 +97,26 @@ def test_link_bound_by_a_link_whose_nominal_speed_lies(make_lab: MakeLab) -> Non
         assert sample["self"]["health"] == "ok"
 
 
+@pytest.mark.parametrize("megabits", [100, 20])
+def test_link_bound_by_a_slow_link(make_lab: MakeLab, megabits: int) -> None:
+    # TCP hands over 64 KiB at a time: at 20 Mbit/s there is one or none in an interval, and no rate is steady.
+    here, there = make_lab(2, ipv6=False, congestion_control="cubic").hosts
+    here.egress.limit_rate(megabits * 1e6, burst_bytes=125_000)
+    traffic.serve(there)
+    with agent(here, interval=0.2) as monitor:
+        (connection,) = monitor.ask(f"traffic.connect({there.address!r})")
+        for amount in (1_500_000, 300_000):
+            found = [run_phase(monitor, f"of {amount}", f"traffic.send({connection}, {amount})") for _ in range(4)]
+            assert [run["verdict"] for run in found] == ["link-bound"] * 4, found
+        # A sender that has nothing to send for most of the time, over the same link, and nothing but a note.
+        paced = run_phase(monitor, "paced", f"traffic.send_by_turns({connection}, 5000, 0.02, 30)")
+        assert paced["verdict"] == "software-bound", paced
+        notes = [run_phase(monitor, "note", f"traffic.send({connection}, 66)") for _ in range(5)]
+        assert [run["verdict"] for run in notes] == ["idle"] * 5, notes
+        rows = {row["name"]: row["verdict"] for row in monitor.sample()["phases"]}
+        assert rows == {"of 1500000": "link-bound", "of 300000": "link-bound", "paced": "software-bound", "note": "idle"}
+
+
 def test_software_bound_and_idle(make_lab: MakeLab) -> None:
     here, there = make_lab(2, ipv6=False).hosts
     connected(here, there, RATE)

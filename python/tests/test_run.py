@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import importlib
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +69,24 @@ def test_the_commands_signals_are_as_without():
     assert "SigIgn:\t0000000000000000" in same("grep", "SigIgn", "/proc/self/status")
 
 
+def test_signals_that_are_ignored():
+    """Python changes two of them before netmon can look; docs/run.md says so, and what to do."""
+    ignored = {signal.SIGPIPE, signal.SIGHUP, signal.SIGXFSZ, signal.SIGTERM}
+
+    def of(*command: str) -> set[int]:
+        line = run("sh", "-c", "trap '' PIPE HUP XFSZ TERM; \"$@\"; :", "sh", *command).stdout
+        return {number for number in ignored if int(line.split()[1], 16) & 1 << (number - 1)}
+
+    look = ("grep", "SigIgn", "/proc/self/status")
+    assert of(*look) == ignored
+    assert of(*RUN, "--", *look) == {signal.SIGHUP, signal.SIGTERM}
+    assert of(*RUN, "--", "sh", "-c", "trap '' PIPE; exec \"$@\"", "sh", *look) == {
+        signal.SIGPIPE,
+        signal.SIGHUP,
+        signal.SIGTERM,
+    }
+
+
 def test_arguments_and_descriptors_are_as_without():
     assert same(
         *python("import os, sys; print(sys.argv, sorted(os.listdir('/proc/self/fd')))"), "--", "-x", "a b", "", "--", "é"
@@ -73,29 +95,58 @@ def test_arguments_and_descriptors_are_as_without():
     assert run(*RUN, "--interval", "2", "--", "printf", "%s|", "--", "b").stdout == "--|b|"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "interfaces"),
+    [
+        (["--interfaces", "lo"], ["lo"]),
+        (["--interfaces", "eth*,!docker*", "--targets", "a,b"], ["eth*", "!docker*"]),
+        (["--interfaces=lo,eth0", "--nodes"], ["lo", "eth0"]),
+        (["--interfaces", "eth*", "!docker*", "--"], ["eth*", "!docker*"]),
+        (["--interfaces", "eth*,lo", "!docker*", "--targets", "a", "b", "--"], ["eth*", "lo", "!docker*"]),
+    ],
+)
+def test_a_list_ends_where_the_command_begins(arguments, interfaces):
+    done = run(*RUN, *arguments, *python(f"import os; print(os.environ[{VARIABLE!r}])"))
+    assert done.stderr == ""
+    said = json.loads(done.stdout)
+    assert said["interfaces"] == interfaces
+    assert said.get("targets") == (["a", "b"] if "--targets" in arguments else None)
+
+
 def test_the_environment_is_as_without_but_for_ours():
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     alone, below = (json.loads(run(*prefix, *python(code)).stdout) for prefix in ((), (*RUN, "--")))
     assert below.pop("PYTHONPATH") == os.pathsep.join([str(SITE), alone.pop("PYTHONPATH")])
-    assert below.pop("RAY_RUNTIME_ENV_HOOK") == "netmon.integrations.ray.runtime_env_hook"
-    assert below.pop(VARIABLE) == "{}"
+    assert (below.pop(VARIABLE), below.pop("PYTHON_NETMON_RUN")) == ("{}", "e30=")
     assert below == alone
 
 
 def test_what_is_set_already_is_kept():
     options = RunOptions(interval=0.5, nodes=True)
-    before = {"PYTHONPATH": "/a::/b", "RAY_RUNTIME_ENV_HOOK": "theirs.hook", "X": "1"}
+    before = {"PYTHONPATH": "/a::/b", "X": "1"}
     once = _run.environment(options, before)
     assert once == {
         "PYTHONPATH": f"{SITE}:/a::/b",
-        "RAY_RUNTIME_ENV_HOOK": "netmon.integrations.ray.runtime_env_hook",
-        "NETMON_RAY_RUNTIME_ENV_HOOK": "theirs.hook",
         VARIABLE: '{"interval": 0.5, "nodes": true}',
+        "PYTHON_NETMON_RUN": once["PYTHON_NETMON_RUN"],
         "X": "1",
     }
     assert _run.environment(options, once) == once, "netmon run -- netmon run -- ..."
     assert RunOptions.from_environment(once) == options
     assert _run.environment(options, {})["PYTHONPATH"] == str(SITE), "no empty folder, which would be the current one"
+
+
+def test_options_reach_the_other_nodes_of_deepspeed():
+    """It hands on what begins with PYTHON, and does not quote it: ``export NAME=VALUE; ...`` is what their shells get."""
+    options = RunOptions(interfaces=["eth*", "!docker*"], cluster=False, targets=["$(false) 'x'"])
+    below = _run.environment(options, {"HOME": "/root"})
+    exports = "".join(f"export {name}={value}; " for name, value in below.items() if name.startswith("PYTHON"))
+    done = run("env", "-i", "sh", "-c", f"{exports} exec {sys.executable} -c 'import os; print(dict(os.environ))'")
+    assert done.stderr == ""
+    there = ast.literal_eval(done.stdout)
+    assert VARIABLE not in there
+    assert RunOptions.from_environment(there) == options
+    assert RunOptions.from_environment({}) == RunOptions()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +248,10 @@ def test_a_python_that_netmon_does_not_know_is_left_alone(monkeypatch):
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook")
     names["_wait_for_training"]()
     assert "RAY_RUNTIME_ENV_HOOK" not in os.environ
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "netmon.integrations.ray.runtime_env_hook")
+    monkeypatch.setenv("NETMON_RAY_RUNTIME_ENV_HOOK", "theirs.hook")
+    names["_wait_for_training"]()
+    assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "theirs.hook"
 
 
 # Waiting for modules
@@ -247,6 +302,16 @@ def test_a_module_is_seen_when_it_is_loaded(finder, tmp_path, monkeypatch):
         del sys.modules["netmon_test_trainer"]
 
 
+def test_what_stands_in_for_a_loader_can_be_copied(finder, monkeypatch):
+    """As by tools that look for modules and keep what they find."""
+    monkeypatch.setitem(_imports._AFTER, "colorsys", ("rgb_to_hls", "process_group_made"))
+    _imports.install()
+    spec = finder.find_spec("colorsys")
+    assert type(spec.loader) is _imports._Loader
+    for copied in (copy.copy(spec), copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+        assert copied.loader.path == spec.loader.path
+
+
 def test_a_hook_never_raises(finder, monkeypatch, caplog):
     def fail(entry: str, *arguments: object) -> None:
         raise RuntimeError(f"{entry} does not work")
@@ -263,6 +328,26 @@ def test_a_hook_never_raises(finder, monkeypatch, caplog):
         "netmon is not attached: RuntimeError: process_group_made does not work; the training goes on without it"
     )
     monkeypatch.delitem(sys.modules, "colorsys")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "SLURM_LOCALID": "3"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_LOCALID": "1"}, False),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "2"}, False),
+        ({"MPI_LOCALRANKID": "1", "SLURM_LOCALID": "0"}, False),
+    ],
+)
+def test_a_warning_is_that_of_the_first_rank_of_a_node(finder, monkeypatch, caplog, variables, says):
+    for name in _imports._LOCAL_RANKS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _imports.warn("told")
+    assert [record.getMessage() for record in caplog.records] == ["told"] * says
 
 
 def test_what_is_to_be_wrapped_is_gone(finder, monkeypatch, caplog):
@@ -286,6 +371,92 @@ def test_ray_hook_adds_itself(finder, monkeypatch):
     assert theirs == {"env_vars": {"NCCL_DEBUG": "WARN"}, "working_dir": "."}, "it is left as it was"
     monkeypatch.delenv(VARIABLE)
     assert list(ray.runtime_env_hook(None)) == ["worker_process_setup_hook"]
+
+
+@pytest.mark.parametrize("name", ["image_uri", "container"])
+def test_ray_hook_beside_a_container(finder, caplog, name):
+    """Ray raises out of ray.init where there is anything else."""
+    theirs = {name: {"image": "x"}, "env_vars": {"A": "1"}}
+    assert ray.runtime_env_hook(theirs) is theirs
+    assert ray.runtime_env_hook(theirs) is theirs
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"netmon is not attached to Ray's workers: Ray takes no worker_process_setup_hook beside {name}"
+    )
+
+
+def test_ray_hook_gives_back_what_ray_takes(finder, monkeypatch, caplog):
+    class RuntimeEnv(dict):
+        def __init__(self, **fields: Any) -> None:
+            if "worker_process_setup_hook" in fields:
+                raise ValueError("a later Ray has no such field")
+
+    monkeypatch.setitem(sys.modules, "ray.runtime_env", type("m", (), {"RuntimeEnv": RuntimeEnv}))
+    theirs = {"pip": ["x"]}
+    assert ray.runtime_env_hook(theirs) is theirs
+    assert "netmon is not attached to Ray's workers: ValueError: a later Ray has no such field" in caplog.text
+
+
+@pytest.fixture
+def fake_ray(tmp_path: Path) -> dict[str, str]:
+    """An environment with a Ray whose init asks the hook, as Ray does it, and with a hook of the user's."""
+    (tmp_path / "ray.py").write_text(
+        "import importlib, os\n"
+        "def init(runtime_env):\n"
+        "    module, _, name = os.environ.get('RAY_RUNTIME_ENV_HOOK', 'theirs.none').rpartition('.')\n"
+        "    return getattr(importlib.import_module(module), name)(runtime_env)\n"
+    )
+    (tmp_path / "theirs.py").write_text("def none(env): return env\ndef hook(env): return {**env, 'pip': ['x']}\n")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
+
+
+INIT = "import ray; print(*ray.init({'conda': 'c'}))"
+
+
+def test_ray_asks_the_hook_below_netmon_run(fake_ray):
+    assert run(*RUN, "--", *python(INIT), env=fake_ray).stdout == "conda worker_process_setup_hook env_vars\n"
+    theirs = {**fake_ray, "RAY_RUNTIME_ENV_HOOK": "theirs.hook"}
+    below = [
+        *RUN,
+        "--",
+        *RUN,
+        "--",
+        *python(f"import subprocess, sys; {INIT}; subprocess.run([sys.executable, '-c', sys.argv[1]])"),
+    ]
+    assert run(*below, INIT, env=theirs).stdout == "conda pip worker_process_setup_hook env_vars\n" * 2, "a child's too"
+
+
+def test_a_driver_that_does_not_find_netmon_is_left_alone(fake_ray, theirs, tmp_path):
+    """Ray ends a driver whose hook it cannot import."""
+    isolated = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {INIT}"
+    launcher = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], check=True)"
+    for command in (
+        [sys.executable, "-I", "-c", isolated],
+        [sys.executable, "-c", launcher, "-I", "-c", isolated],
+        ["env", f"PYTHONPATH={tmp_path}", sys.executable, "-c", INIT],  # with another sitecustomize
+    ):
+        done = run(*RUN, "--", *command, env=fake_ray)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "conda\n", "")
+
+
+def test_below_uv_run_the_driver_says_so(finder, caplog):
+    """There Ray calls its own hook, which has the workers run by uv too."""
+    uv = ModuleType("ray._private.runtime_env.uv_runtime_env_hook")
+    uv.hook = lambda env: dict(env or {})  # type: ignore[attr-defined]
+    _imports._loaded(uv)
+    hook = uv.hook
+    _imports._loaded(uv)
+    assert uv.hook is hook, "wrapped once"
+    assert hook(None) == {}
+    assert caplog.records == [], "it is not below uv run"
+    below = ModuleType(uv.__name__)
+    below.hook = lambda env: {**(env or {}), "py_executable": "uv run python"}  # type: ignore[attr-defined]
+    _imports._loaded(below)
+    assert below.hook({"worker_process_setup_hook": "netmon.integrations.ray.setup"})["py_executable"] == "uv run python"
+    assert caplog.records == [], "the job has it from elsewhere"
+    assert below.hook(None) == {"py_executable": "uv run python"}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("netmon is not attached to Ray's workers: below uv run Ray calls its own hook")
 
 
 def test_ray_hook_keeps_the_jobs_own(finder, monkeypatch):
@@ -336,6 +507,25 @@ def test_options_of_the_command_hold(monkeypatch):
         assert _training.training_begins() is _shared.existing_monitor(), "the program was first"
     finally:
         _shared.close_shared_monitor()
+
+
+@pytest.mark.parametrize(("mode", "asked"), [(0, False), (1, True), (None, False)])
+def test_a_driver_of_ray_is_not_asked_for_its_task(monkeypatch, mode, asked):
+    """Ray logs a warning there."""
+    names: list[str] = []
+
+    def task_name() -> str:
+        names.append("CriticModelActor.fit")
+        return names[0]
+
+    worker = SimpleNamespace(mode=mode)
+    context = (
+        SimpleNamespace(get_task_name=task_name) if mode is None else SimpleNamespace(get_task_name=task_name, worker=worker)
+    )
+    ray = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context, WORKER_MODE=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert bool(_training._identity()) is asked
+    assert bool(names) is asked
 
 
 # Training
@@ -389,6 +579,34 @@ def test_spawned_ranks_of_a_python_without_netmon():
     command = ["env", f"PYTHONPATH={SITE}", sys.executable, TESTS / "run_rank.py", "spawn"]
     variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), **QUIET}
     check_attached(run(*RUN, "--interval", "0.1", "--", *command, env={**os.environ, **variables}))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("quiet", ["0", "1"])
+def test_nobody_waits_for_a_rank_that_takes_no_part(tmp_path, quiet):
+    """Options differ where a launcher does not hand them on: the others have a view all the same, in which it is missing."""
+    pytest.importorskip("torch")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "import torch.distributed as dist\n"
+        "os.environ['NETMON_RUN'] = os.environ['OPTIONS' + os.environ['RANK']]\n"
+        "dist.init_process_group('gloo')\n"
+        "view = sys.modules['netmon._shared'].existing_monitor().cluster()\n"
+        "limit = time.monotonic() + 60\n"
+        "while os.environ['RANK'] != sys.argv[1] and not view.sequence and time.monotonic() < limit:\n"
+        "    time.sleep(0.05)\n"
+        "    view = sys.modules['netmon._shared'].existing_monitor().cluster()\n"
+        "states = {rank.rank: rank.state for rank in view.ranks}\n"
+        "os.write(1, f'{states}\\n'.encode())\n"
+        "dist.barrier()\n"
+        "dist.destroy_process_group()\n"
+    )
+    options = {f"OPTIONS{rank}": '{"cluster_interval": 0.2}' for rank in "01"} | {f"OPTIONS{quiet}": '{"cluster": false}'}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port(), script, quiet]
+    done = run(*RUN, "--", *command, env={**os.environ, **QUIET, **options})
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(["{}", str({0: "live", 1: "live"} | {int(quiet): "missing"})])
 
 
 @pytest.mark.torch

@@ -130,7 +130,7 @@ def test_ddp_and_objects(calls: Any) -> None:
         buckets = [record for record in found["ddp"] if record["op"] == "all_reduce"]
         assert sum(record["bytes"] for record in buckets) == 3 * found["parameters"]
         assert sum(r["bytes"] for r in found["ddp starts"] if r["op"] == "broadcast") >= found["parameters"]
-        assert all(record["end"] == "polled" for record in buckets), "C++ waits for them"
+        assert all(record["end"] in ("polled", "bound") for record in buckets), "C++ waits for them"
         assert [record["op"] for record in found["all_gather_object"]] == ["all_gather"] * 2
 
 
@@ -165,7 +165,7 @@ def test_every_end_says_how_exact_it_is(calls: Any) -> None:
                 assert record["end"] in ("exact", "polled", "bound"), (name, record)
                 assert record["duration_error_seconds"] >= 0, (name, record)
                 assert (record["end"] == "exact") == (record["duration_error_seconds"] == 0), (name, record)
-        assert found["not waited for"][0]["end"] == "polled"
+        assert found["not waited for"][0]["end"] in ("polled", "bound")
         assert found["async_op"][0]["end"] in ("exact", "bound", "polled")
 
 
@@ -226,14 +226,14 @@ def test_where_there_is_no_time_to_look_for_ends(tmp_path: Path, way: tuple[str,
     pytest.importorskip("torch")
     for found in run(tmp_path, way, "poor"):
         poor, rich = found["poor"], found["rich"]
-        assert poor["row"]["bytes_total"] >= (found["poor steps"] - 1) * found["parameters"], "the last may be under way"
-        assert rich["row"]["bytes_total"] >= (found["steps"] - 1) * found["parameters"]
-        assert rich["row"]["bytes_total"] <= found["steps"] * found["parameters"]
+        total = [sum(row["bytes_total"] for row in state["rows"]) for state in (poor, rich)]
+        assert total[0] >= (found["poor steps"] - 1) * found["parameters"], "the last may be under way"
+        assert (found["steps"] - 1) * found["parameters"] <= total[1] <= found["steps"] * found["parameters"]
         assert found["live"] <= 3
-        assert rich["row"]["p50_seconds"] is not None
-        assert rich["row"]["duration_count"] > poor["row"]["duration_count"]
-        assert rich["ratio"] is not None
-        assert poor["ratio"] is not None or "to spare the job" in poor["why"]
+        timed = [sum(row["duration_count"] for row in state["rows"]) for state in (poor, rich)]
+        assert timed[1] > timed[0]
+        assert any(row["p50_seconds"] is not None for row in rich["rows"])
+        assert all(state["ratio"] is not None or "to spare the job" in state["why"] for state in (poor, rich))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -284,7 +284,7 @@ def test_what_is_under_way(tmp_path: Path, way: tuple[str, str]) -> None:
     assert found["of the parent"]
     assert found["late"]
     assert found["gone"]
-    assert found["closed"] == "nothing is under way for long"
+    assert found["closed"] == "nobody records collectives any more"
     assert found["problem"] is None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from netmon.integrations.torch import _tracker
+from netmon.integrations.torch import _cuda, _tracker
 from netmon.integrations.torch._cuda import Graphs, Marks
 from netmon.integrations.torch._tracker import BOUND, EXACT, POLLED, Tracker
 
@@ -70,15 +70,26 @@ def test_an_end_that_was_waited_for() -> None:
         assert marks.look(marks, 0) == (end, 2_500_000, error)
 
 
-def test_an_end_that_nobody_waits_for() -> None:
-    marks, work = Marks(Graphs(), GPU(), "cuda:0", True), Work()
+def test_an_end_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin and end are each between two looks: no duration is told that is better known than that."""
+    clock = iter([1000, 2000, 5000, 9000]).__next__
+    monkeypatch.setattr(_cuda, "now", clock)
+    marks, work = Marks(Graphs(), GPU(), "cuda:0", True), Work()  # made at 1000
     work.done = True  # and still the GPU has not come to it: not asked out of order
-    assert marks.look(work, 0) is None
+    assert marks.look(work, 0) is None  # at 2000
     marks._begin.at = 1.0
-    found = marks.look(work, 0)
-    assert found is not None
-    assert found[0] == POLLED
-    assert 0 <= found[1] < 10**9
+    work.done = False
+    assert marks.look(work, 0) is None  # at 5000
+    work.done = True
+    # It began between 2000 and 5000, and ended, where nobody looked since 6000, between that and 9000.
+    assert marks.look(work, 6000) == (POLLED, 7000, 6000)
+    # One look that finds both knows of neither.
+    monkeypatch.setattr(_cuda, "now", iter([1000, 61_000_000, 61_000_001]).__next__)
+    marks = Marks(Graphs(), GPU(), "cuda:0", True)
+    marks._begin.at = 1.0
+    end, duration, error = marks.look(work, 1000) or (0, 0, 0)
+    assert end == POLLED
+    assert error >= duration - 1
 
 
 def test_nothing_is_asked_while_a_graph_is_captured() -> None:

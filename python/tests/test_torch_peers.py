@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from lab import Link
 
 import netmon
-from netmon.integrations.torch import find_peers
+from netmon.integrations.torch import _client, _peers, find_peers
 from netmon.integrations.torch._peers import _nodes
 
 RANK = str(Path(__file__).with_name("peers_rank.py"))
@@ -92,3 +93,24 @@ def test_hosts_of_the_ranks_that_follow() -> None:
         8: "10.0.0.4",
     }
     assert _nodes({0: "10.0.0.1"}, "10.0.0.1", 0, 1, 64) == {}
+
+
+@pytest.mark.torch
+def test_addresses_of_an_earlier_start_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun's store outlives a restart of the job, after which a rank may be on another host."""
+    pytest.importorskip("torch")
+    distributed = importlib.import_module("torch.distributed")
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    client = _client.connect("127.0.0.1", store.port, _peers._PREFIX + _peers._attempt(), 5)
+    client.set("1", "127.0.0.9")
+    _client.let_go(client)
+    for restart, found in (("0", {1: "127.0.0.9"}), ("1", {})):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restart)
+        with netmon.Monitor(cluster=False) as monitor, _peers.find_peers(monitor, seconds=1.0) as search:
+            assert search.wait(30)
+            assert dict(search.peers) == found

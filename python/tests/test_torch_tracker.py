@@ -26,6 +26,7 @@ class Sink:
     def __init__(self) -> None:
         self.records: list[tuple[int, ...]] = []
         self.told: list[int] = []
+        self.watches: list[tuple[int, ...]] = []
 
     def take(self, batch: bytes, count: int) -> bool:
         self.records += RECORD.iter_unpack(batch)
@@ -36,6 +37,12 @@ class Sink:
         self.told.append(count)
 
     def name_groups(self, groups: Any) -> None:
+        pass
+
+    def watched(self, *watch: int) -> None:
+        self.watches.append(watch)
+
+    def leave(self) -> None:
         pass
 
     @property
@@ -338,17 +345,16 @@ class Clock:
         monkeypatch.setattr(_tracker.time, "thread_time_ns", lambda: self.spent)
         self.sink = Sink()
         self.tracker = tracker_with(self.sink)
+        self.tracker._thread = threading.current_thread()  # as if it were the one that looks
         self._look()
 
     def __call__(self) -> int:
         return self.time
 
     def _look(self) -> None:
-        pause = self.tracker._look()
         self.looks += 1
         self.spent += self.cost
-        self.tracker._ration()
-        self._next = self.time + self.tracker._settle(pause)
+        self._next = self.time + self.tracker._settle(self.tracker._turn())
 
     def rest(self) -> None:
         """Go to a moment after which nobody would look for a while."""
@@ -481,6 +487,7 @@ def test_what_the_job_waits_for_is_known_too(clock: Clock) -> None:
     assert looks[2] <= 11
     # One that ended before the wait and the next look.
     clock.rest()
+    clock.tracker._next = clock.time + 10**9
     work = clock.call(0.001)
     clock.pass_(0.005)
     work.wait()
@@ -524,6 +531,76 @@ def test_what_the_thread_may_spend(clock: Clock) -> None:
         assert duration >= 5_000_000
         assert duration - error <= 5_000_000
         assert error <= 1_000_000 or error >= duration, "a bound is told from a measurement"
+
+
+def test_looks_are_at_moments_of_their_own(clock: Clock) -> None:
+    """However little can be followed, the share of the looks at which something is under way is that of the time."""
+    clock.cost = 50_000
+    sequence = steps(clock, 60, 0)
+    looks, busy = clock.tracker._looks, clock.tracker._busy
+    steps(clock, 600, sequence)
+    assert clock.tracker._looks - looks >= 2000
+    assert (clock.tracker._busy - busy) / (clock.tracker._looks - looks) == pytest.approx(20 / 46, abs=0.04)
+    assert clock.sink.watches[-1][0] <= clock.time
+    assert clock.sink.watches[-1][1:] == (clock.tracker._looks, clock.tracker._busy)
+
+
+def test_looks_that_cost_more_are_fewer(clock: Clock) -> None:
+    clock.cost = 200_000
+    sequence = steps(clock, 60, 0)
+    clock.sink.records.clear()
+    spent, begun = clock.spent, clock.time
+    steps(clock, 900, sequence)
+    assert (clock.spent - spent) / (clock.time - begun) <= 1 / _tracker._SHARE + 0.00002
+    clock.tracker.flush()
+    assert any(record[7] <= 1_000_000 for record in clock.sink.records), "and some are followed"
+    clock.cost = 5_000_000
+    steps(clock, 20, 0)
+    assert clock.tracker._credit >= -_tracker._MOST_DEBT_NS, "what it may not spend is not owed for ever"
+
+
+def test_one_that_does_not_end_keeps_no_other(clock: Clock) -> None:
+    clock.tracker.mask, clock.tracker.block = _tracker._LEAST_MASK, 0
+    clock.tracker._credit = -_tracker._MOST_DEBT_NS
+    held = clock.call(10**6, sequence=0)
+    for sequence in range(1, 200):
+        clock.call(0.001, sequence=sequence)
+        clock.pass_(0.002)
+        assert len(clock.tracker.live) <= 8
+    assert held in clock.tracker.live
+
+
+def test_a_look_while_the_job_waits_does_not_make_the_end_known(clock: Clock) -> None:
+    """torch lets go of the interpreter in wait, and a look that comes then does not see the Work."""
+
+    class Waited(Timed):
+        def wait(self) -> bool:
+            clock.tracker._look()
+            return True
+
+    restore = clock.tracker._wrap_wait(Waited)
+    work = Waited(clock, 0.001)
+    clock.tracker._next = clock.time + 10**9
+    clock.tracker.began(work, (OP["all_reduce"], 1, 4096, clock.time, 1, 1, None))
+    clock.time += 5_000_000
+    work.wait()
+    restore()
+    clock.tracker.flush()
+    assert clock.sink.ends[-1] == 3
+    assert clock.sink.records[-1][7] == 5_000_000
+
+
+def test_what_is_complete(clock: Clock) -> None:
+    """Records are complete up to when the oldest was called that has not ended."""
+    clock.rest()
+    begun = clock.time
+    clock.call(0.4, sequence=1)
+    clock.pass_(0.3)
+    clock.tracker.flush()
+    assert clock.sink.watches[-1][0] == begun
+    clock.pass_(0.2)
+    clock.tracker.flush()
+    assert clock.sink.watches[-1][0] == clock.time
 
 
 def test_a_machine_that_is_idle_again(clock: Clock) -> None:

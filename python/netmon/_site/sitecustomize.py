@@ -9,9 +9,11 @@ import sys
 
 def _wait_for_training() -> None:
     if sys.version_info < (3, 10):  # noqa: UP036 - whichever Python the job has
-        # netmon cannot be imported here, and Ray would end a driver over a hook that cannot be.
+        # netmon cannot be imported here, and Ray would end a driver over a hook that cannot be: it may be a parent's.
         if os.environ.get("RAY_RUNTIME_ENV_HOOK", "").startswith("netmon."):
             del os.environ["RAY_RUNTIME_ENV_HOOK"]
+            if "NETMON_RAY_RUNTIME_ENV_HOOK" in os.environ:
+                os.environ["RAY_RUNTIME_ENV_HOOK"] = os.environ["NETMON_RAY_RUNTIME_ENV_HOOK"]
         return
     name = "netmon._imports"
     if name not in sys.modules:
@@ -24,7 +26,7 @@ def _wait_for_training() -> None:
         module.__file__, module.__loader__, module.__package__ = path, loader, "netmon"
         loader.exec_module(module)
         sys.modules[name] = module
-    sys.modules[name].install()
+    sys.modules[name].install(ray=True)
 
 
 def _make_way() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -174,30 +174,39 @@ class Phases:
             own = self._ledger.note()
         others = self._monitor._notes(_NOTES_SECONDS).values() if ended else ()
         nodes: dict[str, dict[str, Account]] = {}
-        for note in {own, *others}:
-            for node, name, account in self._new(note):
-                here = nodes.setdefault(name, {}).setdefault(node, Account())
-                here.count = max(here.count, account.count)
-                here.seconds = max(here.seconds, account.seconds)
-                here.receive_bytes = _most(here.receive_bytes, account.receive_bytes)
-                here.transmit_bytes = _most(here.transmit_bytes, account.transmit_bytes)
-                here.utilization = _most(here.utilization, _ratio(account))
+        for node, name, account in self._new((own, *others)):
+            here = nodes.setdefault(name, {}).setdefault(node, Account())
+            here.count = max(here.count, account.count)
+            here.seconds = max(here.seconds, account.seconds)
+            here.receive_bytes = _most(here.receive_bytes, account.receive_bytes)
+            here.transmit_bytes = _most(here.transmit_bytes, account.transmit_bytes)
+            here.utilization = _most(here.utilization, _ratio(account))
         return {name: _all(accounts) for name, accounts in nodes.items()}
 
-    def _new(self, note: bytes) -> Iterator[tuple[str, str, Account]]:
-        """Yield node, phase and what is new of it, of one process."""
-        try:
-            said: Mapping[str, Any] = json.loads(note)
-            process, node = str(said["process"]), str(said["node"])
-            accounts = {str(name): Account(*values) for name, values in said["phases"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return  # of another version of netmon
-        for name, account in accounts.items():
-            before = self._seen.get((process, name), Account())
+    def _new(self, notes: Iterable[bytes]) -> Iterator[tuple[str, str, Account]]:
+        """Yield node, phase and what is new of it, once for each process, of which there may be an older note too."""
+        newest: dict[tuple[str, str], tuple[str, Account]] = {}
+        for note in notes:
+            for process, node, name, account in _read(note):
+                before = newest.get((process, name))
+                if before is None or account.count > before[1].count:
+                    newest[process, name] = node, account
+        for (process, name), (node, account) in newest.items():
+            seen = self._seen.get((process, name), Account())
             # A note of before, read once more, has nothing new.
-            if account.count > before.count:
+            if account.count > seen.count:
                 self._seen[process, name] = account
-                yield node, name, account.since(before)
+                yield node, name, account.since(seen)
+
+
+def _read(note: bytes) -> list[tuple[str, str, str, Account]]:
+    """Return process, node, phase and account of all phases in a note."""
+    try:
+        said: Mapping[str, Any] = json.loads(note)
+        process, node = str(said["process"]), str(said["node"])
+        return [(process, node, str(name), Account(*values)) for name, values in said["phases"].items()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return []  # of another version of netmon
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -114,8 +115,6 @@ def _check_version() -> None:
         installed = version("openrlhf")
     except PackageNotFoundError:
         installed = "of no known version"
-    if installed.startswith(KNOWN):
-        return
     gone = missing()
     if gone:
         _imports.warn(
@@ -135,8 +134,10 @@ def missing() -> list[str]:
 def _methods(module: str) -> set[str]:
     # Its place is told by the package's: to ask for a module's own is to import the packages that it is in.
     *packages, name = module.split(".")
-    spec = find_spec(packages[0])
-    for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+    loaded = sys.modules.get(packages[0])
+    spec = find_spec(packages[0]) if loaded is None else None
+    folders = spec.submodule_search_locations if spec is not None else getattr(loaded, "__path__", None)
+    for folder in folders or ():
         file = Path(folder, *packages[1:], f"{name}.py")
         if file.is_file():
             tree = ast.parse(file.read_text(encoding="utf-8"))

@@ -9,6 +9,9 @@ from typing import Any
 from ... import _imports
 from . import _state
 
+_STEP = "train/global_step"  # of W&B's rows
+_UNLOGGED = "the network is not logged"
+
 
 def made(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the construction of a logger: the process that has one is the one that logs."""
@@ -26,7 +29,7 @@ def tensorboard(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def log_train(self: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_to_tensorboard, getattr(self, "writer", None), global_step)
+        _imports.guarded(_to_tensorboard, getattr(self, "writer", None), global_step, what=_UNLOGGED)
         return function(self, global_step, *arguments, **options)
 
     return log_train
@@ -37,8 +40,17 @@ def wandb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def log_train(self: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_to_wandb, getattr(self, "handle", None), global_step)
-        return function(self, global_step, *arguments, **options)
+        handle = getattr(self, "handle", None)
+        values: dict[str, float] = {}
+        _imports.guarded(lambda: values.update(_for_wandb(handle, global_step)), what=_UNLOGGED)
+        if not values:
+            return function(self, global_step, *arguments, **options)
+        self.handle = beside = _Beside(handle, values)
+        try:
+            return function(self, global_step, *arguments, **options)
+        finally:
+            if self.handle is beside:
+                self.handle = handle
 
     return log_train
 
@@ -48,15 +60,15 @@ def trainer(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def save_logs_and_checkpoints(self: Any, args: Any, global_step: int, *arguments: Any, **options: Any) -> Any:
-        _imports.guarded(_of_trainer, self, args, global_step)
+        _imports.guarded(_of_trainer, self, args, global_step, what=_UNLOGGED)
         return function(self, args, global_step, *arguments, **options)
 
     return save_logs_and_checkpoints
 
 
 def _of_trainer(trainer: Any, args: Any, global_step: int) -> None:
-    # As they do it themselves.
-    if global_step % args.logger.logging_steps or not trainer.strategy.is_rank_0():
+    # As they do it themselves; before 0.11 args was flat.
+    if global_step % getattr(args, "logger", args).logging_steps or not trainer.strategy.is_rank_0():
         return
     if trainer._wandb is not None:
         _to_wandb(trainer._wandb, global_step)
@@ -70,14 +82,31 @@ def _to_tensorboard(writer: Any, global_step: int) -> None:
 
 
 def _to_wandb(run: Any, global_step: int) -> None:
+    values = _for_wandb(run, global_step)
+    if values:
+        # Not committed: the row is that of OpenRLHF's own values, which follow.
+        run.log({**values, _STEP: global_step}, commit=False)
+
+
+def _for_wandb(run: Any, global_step: int) -> dict[str, float]:
     values = _state.values(global_step)
-    if not values:
-        return
-    if run not in _defined:
-        run.define_metric("network/*", step_metric="train/global_step", step_sync=True)
+    if values and run not in _defined:
+        run.define_metric("network/*", step_metric=_STEP, step_sync=True)
         _defined.append(run)
-    # Not committed: the row is that of OpenRLHF's own values, which follow.
-    run.log({**values, "train/global_step": global_step}, commit=False)
+    return values
 
 
 _defined: list[Any] = []
+
+
+class _Beside:
+    """W&B for the time of one call: OpenRLHF's row of a step, one of several that it logs, has the network's values in it."""
+
+    def __init__(self, handle: Any, values: dict[str, float]) -> None:
+        self._handle, self._values = handle, values
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def log(self, row: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        return self._handle.log({**self._values, **row} if _STEP in row else row, *arguments, **options)

@@ -13,12 +13,13 @@ from ... import _imports, _training
 from ..._options import RunOptions
 from .._flat import FlatValues
 from .._phases import Phases
+from ..ray._nodes import other_addresses
 
 _lock = threading.Lock()
 _phases: Phases | None = None
 _values: FlatValues | None = None
 _failed = False  # the library is missing: asked once
-_looked_around = False
+_nodes: frozenset[str] | None = None  # of the view, when it was last looked where the job runs
 _MOST_PEERS = 64
 
 
@@ -39,7 +40,7 @@ def phase(name: str) -> Iterator[None]:
 def will_log() -> None:
     """Begin to measure what a process that will log needs: what it then has of the first step is known by that time."""
     if _made() is not None:
-        _imports.guarded(_look_around)
+        _imports.guarded(_look_around, what="the job's other nodes are not probed")
 
 
 def values(step: object) -> dict[str, float]:
@@ -47,21 +48,24 @@ def values(step: object) -> dict[str, float]:
     found: dict[str, float] = {}
     will_log()
     if _values is not None:
-        _imports.guarded(lambda: found.update(_values.at(step)))
+        _imports.guarded(lambda: found.update(_values.at(step)), what="the network is not logged")
     return found
 
 
 def _look_around() -> None:
-    """Have the process that logs probe the other nodes of Ray's cluster, as ranks of torch probe their master."""
-    global _looked_around
+    """Have the process that logs probe the other nodes of its job of Ray, as ranks of torch probe their master."""
+    global _nodes
     ray: Any = sys.modules.get("ray")
-    if _looked_around or ray is None or not ray.is_initialized():
+    if ray is None or not ray.is_initialized():
         return
-    _looked_around = True
-    here = ray.util.get_node_ip_address()
-    others = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] != here]
-    if others:
-        _training.training_begins().set_job(peers=others[:_MOST_PEERS])
+    monitor = _training.training_begins()
+    nodes = frozenset(node.name for node in monitor.cluster().nodes if node.state != "gone")
+    if nodes == _nodes:
+        return
+    first, _nodes = _nodes is None, nodes
+    others = other_addresses(ray)[:_MOST_PEERS]
+    if others or not first:
+        monitor.set_job(peers=others)
 
 
 def _made() -> Phases | None:
@@ -83,9 +87,9 @@ def _make() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _phases, _values, _failed, _looked_around
+    global _lock, _phases, _values, _failed, _nodes
     _lock = threading.Lock()
-    _phases, _values, _failed, _looked_around = None, None, False, False
+    _phases, _values, _failed, _nodes = None, None, False, None
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..._cluster import Abandoned, BoardError
 
-_NAME = "netmon-cluster"
+NAME = "netmon-cluster"
 _SLICE_SECONDS = 0.05
 _FORGET_SECONDS = 7200.0  # a process that was not heard of for two of the longest intervals has ended without a word
 # Where a job's runtime environment has it, as OpenRLHF's, each worker of Ray's imports torch. The actor has no use for it.
@@ -111,7 +111,7 @@ class RayBoard:
     def open(self) -> None:
         """Find the actor, or make it."""
         # get_if_exists: whoever else makes it at this moment, there is one.
-        options: dict[str, Any] = {"name": _NAME, "get_if_exists": True, "num_cpus": 0, "max_restarts": 0}
+        options: dict[str, Any] = {"name": NAME, "get_if_exists": True, "num_cpus": 0, "max_restarts": 0}
         if _TORCH_VARIABLE in os.environ:
             options["runtime_env"] = import_module("ray.runtime_env").RuntimeEnv(env_vars={_TORCH_VARIABLE: "0"})
         self._actor = self._safely(_remote, self._ray.remote(_actor_class()), **options)
@@ -152,7 +152,7 @@ class RayBoard:
                     raise BoardError("Ray: it was shut down")
                 if time.monotonic() - begun > _LOST_SECONDS:
                     self._failed_at = time.monotonic()
-                    raise BoardError(f"Ray: the actor {_NAME} has not answered for {_LOST_SECONDS:g} s")
+                    raise BoardError(f"Ray: the actor {NAME} has not answered for {_LOST_SECONDS:g} s")
         finally:
             self.waiting_since = None
         return self._safely(answer.result)

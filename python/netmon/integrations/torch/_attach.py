@@ -121,7 +121,7 @@ class Attachment:
         return self._tracker.problem
 
     def flush(self) -> None:
-        """Hand over what was recorded now; it happens by itself within 0.1 s, or every 256 records."""
+        """Hand over what was recorded now; it happens by itself, each 0.25 s or so, and every 256 records."""
         self._tracker.flush()
 
     def close(self) -> None:

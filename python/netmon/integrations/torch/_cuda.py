@@ -81,13 +81,14 @@ def _put_back(owner: Any, name: str, ours: Any, original: Any) -> None:
 class Marks:
     """The beginning of a collective on a GPU, and its end once somebody has waited for it."""
 
-    __slots__ = ("_begin", "_begun", "_cuda", "_device", "_end", "_graphs", "_overlaps")
+    __slots__ = ("_begin", "_begun", "_cuda", "_device", "_end", "_graphs", "_not_begun", "_overlaps")
 
     def __init__(self, graphs: Graphs, cuda: Any, device: Any, overlaps: bool) -> None:
         self._graphs, self._cuda, self._device, self._overlaps = graphs, cuda, device, overlaps
         self._begin = cuda.Event(enable_timing=True)
         self._begin.record(cuda.current_stream(device))
         self._begun: int | None = None  # when it was seen that the GPU had come to it
+        self._not_begun = now()  # when it had not, last
         self._end: Any = None
 
     def waited(self) -> bool:
@@ -105,8 +106,11 @@ class Marks:
         return found
 
     def _ask(self, work: Any, before: int) -> tuple[int, int, int] | None:
-        if self._begun is None and self._begin.query():
-            self._begun = now()
+        if self._begun is None:
+            if self._begin.query():
+                self._begun = now()
+            else:
+                self._not_begun = now()
         if self._end is not None:
             if not self._end.query():
                 return None
@@ -115,5 +119,6 @@ class Marks:
             return (BOUND, duration, UNKNOWN) if self._overlaps else (EXACT, duration, 0)
         if self._begun is None or not work.is_completed():
             return None
+        # It began between two looks, and ended between two: not known better than that.
         found = now()
-        return POLLED, found - self._begun, found - max(self._begun, before)
+        return POLLED, found - self._not_begun, found - max(self._begun, before) + self._begun - self._not_begun

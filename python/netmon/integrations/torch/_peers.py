@@ -95,7 +95,7 @@ class PeerSearch:
             return
         host, port, rank, world_size, group = where
         # A client of its own: on the job's one, a waiting call of ours would hold up a call of the job.
-        self._client = store = connect(host, port, _PREFIX, self._seconds)
+        self._client = store = connect(host, port, _PREFIX + _attempt(), self._seconds)
         if self._closing.is_set():
             raise Abandoned
         own = _own_address(host, port)
@@ -124,6 +124,12 @@ class PeerSearch:
         if len(there) < world_size:
             self.problem = f"{world_size - len(there)} of {world_size} ranks said no address within {self._seconds:g} s"
         return {keys[key]: value.decode() for key, value in zip(there, store.multi_get(there), strict=True)}
+
+
+def _attempt() -> str:
+    """Return what tells this start of the job from earlier ones: torchrun's store outlives it, with the addresses in it."""
+    words = [os.environ.get(f"TORCHELASTIC_{name}", "") for name in ("RUN_ID", "RESTART_COUNT")]
+    return "".join(f"/{word}" for word in words if word)
 
 
 def find_peers(monitor: Monitor, *, seconds: float = 60.0, most: int = 64) -> PeerSearch:

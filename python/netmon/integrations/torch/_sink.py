@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from ctypes import byref, c_uint32, c_void_p, string_at
@@ -97,6 +98,16 @@ class Sink:
         if self._gone or count == 0:
             return not self._gone
         return bool(self._record(self.handle, batch, count) not in (_abi.CLOSED, _abi.FORKED))
+
+    def watched(self, complete: int, looks: int, busy: int) -> None:
+        """Tell up to when records are complete, how often it was looked whether one is under way, and how often one was."""
+        if not self._gone:
+            self._name({"complete_ns": complete, "looks": looks, "busy_looks": busy})
+
+    def leave(self) -> None:
+        """Tell that no records will come any more."""
+        with contextlib.suppress(Error):  # it was closed
+            self._name({"watching": False})
 
     def tell(self, oldest: bytes | None, count: int) -> None:
         """Tell what is under way: a record of the oldest, None for nothing, and how many."""

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -40,7 +41,9 @@ _TELLS_LATE = frozenset(OP[name] for name in ("send", "recv", "reduce_scatter"))
 BATCH = 256  # records that are handed over at once
 MOST_GROUPS = 1000
 _MOST_LIVE = 4096
-_IDLE_NS = 250_000_000  # between two looks when nothing is followed, and between two times that records are handed over
+# Between two looks when nothing is followed, on average, and between two times that records are handed over. They are at random
+# moments, so that the share of them at which something is under way is that of the time.
+_IDLE_NS, _SPREAD_NS, _MOST_IDLE_NS = 250_000_000, 100_000_000, 1_000_000_000
 _LEAST_NS, _MOST_NS = 1_000_000, 50_000_000  # between two looks at what is followed
 _KEPT_NS = 50_000_000  # and before one is expected to end: longer, or a tenth of its duration, none is kept that ended before
 _LINGERS = 2  # looks after the last one that ended, as far apart as the next can wait: it need not wake the thread then
@@ -57,10 +60,11 @@ _FORGET_NS = 3600 * 1_000_000_000  # no backend waits longer for a collective
 # is by less than _BLOCK above a multiple of a power of two, so that ranks which can afford different ones share the larger's.
 _SHARE = 2000  # of that many nanoseconds one may be processor time of the thread
 _SAVED_NS = 20_000_000  # processor time that may be saved up, and that there is at first
-_RICH_NS = 5_000_000  # having run out of it, none is followed until so much is there again
+_RICH_NS = 2_000_000  # having run out of it, none is followed until so much is there again
 _BLOCK = 16
 _LEAST_MASK, _MOST_MASK = 2 * _BLOCK - 1, (1 << 20) - 1
-_NONE = (1 << 63) - 1  # a mask by which none is followed
+_MOST_DEBT_NS = 5_000_000
+_PATIENCE_NS = 10_000_000  # one that is older and has not ended does not keep others from being let go of
 
 # A collective that was called. A plain tuple: every one of the job makes one.
 #   op        of OP
@@ -107,10 +111,13 @@ class Tracker:
     def _begin(self) -> None:
         """Make what belongs to the threads of this process."""
         self._naming = threading.Lock()
-        # Which are followed: those of which sequence & mask is less than _BLOCK. _stride: the mask when there is time to spend.
-        self.mask = self._stride = 0
+        # Which are followed: all where mask is 0, else those of which sequence & mask is less than block, 0 or _BLOCK.
+        self.mask, self.block = 0, _BLOCK
         self._credit, self._counted, self._spent = _SAVED_NS, 0, 0
-        self._dim = 0  # since when ends are not followed
+        self._random = Random()  # noqa: S311  (not the one of the job, and nothing secret)
+        self._cost = 0  # of a look at which nothing is followed
+        self._next = 0  # when the next one is due that has nothing to do with the job
+        self._looks = self._busy = 0  # how many there were, and at how many something was under way
         self._flushing = threading.Lock()
         self._telling = threading.RLock()
         self._told: tuple[Call, int] | None = None  # what is under way for long, as the monitors know it
@@ -149,6 +156,7 @@ class Tracker:
             if sink in self.sinks:
                 self.sinks.remove(sink)
             sink.tell(None, 0)
+            sink.leave()
 
     def group(self, name: str, size: int) -> int:
         """Return the number of a group; 0 where there are too many."""
@@ -192,40 +200,40 @@ class Tracker:
         if work is None or self.live.setdefault(work, call) is not call:
             self.emit(call, NO_END)
         elif call[FREE_]:
-            if call[SEQUENCE_] & self.mask < _BLOCK or not self.mask:
-                self._dim = 0
-                if self.dozing and call[ENTER_] + self._rest(call, 0) < self.looks_at:
-                    self._rouse()
-            elif not self._dim:
-                self._dim = call[ENTER_]
+            sooner = self.dozing and self._followed(call)
+            if sooner and call[ENTER_] + self._rest(call, 0) < self.looks_at:
+                self._rouse()
             self._let_go(call)
 
     def _followed(self, call: Call) -> bool:
-        return not self.mask or call[SEQUENCE_] & self.mask < _BLOCK
+        return not self.mask or call[SEQUENCE_] & self.mask < self.block
 
     def _let_go(self, newest: Call) -> None:
-        """Let go of the oldest, if it has ended: while the job calls, none is kept for long, and no thread is woken."""
+        """Let go of the oldest that have ended: while the job calls, none is kept for long, and no thread is woken."""
         try:
-            work, call = next(iter(self.live.items()))
-            if call is newest or not call[FREE_]:
-                return
-            marks = call[-1]
-            known = self.looked if id(call) in self._unfinished else call[ENTER_]
-            result = _look_at(work, call, known) if marks is None else marks.look(work, known)
-            if result is not None and self.live.pop(work, None) is not None:
-                self._ended(call, result)
+            for _ in range(2):
+                work, call = next(iter(self.live.items()))
+                if call is newest:
+                    return
+                result = None
+                if call[FREE_]:
+                    marks = call[-1]
+                    known = self.looked if id(call) in self._unfinished else call[ENTER_]
+                    result = _look_at(work, call, known) if marks is None else marks.look(work, known)
+                if result is not None:
+                    if self.live.pop(work, None) is not None:
+                        self._found(call, result)
+                elif newest[ENTER_] - call[ENTER_] <= _PATIENCE_NS:
+                    return
+                elif self.live.pop(work, None) is not None:
+                    self.live[work] = call  # the others may have ended: their turn
         except (StopIteration, RuntimeError):
             pass  # there is none, or another thread changed them, or it cannot be asked: the thread will note that
 
-    def _ended(self, call: Call, result: tuple[int, int, int]) -> None:
-        """Record one that was found to have ended."""
+    def _found(self, call: Call, result: tuple[int, int, int]) -> None:
+        """Record one that was found to have ended. Of one that is not followed only a bound is known."""
         end, duration, error = result
-        if end == POLLED and not self._followed(call):
-            # When is not known. The error goes back to where the last such one was found: what was between is as little known.
-            found = call[ENTER_] + duration
-            error = found - min(self._dim or found, call[ENTER_])
-            self._dim = found
-        self.emit(call, end, duration, error)
+        self.emit(call, BOUND if end == POLLED and not self._followed(call) else end, duration, error)
 
     def emit(self, call: Call, end: int, duration: int = UNKNOWN, error: int = UNKNOWN) -> None:
         """Record a collective."""
@@ -233,7 +241,7 @@ class Tracker:
             op, group, size, enter, sequence, _, _ = call
             self.packed.append(pack(op, group | end, size, enter, duration, error, sequence))
             if len(self.packed) >= BATCH:
-                self.flush()
+                self.flush(watched=False)
         except Exception as error_:  # noqa: BLE001  (a guest does not raise into the job)
             self.problem = repr(error_)
 
@@ -274,6 +282,7 @@ class Tracker:
                 return False
 
         def wait(self_: Any, *arguments: Any, **options: Any) -> Any:
+            looked = self.looked  # when it had not ended, if it was under way: later looks do not find it
             call = pop(self_, None)
             if call is None:
                 return original(self_, *arguments, **options)
@@ -297,8 +306,8 @@ class Tracker:
                     if not done:
                         end, error = EXACT, 0
                     elif op not in _TELLS_LATE:
-                        end, error = BOUND, ended - max(enter, self.looked)  # when the thread looked last it had not ended
-                        if self.dozing and self.looked < enter and self._followed(call):
+                        end, error = BOUND, ended - max(enter, looked)
+                        if self.dozing and looked < enter and self._followed(call):
                             self._learn(call, (ended - enter) // 2)  # it was to be looked at later
                     elif ended - begun > _WAITED_NS:
                         end, error = EXACT, 0
@@ -306,7 +315,7 @@ class Tracker:
                         end, error = BOUND, ended - enter
                     record(pack(op, group | end, size, enter, ended - enter, error, sequence))
                     if len(packed) >= BATCH:
-                        self.flush()
+                        self.flush(watched=False)
                 elif marks.waited():
                     self.live[marks] = call
                 else:
@@ -327,12 +336,19 @@ class Tracker:
 
     # Records
 
-    def flush(self) -> None:
-        """Hand over what was recorded. Where another thread is at it, it is left to that one."""
+    def flush(self, *, watched: bool = True) -> None:
+        """Hand over what was recorded. Where another thread is at it, it is left to that one.
+
+        Args:
+            watched: whether to tell too up to when that is all, and what looks found. It takes longer, and waits for samples.
+        """
         if not self._flushing.acquire(False):
             return
         try:
-            self._flushed = now()
+            self._flushed = complete = now()
+            for call in (*self.live.values(), *self.waiting.values()):
+                if call[0] not in _TELLS_LATE and call[ENTER_] < complete:
+                    complete = call[ENTER_]
             count = len(self.packed)
             if count:
                 batch = b"".join(self.packed[:count])
@@ -341,6 +357,10 @@ class Tracker:
                     with self._noting():
                         if not sink.take(batch, count) and sink in self.sinks:
                             self.sinks.remove(sink)
+            if watched and self._thread is not None:
+                for sink in list(self.sinks):
+                    with self._noting():
+                        sink.watched(complete, self._looks, self._busy)
         except Exception as error:  # noqa: BLE001
             self.problem = repr(error)
         finally:
@@ -396,13 +416,54 @@ class Tracker:
             self._wake.acquire(True, self._settle(pause) / 1e9)
             self.dozing = False
             try:
-                pause = self._look()
-                self._ration()
-                if now() - self._flushed >= _IDLE_NS:
-                    self.flush()
+                pause = self._turn()
             except Exception as error:  # noqa: BLE001
                 self.problem = repr(error)
                 pause = _IDLE_NS
+
+    def _turn(self) -> int:
+        """Do what is due, and return the nanoseconds until the next look."""
+        this = now()
+        due = this >= self._next
+        if due:
+            self._sample(this)
+        pause = self._look()
+        if due:
+            self.flush()
+        self._ration(due and not self._unfinished)
+        return min(pause, max(self._next - now(), 0))
+
+    def _sample(self, this: int) -> None:
+        """Take note whether something is under way at the moment that was due, which has nothing to do with the job."""
+        late, at = this - self._next, self._next
+        idle = min(max(2 * _SHARE * self._cost, _IDLE_NS), _MOST_IDLE_NS)  # looking alone does not spend more than half
+        self._next = this + idle + round(self._random.uniform(-_SPREAD_NS, _SPREAD_NS))
+        if late > _IDLE_NS:
+            return  # who knows what was then
+        try:
+            busy = self._was_busy(at)
+        except RuntimeError:  # they changed meanwhile
+            return
+        self._looks += 1
+        self._busy += busy
+
+    def _was_busy(self, at: int) -> bool:
+        """Tell whether something was under way at a moment that has just been."""
+        for work, call in (*self.waiting.items(), *self.live.items()):
+            op, _, _, enter, _, free, marks = call
+            if enter > at or (op in _TELLS_LATE and work not in self.waiting):
+                continue
+            if (
+                not free
+                or work in self.waiting
+                or (_look_at(work, call, enter) if marks is None else marks.look(work, enter)) is None
+            ):
+                return True
+        for record in self.packed[-_MOST_RECENT:]:  # what has ended since
+            enter, duration, error = RECORD.unpack(record)[5:8]
+            if enter <= at < enter + duration and error <= duration // 10:
+                return True
+        return False
 
     def _settle(self, pause: int) -> int:
         """Say when the next look is, for those who may need one earlier, and return the nanoseconds until then."""
@@ -419,24 +480,27 @@ class Tracker:
             return False
         return bool(newest[FREE_]) and newest[ENTER_] > self.looked and self._followed(newest)
 
-    def _ration(self) -> None:
-        """Count the processor time of this thread, and follow more or fewer collectives by what is left of it."""
+    def _ration(self, idle: bool) -> None:
+        """Count the processor time of this thread, and follow more or fewer collectives by what is left of it.
+
+        Args:
+            idle: whether nothing was followed at this look, which was due.
+        """
         this, spent = now(), time.thread_time_ns()
         if self._counted:
-            self._credit = min(self._credit + (this - self._counted) // _SHARE, _SAVED_NS) - (spent - self._spent)
+            cost = spent - self._spent
+            if idle:
+                self._cost += (cost - self._cost) // 4
+            self._credit = max(min(self._credit + (this - self._counted) // _SHARE, _SAVED_NS) - cost, -_MOST_DEBT_NS)
         self._counted, self._spent = this, spent
         if self._credit < 0:
-            if self.mask != _NONE:
-                self._stride = min(max(2 * self._stride + 1, _LEAST_MASK), _MOST_MASK)
-                self.mask = _NONE
-        elif self.mask == _NONE:
+            if self.block:
+                self.block, self.mask = 0, min(max(2 * self.mask + 1, _LEAST_MASK), _MOST_MASK)
+        elif not self.block:
             if self._credit >= _RICH_NS:
-                self.mask = self._stride
-        elif self._stride and self._credit >= _SAVED_NS - _RICH_NS:
-            self._stride >>= 1
-            if self._stride < _LEAST_MASK:
-                self._stride = 0
-            self.mask = self._stride
+                self.block = _BLOCK
+        elif self.mask and self._credit >= _SAVED_NS - _RICH_NS:
+            self.mask = 0 if self.mask == _LEAST_MASK else self.mask >> 1
             self._credit = _RICH_NS  # the next step not before as much has been saved again
 
     def _look(self) -> int:
@@ -474,7 +538,7 @@ class Tracker:
                     continue
                 result = NO_END, UNKNOWN, UNKNOWN
             if self.live.pop(work, None) is not None:
-                self._ended(call, result)
+                self._found(call, result)
                 if not self._followed(call):
                     continue
                 self._lingers, self._apart = _LINGERS, self._rest(call, 0)
@@ -488,7 +552,7 @@ class Tracker:
         if followed:
             return max(_LEAST_NS, pause)
         self._lingers -= 1
-        return self._apart if self._lingers >= 0 else _IDLE_NS
+        return self._apart if self._lingers >= 0 else _MOST_IDLE_NS
 
 
 def _that_wait(work_class: Any) -> list[Any]:
