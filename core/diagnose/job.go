@@ -84,7 +84,7 @@ func (s *State) judge(g *graph) []suspect {
 	long := slices.DeleteFunc(g.longWays(), func(x suspect) bool {
 		return s.isSettled(g.at, probeSeconds, key{SlowLink, x.host}) && !g.longForAMinute(x.host)
 	})
-	slow, long := g.arbitrate(s.slowLinks(g), long)
+	slow, long := g.arbitrate(s.besides(g, s.slowLinks(g)), long)
 	// A queue that is always full looks like a longer way.
 	long = slices.DeleteFunc(long, func(x suspect) bool { return s.strangles(x.host) || s.receivesSlowly(x.host) && g.pilesUp(x.host) })
 	for i := range slow {

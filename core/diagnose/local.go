@@ -241,7 +241,7 @@ func localSlow(h *Here, ways []*localWay) []suspect {
 // of all others stand in it too.
 func queues(ways []*localWay) bool {
 	return slices.ContainsFunc(ways, func(w *localWay) bool {
-		return w.loaded && !math.IsNaN(w.recent[0].delivery) && w.way.queue >= queueAloneSeconds
+		return w.loaded && !math.IsNaN(w.delivery) && w.way.queue >= queueAloneSeconds
 	})
 }
 

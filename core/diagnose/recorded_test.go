@@ -336,6 +336,24 @@ func TestJob_slowHostBesideAKnownFault(t *testing.T) {
 	assert.Contains(t, j.everBeside(10, busy(0.29)), "slow_host host2", "where nothing else is wrong")
 }
 
+// At a tenth of the rate of one host the others send bursts now and then: another one's link seemed half as fast as before.
+func TestBesides_aStrangledLink(t *testing.T) {
+	const at = 1_700_000_100
+	known := suspect{class: SlowLink, host: "host2", ratio: 0.08}
+	for _, c := range []struct {
+		ratio, since float64
+		want         int
+	}{{0.08, 30, 2}, {0.08, 5, 3}, {0.5, 30, 3}} {
+		var s State
+		s.prepare(&cluster.View{TimestampSeconds: at})
+		known.ratio = c.ratio
+		s.memory.held = map[key]*holding{known.key(): {newest: known, onset: at - c.since, lastSeen: at, reported: true, hits: 1}}
+		s.settle(at)
+		slow := []suspect{known, {class: SlowLink, host: "host3", ratio: 0.57}, {class: SlowLink, host: "host1", ratio: 0.2}}
+		assert.Len(t, s.besides(&graph{at: at}, slow), c.want, "%+v", c)
+	}
+}
+
 // Beside a fault that is known, what cannot be told to be one end's or the other's is not said.
 func TestJob_noDoubtsBesideAKnownFault(t *testing.T) {
 	doubt := func(v *cluster.View) {

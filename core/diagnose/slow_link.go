@@ -163,6 +163,22 @@ func (s *State) strangled(slow []suspect) bool {
 	return slices.ContainsFunc(slow, func(x suspect) bool { return x.ratio < strangledRatio })
 }
 
+// besides leaves out links that seem somewhat slow beside one that is known to be so slow that all others have little to do: TCP's estimates
+// of now and then are of single bursts.
+func (s *State) besides(g *graph, slow []suspect) []suspect {
+	return slices.DeleteFunc(slow, func(x suspect) bool {
+		if x.ratio < clearlySlow {
+			return false
+		}
+		for k, h := range s.memory.held {
+			if k.class == SlowLink && k.host != x.host && h.newest.ratio < strangledRatio && s.isSettled(g.at, settledSeconds, k) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // withoutBusy leaves out links that seem somewhat slow and have a slow host at one end, of each way that seems so: it takes what comes
 // late, so what the other end sends waits.
 func (s *State) withoutBusy(slow, busy []suspect) []suspect {
