@@ -143,12 +143,15 @@ def test_what_a_step_of_ddp_costs():
     """The slowdown is told apart from chance, and the page has the place for it."""
     seconds = {"A": 0.100, "B": 0.101, "C": 0.100}
     rounds = [[(kind, seconds[kind] + i / 1e6, 0.05) for kind in ddp._ORDER] for i in range(20)]
-    found = {"rounds": rounds, "source": "torch hooks", "collectives": 5.0, "call": 4e-6, "torch": "2.15.0"}
+    found = {"rounds": rounds, "source": "torch hooks", "collectives": 5.0, "call": 4e-6, "torch": "2.15.0", "looking": 5e-4}
     report = ddp._report(found)
     assert "| without netmon | 100.0 ms | 50.0 ms |" in report
     assert "| with netmon | +1.00 % (+1.00 to +1.00 %) |" in report
     assert "| without, once more | +0.00 % (+0.00 to +0.00 %) |" in report
     assert "so 0.020 % of a step" in " ".join(report.split())
+    assert "took 0.050 % of the time. Together they are 14.0 µs of CPU a collective, and 0.070 % of a step" in " ".join(
+        report.split()
+    )
     assert sorted(ddp._ORDER) == sorted("ABC" * 2)
     assert list(ddp._ORDER) == list(reversed(ddp._ORDER)), "a drift falls on all alike"
     page = ddp.PAGE.read_text(encoding="utf-8")
