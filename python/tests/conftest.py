@@ -23,6 +23,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from lab.fixtures import FIXTURES, make_lab, namespace, namespaces  # noqa: E402, F401  (beside this file)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _leaves_no_shared_monitor() -> Generator[None, None, None]:
+    """What a module's tests configured is not for the next one's."""
+    yield
+    shared = sys.modules.get("netmon._shared")
+    if shared is not None:
+        shared.close_shared_monitor()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the namespace fixtures."""
     for item in items:

@@ -241,7 +241,9 @@ def test_a_rank_that_dies_in_the_middle(tmp_path: Path, way: tuple[str, str]) ->
     pytest.importorskip("torch")
     found, _ = run(tmp_path, way, "trouble", returncodes=[0, 7])
     assert found["raised"] == "RuntimeError", "as without netmon"
-    assert [(record["bytes"], record["end"]) for record in found["records"]] == [(40, "exact"), (44, "failed")]
+    assert [record["bytes"] for record in found["records"]] == [40, 44]
+    assert found["records"][0]["end"] in ("exact", "bound")
+    assert found["records"][1]["end"] == "failed"
     assert found["records"][1]["duration_seconds"] is None
     assert found["problem"] is None
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from importlib import import_module
 from typing import Any
@@ -121,7 +122,8 @@ class RayBoard:
         if self._abandoned or self._actor_ends():
             raise Abandoned
         try:
-            return function(*arguments, **options)
+            with up(self._ray):
+                return function(*arguments, **options)
         except Exception as error:
             self._failed_at = time.monotonic()
             text = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -191,7 +193,7 @@ class RayBoard:
     def leave(self) -> None:
         """Say so, without waiting for an answer."""
         if self._actor is not None and not self._abandoned and not self._actor_ends() and self._ray.is_initialized():
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), up(self._ray):
                 _remote(self._actor.exchange, self.number, b"")
         self._actor = None
 
@@ -217,6 +219,25 @@ class RayBoard:
 _inherited: list[Any] = []
 
 
+@contextlib.contextmanager
+def up(ray: Any) -> Iterator[None]:
+    """Have Ray stay up meanwhile: who calls it while the job shuts it down ends the process.
+
+    Raises:
+        ConnectionError: it is not up, or is being started or shut down.
+    """
+    # Ray's own. Where a version has none, what remains is that it was up a moment ago.
+    lock: Any = getattr(sys.modules.get("ray._private.worker"), "_connect_or_shutdown_lock", None) or threading.RLock()
+    if not lock.acquire(timeout=_SLICE_SECONDS):
+        raise ConnectionError("it is being started or shut down")
+    try:
+        if not ray.is_initialized():
+            raise ConnectionError("it was shut down")
+        yield
+    finally:
+        lock.release()
+
+
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of Ray without what starts Ray where it is not up: the job may have shut it down a moment ago."""
     code = getattr(function, "__code__", None)
@@ -232,7 +253,8 @@ def _remote(callee: Any, *arguments: Any, **options: Any) -> Any:
 def _job(ray: Any) -> str | None:
     """Return which job of Ray this process is of, None where it is of none."""
     try:
-        return str(_plain(ray.get_runtime_context)().get_job_id()) if ray.is_initialized() else None
+        with up(ray):
+            return str(_plain(ray.get_runtime_context)().get_job_id())
     except Exception:  # noqa: BLE001 - it may be shut down at this moment
         return None
 
