@@ -89,6 +89,11 @@ def torchrun(lab: Lab, training: str, assets: Path, work: Path, *more: str, opti
     return logs[0].read_text()
 
 
+def warnings_in(log):
+    """Return what netmon says in a log. Folders, as that of the environment, may have its name too."""
+    return re.findall(r"^.*(?:netmon(?: is not|'s| knows|: )|the network is not logged|are not probed).*$", log, re.MULTILINE)
+
+
 def test_sft(make_lab, make_assets, tmp_path):
     log = torchrun(make_lab(2), "train_sft", make_assets(64), tmp_path, options=("--nodes",))
     found = logged(tmp_path)
@@ -105,7 +110,7 @@ def test_sft(make_lab, make_assets, tmp_path):
     assert len(nodes) == 2
     # A checkpoint is written after the step is logged, so the next one has it.
     assert set(at(found, "network/phase/checkpoint/bytes")) == {3}
-    assert "netmon" not in log, "no warning"
+    assert not warnings_in(log)
 
 
 @pytest.mark.parametrize("training", ["train_rm", "train_dpo"])
@@ -204,7 +209,7 @@ def test_ppo_on_a_limited_link(make_lab, make_assets, tmp_path):
         printed = [counters.readings(meter.communicate()[0].splitlines()) for meter in meters]
     found = logged(tmp_path)
     check_ppo(found, parameters)
-    assert "netmon" not in log, "no warning"
+    assert not warnings_in(log)
     shares = at(found, "network/phase/broadcast/utilization_ratio")
     least = parameters * 8 / limit
     for step, seconds in at(found, "network/phase/broadcast/seconds").items():
@@ -232,7 +237,7 @@ def test_ppo_by_ray_job_submit(make_lab, make_assets, tmp_path):
         log = cluster.submit(tmp_path / "log", json.dumps(environment), *driver)
     found = logged(tmp_path)
     check_ppo(found, parameters_in(assets), PPO_KEYS - FUNCTION_KEYS | CRITIC_KEYS)
-    assert "netmon" not in log, "no warning"
+    assert not warnings_in(log)
 
 
 def test_ppo_goes_on_without_the_library(make_lab, make_assets, tmp_path):

@@ -21,7 +21,7 @@ def train(namespace: str, work: Path, **variables: str) -> tuple[dict[str, Any],
         env={**jobs.environment(work), **variables}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), [line for line in done.stderr.splitlines() if "netmon" in line]
+    return json.loads(done.stdout.splitlines()[-1]), [line for line in done.stderr.splitlines() if line.startswith("netmon")]
 
 
 def test_it_trains_with_a_monitor_as_without_one(namespace, tmp_path):
