@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 WITHOUT = {
+    "callbacks=[NetmonCallback()]": "callbacks=[]",
     "callbacks=[NetmonCallback(), Shown()]": "callbacks=[Shown()]",
     '"callbacks": [NetmonCallback(), Shown()]': '"callbacks": [Shown()]',
     '["tensorboard", NetmonTracker()]': '["tensorboard"]',
