@@ -317,8 +317,16 @@ func TestTable_shareOfLooks(t *testing.T) {
 		x.Forget(now - Window)
 		assert.LessOrEqual(t, len(x.watch.told), 242)
 	}
+	x.Watched(75*time.Second, Watch{Until: 70 * time.Second, Looks: 300, Busy: 100})
+	_, ok := x.Share(74*time.Second, 75*time.Second, 75*time.Second)
+	assert.True(t, ok, "a call that became known late takes nothing back")
+	for i := range uint64(4 * mostTold) {
+		x.Watched(75*time.Second+time.Duration(i), Watch{Until: 75 * time.Second, Looks: 300 + i, Busy: 100})
+	}
+	assert.LessOrEqual(t, len(x.watch.told), mostTold)
+
 	x.Watched(76*time.Second, Watch{Until: 76 * time.Second})
-	_, ok := x.Share(74*time.Second, 76*time.Second, 76*time.Second)
+	_, ok = x.Share(74*time.Second, 76*time.Second, 76*time.Second)
 	assert.False(t, ok, "another one tells, and has not looked yet")
 }
 

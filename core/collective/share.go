@@ -12,6 +12,9 @@ type Watch struct {
 // leastLooks are as many as a share is told by: it is right to some 8 % of the time then, and to 3 % by those of Window.
 const leastLooks = 40
 
+// mostTold bounds what is kept, where samples are hours apart: it is some minutes of it.
+const mostTold = 1024
+
 // watch is what was told, oldest first. The zero value is of somebody who tells nothing: what ends is recorded at once.
 type watch struct {
 	told []told
@@ -23,8 +26,15 @@ type told struct {
 }
 
 func (w *watch) add(now time.Duration, next Watch) {
-	if n := len(w.told); n > 0 && (next.Until < w.told[n-1].Until || next.Looks < w.told[n-1].Looks || next.Busy < w.told[n-1].Busy) {
-		w.told = w.told[:0] // of somebody else
+	if n := len(w.told); n > 0 {
+		last := &w.told[n-1]
+		if next.Looks < last.Looks || next.Busy < last.Busy {
+			w.told = w.told[:0] // of somebody else
+		}
+		next.Until = max(next.Until, last.Until) // one whose call was not known yet is no reason to begin anew
+	}
+	if len(w.told) == mostTold {
+		w.forget(w.told[mostTold/2].at)
 	}
 	w.told = append(w.told, told{next, now})
 }

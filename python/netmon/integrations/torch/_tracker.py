@@ -99,11 +99,8 @@ class Tracker:
         self.dozing = False  # it will not look soon
         self.looks_at = 0  # but then
         self._numbers: dict[tuple[str, int], int] = {}
-        self._flushed = 0
-        self._lingers, self._apart = (
-            0,
-            _LEAST_NS,
-        )  # how many looks are still to come where nothing is under way, and how far apart
+        # How many looks are still to come where nothing is under way, and how far apart.
+        self._lingers, self._apart = 0, _LEAST_NS
         self._restore: list[Callable[[], None]] = []
         self._inherited: list[Any] = []
         self._begin()
@@ -345,7 +342,7 @@ class Tracker:
         if not self._flushing.acquire(False):
             return
         try:
-            self._flushed = complete = now()
+            complete = now()
             for call in (*self.live.values(), *self.waiting.values()):
                 if call[0] not in _TELLS_LATE and call[ENTER_] < complete:
                     complete = call[ENTER_]
