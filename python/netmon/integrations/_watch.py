@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,19 @@ from ._phases import Phases
 
 if TYPE_CHECKING:
     from .._monitor import Monitor
+
+
+@contextmanager
+def within(phases: Phases | None, name: str) -> Iterator[None]:
+    """Be in a phase, where that can be measured. Nothing of netmon's is raised."""
+    if phases is None:
+        yield
+        return
+    _imports.guarded(phases.begin, name)
+    try:
+        yield
+    finally:
+        _imports.guarded(phases.end, name)
 
 
 class Watch:
@@ -79,18 +92,9 @@ class Watch:
         if attachment is not None:
             _imports.guarded(attachment.close)
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """Be in a part of the job that has a name."""
-        phases = self._phases
-        if phases is None:
-            yield
-            return
-        _imports.guarded(phases.begin, name)
-        try:
-            yield
-        finally:
-            _imports.guarded(phases.end, name)
+        return within(self._phases, name)
 
     def begin(self, name: str) -> None:
         """Begin a phase, where a ``with`` statement cannot."""

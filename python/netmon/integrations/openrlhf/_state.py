@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ... import _imports, _training
 from ..._options import RunOptions
 from .._flat import FlatValues
 from .._phases import Phases
+from .._watch import within
 from ..ray._nodes import other_addresses
 
 _lock = threading.Lock()
@@ -23,18 +23,9 @@ _nodes: frozenset[str] | None = None  # of the view, when it was last looked whe
 _MOST_PEERS = 64
 
 
-@contextmanager
-def phase(name: str) -> Iterator[None]:
+def phase(name: str) -> AbstractContextManager[None]:
     """Be in a phase, where that can be measured. Nothing of netmon's is raised."""
-    phases = _made()
-    if phases is None:
-        yield
-        return
-    _imports.guarded(phases.begin, name)
-    try:
-        yield
-    finally:
-        _imports.guarded(phases.end, name)
+    return within(_made(), name)
 
 
 def will_log() -> None:
